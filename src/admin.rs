@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix_web::{
-    App, HttpResponse, HttpServer,
+    App, HttpResponse,
     dev::{Server, ServerHandle, Service, ServiceRequest},
     guard,
     http::header::ContentType,
@@ -188,7 +188,7 @@ pub fn start(
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
     let logged = readiness.clone();
     spawn(supervision::restart("readiness log", move || log_changes(logged.clone())));
-    let server = HttpServer::new(move || {
+    let server = http::serve_operators(listener, move || {
         worker_fault();
         // The server omits the body of a response to HEAD.
         let reads = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
@@ -209,14 +209,7 @@ pub fn start(
                 }))
             })
     });
-    let server = server
-        .workers(1)
-        .worker_max_blocking_threads(1)
-        .disable_signals()
-        .shutdown_timeout(1)
-        .listen(listener)
-        .map_err(|error| Error::part("admin", error))?
-        .run();
+    let server = server.map_err(|error| Error::part("admin", error))?;
     let handle = server.handle();
     Ok((server, handle))
 }

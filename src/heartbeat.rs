@@ -16,7 +16,7 @@ use std::{
 
 use actix_web::rt::{spawn, time::sleep};
 
-use crate::supervision;
+use crate::{supervision, telemetry};
 
 /// How often a thread records the time, and how often the times are checked.
 const TICK: Duration = Duration::from_secs(1);
@@ -89,6 +89,7 @@ pub fn start(alive: impl Fn() + Send + 'static) -> io::Result<()> {
             if THREADS.check(now()) {
                 alive();
             }
+            telemetry::report_dropped_lines();
             thread::sleep(TICK);
         }
     };

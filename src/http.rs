@@ -38,11 +38,7 @@ use futures_util::FutureExt;
 use gateway::{Hangup, Network};
 use proto::Refusal;
 
-use self::{
-    connections::Connections,
-    pipeline_limit::PipelineLimit,
-    protocol_detector::{ForeignProtocol, ProtocolDetector},
-};
+use self::{connections::Connections, pipeline_limit::PipelineLimit, protocol_detector::ForeignProtocol};
 use crate::{descriptors, heartbeat, supervision};
 
 /// How long a connection between two roles may stay open between two requests. The gateway closes its idle connections
@@ -52,6 +48,12 @@ const INTERNAL_KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long a finished connection waits for the client to close. actix measures it with a resolution of half a second,
 /// so a shorter time would have no effect.
 const DISCONNECT: Duration = Duration::from_secs(1);
+
+/// Deadline of a request head of an operator, and how long a connection may stay open between two of them.
+const OPERATORS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests of operators may continue after their server was stopped, in seconds.
+const OPERATORS_DRAIN: u64 = 1;
 
 /// Maximum number of blocking calls of one worker at a time.
 const BLOCKING_THREADS: usize = 8;
@@ -142,9 +144,9 @@ where
             .client_disconnect_timeout(DISCONNECT)
             .h1_allow_half_closed(settings.half_closed)
             .local_addr(address)
-            .on_connect_ext(move |io: &PipelineLimit<ProtocolDetector<TcpStream>>, extensions| {
+            .on_connect_ext(move |io: &PipelineLimit<TcpStream>, extensions| {
                 extensions.insert::<Hangup>(io.hangup());
-                (settings.on_connect)(io.get_ref().get_ref(), extensions);
+                (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
         let connections = connections.clone();
@@ -159,8 +161,45 @@ where
     Ok(builder.run())
 }
 
+/// Creates the server for operators on `listener`, with one worker. The caller spawns it.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve_operators<F, I, S, B>(listener: TcpListener, factory: F) -> io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<actix_web::Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as actix_service::Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    let builder = Server::build().workers(1).worker_max_blocking_threads(1);
+    let builder = builder.shutdown_timeout(OPERATORS_DRAIN).disable_signals();
+    let builder = builder.listen("admin", listener, move || {
+        let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
+        let application = apply_fn_factory(application, |request: Request, application: &_| {
+            let begun = match ForeignProtocol::of(&request) {
+                Some(foreign) => Err(foreign.refuse(&request)),
+                None => Ok(Service::call(application, request)),
+            };
+            async move { begun?.await }
+        });
+        let application = application.map_err(|error| error.error_response());
+        let http = HttpService::build()
+            .keep_alive(OPERATORS_TIMEOUT)
+            .client_request_timeout(OPERATORS_TIMEOUT)
+            .client_disconnect_timeout(DISCONNECT)
+            .finish(map_config(application, |_| AppConfig::default()));
+        fn_service(|io: TcpStream| async { admit(io, OPERATORS_TIMEOUT, None) }).and_then(http)
+    })?;
+    Ok(builder.run())
+}
+
 /// A new connection with its protocol and its peer.
-type Admitted = (PipelineLimit<ProtocolDetector<TcpStream>>, Protocol, Option<SocketAddr>);
+type Admitted = (PipelineLimit<TcpStream>, Protocol, Option<SocketAddr>);
 
 /// Prepares a new connection.
 ///
@@ -174,7 +213,7 @@ fn admit(
     // An error means that the connection is closed. The first read reports it.
     let _ = io.set_nodelay(true);
     let peer = io.peer_addr().ok();
-    let io = PipelineLimit::new(ProtocolDetector::new(io), head);
+    let io = PipelineLimit::new(io, head).with_protocol_detection();
     let io = match connections {
         None => io,
         Some(connections) => {

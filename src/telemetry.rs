@@ -25,7 +25,10 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, field};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
-use self::{library_levels::LibraryLevels, log_rate_limit::LogRateLimit};
+use self::{
+    library_levels::LibraryLevels,
+    log_rate_limit::{LIMIT, LimitLayer},
+};
 use crate::{error::Error, supervision};
 
 /// Configuration of the log.
@@ -138,6 +141,7 @@ pub fn format_line(level: Level, text: &str) -> String {
 
 /// Waits until all log lines are written, at most half a second, because standard error can block.
 pub fn flush() {
+    report_dropped_lines();
     sink::SINK.flush(FLUSH);
 }
 
@@ -147,7 +151,12 @@ pub fn exit(status: i32) -> ! {
     std::process::exit(status)
 }
 
-/// Starts logging to standard error, with a limit of lines per second for each call site.
+/// Logs how many lines of each call site the limit has dropped. Called about once per second.
+pub fn report_dropped_lines() {
+    LIMIT.report();
+}
+
+/// Starts logging to standard error, with a limit of lines for each call site.
 pub fn logs(config: &Config) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
     // Internal errors would be printed to standard error, and that panics when standard error cannot be written.
@@ -157,10 +166,10 @@ pub fn logs(config: &Config) -> Result<(), Error> {
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.finish().with(LogRateLimit::default()).with(LibraryLevels).try_init(),
+        Format::Human => lines.finish().with(LimitLayer(&LIMIT)).with(LibraryLevels).try_init(),
         Format::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.finish().with(LogRateLimit::default()).with(LibraryLevels).try_init()
+            lines.finish().with(LimitLayer(&LIMIT)).with(LibraryLevels).try_init()
         }
     };
     started.map_err(|error| Error::part("logs", error))

@@ -1,18 +1,35 @@
 //! The environment of a server: load balancers with their health checks and headers, clients of other protocols, subprotocols. Runs against
 //! `serve` and against the split system.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Request, TestServer, connect, with_timeout};
 
+/// The time between two pieces, in which the server reads the first.
+const PIECE_PAUSE: Duration = Duration::from_millis(20);
+
 /// Sends bytes and reads until the server closes the connection.
 async fn response(to: SocketAddr, bytes: &[u8]) -> String {
+    response_to_pieces(to, &[bytes]).await
+}
+
+/// Sends pieces one after the other and reads until the server closes the connection.
+async fn response_to_pieces(to: SocketAddr, pieces: &[&[u8]]) -> String {
     let mut stream = connect(Ipv4Addr::LOCALHOST, to).await;
+    stream.set_nodelay(true).expect("an open connection");
     let mut response = Vec::new();
-    stream.write_all(bytes).await.expect("an open connection");
+    for (at, piece) in pieces.iter().enumerate() {
+        if at > 0 {
+            tokio::time::sleep(PIECE_PAUSE).await;
+        }
+        stream.write_all(piece).await.expect("an open connection");
+    }
     // A reset after the response also ends the connection.
     let _ = with_timeout("the end of the response", stream.read_to_end(&mut response)).await;
     String::from_utf8_lossy(&response).into_owned()
@@ -51,6 +68,15 @@ async fn other_protocols_are_refused_and_logged_with_cause_and_remedy() {
         let is_refused = response.split(' ').nth(1) == Some(code) && response.contains(words);
         assert!(is_refused && response.contains(r#""status":"error""#), "{shown:?}: {response}");
         server.system.wait_for_log(remedy).await;
+        // The first bytes arrive in pieces, at both ports.
+        for to in [server.system.address, server.system.admin] {
+            for at in [1, 4, bytes.len() - 1] {
+                let (one, two) = bytes.split_at(at);
+                let response = response_to_pieces(to, &[one, two]).await;
+                let is_refused = response.split(' ').nth(1) == Some(code) && response.contains(words);
+                assert!(is_refused, "{shown:?} split at {at}: {response}");
+            }
+        }
     }
     let log = server.system.log();
     for remedy in ["disable the PROXY protocol", "a proxy that terminates TLS", "another service"] {

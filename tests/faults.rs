@@ -4,6 +4,8 @@
 mod drain;
 mod faulty_stores;
 mod gateways;
+mod log_lines;
+mod logouts;
 mod members;
 mod outages;
 mod panics;
@@ -11,6 +13,7 @@ mod removed_data;
 mod restores;
 mod traffic;
 mod unpublished;
+mod write_faults;
 
 use std::time::Duration;
 

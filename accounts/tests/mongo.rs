@@ -132,3 +132,48 @@ async fn a_user_survives_a_crash_and_calls_fail_without_mongodb() {
     assert_eq!(found.expect("it was stored").hash, "hash");
     assert_eq!(users.create(&alice, "other").await.unwrap(), Creation::Exists);
 }
+
+/// A unique index of another program is no name that is taken: the write is refused, and the index is named.
+#[tokio::test]
+async fn a_unique_index_of_another_program_is_named() {
+    let cases = [
+        ("insert into users", "users", doc! { "email": 1 }),
+        ("insert into users", "users", doc! { "hash": 1 }),
+        ("insert into users", "users", doc! { "email": 1, "created.day": 1 }),
+        ("update of closed_sessions", "closed_sessions", doc! { "email": 1 }),
+    ];
+    let mongo = Mongo::start().await;
+    let client = client(&mongo).await;
+    for (number, (kind, collection, keys)) in cases.into_iter().enumerate() {
+        let database = client.database(&format!("foreign{number}"));
+        let store = Store::from(&database);
+        let (users, revocations) = (MongoUsers::new(&store), MongoRevocations::new(&store));
+        let write = async |name: &str| match collection {
+            "users" => users
+                .create(&name.parse().unwrap(), "hash")
+                .await
+                .map_err(|error| assert_eq!(error.status(), 503, "{kind}: {error}")),
+            _ => {
+                let session = format!("{:064x}", name.len()).parse().unwrap();
+                revocations.add(&[session]).await.map(|()| Creation::Created).map_err(drop)
+            }
+        };
+        assert_eq!(write("alice").await, Ok(Creation::Created));
+        let index = doc! { "name": "their_index", "key": keys, "unique": true };
+        database.run_command(doc! { "createIndexes": collection, "indexes": [index] }).await.unwrap();
+        assert_eq!(write("robert").await, Err(()), "{kind}");
+        // The roles' own index still decides about names.
+        if collection == "users" {
+            assert_eq!(write("alice").await, Ok(Creation::Exists), "{kind}");
+        }
+        let reason = users.not_ready_reason().await.expect("a write was refused");
+        for word in
+            ["a unique index of another program", &format!("({kind}: 11000 DuplicateKey, index their_index)")]
+        {
+            assert!(reason.contains(word), "{kind}: {reason}");
+        }
+        database.run_command(doc! { "dropIndexes": collection, "index": "their_index" }).await.unwrap();
+        assert_eq!(write("robert").await, Ok(Creation::Created), "{kind}");
+        assert_eq!(users.not_ready_reason().await, None, "{kind}");
+    }
+}

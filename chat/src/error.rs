@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use proto::event::{Code, Refused};
+use proto::{
+    RoomName,
+    event::{Code, Refused},
+};
 
 use crate::head::RoomHead;
 
@@ -93,6 +96,15 @@ impl Error {
     /// Whether a store failed, did not answer or refused the operation.
     pub(crate) fn is_of_store(&self) -> bool {
         matches!(self, Self::Store(_) | Self::StoreRefused(_))
+    }
+
+    /// Adds the room to an error of a store, for the log.
+    pub(crate) fn of_room(self, room: &RoomName) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(format!("room {room}: {error}")),
+            Self::StoreRefused(error) => Self::StoreRefused(format!("room {room}: {error}")),
+            other => other,
+        }
     }
 
     /// The text for clients. It does not contain internals of a store.

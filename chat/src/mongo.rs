@@ -12,8 +12,8 @@ use mongodb::{
     options::IndexOptions,
 };
 use proto::Timestamp;
-use remote::mongo::is_refusal;
-pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection, is_duplicate};
+pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection};
+use remote::mongo::{brief, is_refusal};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, column::integer};
@@ -53,8 +53,8 @@ impl From<MongoError> for Error {
     fn from(error: MongoError) -> Self {
         match &*error.kind {
             ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) => damaged(error),
-            _ if is_refusal(&error) => Self::StoreRefused(error.to_string()),
-            _ => Self::Store(error.to_string()),
+            _ if is_refusal(&error) => Self::StoreRefused(brief(&error)),
+            _ => Self::Store(brief(&error)),
         }
     }
 }

@@ -9,6 +9,8 @@
 //! each of them. It limits the time of heads after the first one of a connection, which the library does not. It
 //! reports when the client closes its sending side, which the library does not report to handlers.
 //!
+//! It answers other protocols than HTTP ([`super::protocol_detector`]).
+//!
 //! It bounds the memory of incomplete requests. The library buffers up to 128 KiB of a head on every connection;
 //! [`IncompleteRequest`] limits the sum of all connections.
 
@@ -31,12 +33,15 @@ use super::{
     connections::ConnectionGuard,
     head_rewrite,
     incomplete_request::{IncompleteRequest, RECEIVED},
+    protocol_detector::ProtocolDetector,
 };
 
 /// A connection whose reads end at the end of a request head.
 #[derive(Debug)]
 pub struct PipelineLimit<S> {
     io: S,
+    /// `None` when other protocols are not detected.
+    detector: Option<ProtocolDetector>,
     /// Bytes that were read and not passed on. At most the bytes of one read.
     buffered: BytesMut,
     /// The position of the last byte that was passed on.
@@ -95,6 +100,7 @@ impl<S> PipelineLimit<S> {
     fn with_counter(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
         Self {
             io,
+            detector: None,
             buffered: BytesMut::new(),
             line: LineState::Text,
             defers_next_read: false,
@@ -105,6 +111,12 @@ impl<S> PipelineLimit<S> {
             guard: None,
             is_write_pending: false,
         }
+    }
+
+    /// Replaces the bytes of other protocols than HTTP/1 by a request.
+    pub fn with_protocol_detection(mut self) -> Self {
+        self.detector = Some(ProtocolDetector::default());
+        self
     }
 
     /// Adds the registration of the connection, by which it is closed when few connections are free.
@@ -174,6 +186,16 @@ impl LineState {
     }
 }
 
+impl<S: AsyncRead + Unpin> PipelineLimit<S> {
+    /// Reads bytes that were not passed on yet.
+    fn poll_io(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.detector {
+            None => Pin::new(&mut self.io).poll_read(cx, into),
+            Some(detector) => detector.poll_read(&mut self.io, cx, into),
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -189,14 +211,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
         this.is_upgraded |= this.hangup.is_upgraded();
         if this.is_upgraded && this.buffered.is_empty() {
             this.head_timer.timer = None;
-            return Pin::new(&mut this.io).poll_read(cx, into);
+            return this.poll_io(cx, into);
         }
         if !this.is_upgraded && this.head_timer.is_late(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let (before, is_start) = (into.filled().len(), this.incomplete.is_empty());
         if this.buffered.is_empty() {
-            match Pin::new(&mut this.io).poll_read(cx, into) {
+            match this.poll_io(cx, into) {
                 Poll::Pending => return this.idle(cx),
                 Poll::Ready(read) => read?,
             }

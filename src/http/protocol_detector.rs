@@ -1,7 +1,9 @@
 //! Detects clients that do not send HTTP/1 by the first bytes of their connection, because the HTTP library closes such
 //! connections without a response. [`ProtocolDetector`] replaces the bytes by a request with a special method.
 //! [`ForeignProtocol::of`] detects the method where the peer address is available and a response can be sent. Used by
-//! the server, before all parsers of HTTP.
+//! [`super::pipeline_limit`], before all parsers of HTTP.
+//!
+//! The first bytes can arrive in several reads. They are kept until they decide, at most [`MAX_UNDECIDED`] bytes.
 
 use std::{
     io,
@@ -13,8 +15,9 @@ use std::{
 
 use actix_http::Request;
 use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
+use bytes::BytesMut;
 use proto::Refusal;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// A protocol that is not HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +32,19 @@ pub enum ForeignProtocol {
     Other,
 }
 
-/// Beginning of version 2 of the PROXY protocol.
-const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The first bytes of protocols with a fixed beginning: version 2 and version 1 of the PROXY protocol, a TLS handshake
+/// record, and HTTP/2 by prior knowledge.
+const SIGNATURES: [(&[u8], ForeignProtocol); 6] = [
+    (b"\r\n\r\n\0\r\nQUIT\n", ForeignProtocol::Proxy),
+    (b"PROXY TCP4 ", ForeignProtocol::Proxy),
+    (b"PROXY TCP6 ", ForeignProtocol::Proxy),
+    (b"PROXY UNKNOWN", ForeignProtocol::Proxy),
+    (b"\x16\x03", ForeignProtocol::Tls),
+    (b"PRI * HTTP/2.0\r\n", ForeignProtocol::Http2),
+];
 
-/// Beginnings of version 1 of the PROXY protocol.
-const PROXY_1: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
-
-/// Beginning of HTTP/2 by prior knowledge.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-
-/// The first bytes of a TLS handshake record.
-const TLS: &[u8] = b"\x16\x03";
+/// Maximum number of bytes that are kept until they decide. A longer first line passes as HTTP.
+const MAX_UNDECIDED: usize = 1_024;
 
 /// Minimum time between two warnings about one protocol. Clients can send these bytes at any rate.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
@@ -47,47 +52,56 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 /// Maximum number of bytes discarded in one read.
 const DISCARD_BUFFER: usize = 4_096;
 
-/// A connection whose first bytes are examined.
+/// The examination of the first bytes of a connection.
 #[derive(Debug)]
-pub struct ProtocolDetector<S> {
-    io: S,
-    state: State,
-}
+pub struct ProtocolDetector(State);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
-    /// Nothing was read.
-    Start,
-    /// Bytes pass unchanged.
-    Http,
+    /// The bytes so far do not decide. They are not passed on yet.
+    Undecided(BytesMut),
+    /// HTTP/1. The kept bytes are passed on, then all others unchanged.
+    Http(BytesMut),
     /// The replacement request was passed on. All other bytes are discarded.
     Foreign,
+}
+
+/// What the first bytes of a connection show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Too few bytes to decide.
+    Undecided,
+    Http,
+    Foreign(ForeignProtocol),
 }
 
 impl ForeignProtocol {
     const ALL: [Self; 4] = [Self::Proxy, Self::Tls, Self::Http2, Self::Other];
 
-    /// The protocol of a connection with these first bytes. `None` for HTTP/1, and for too few bytes to decide.
-    fn detect(start: &[u8]) -> Option<Self> {
-        if start.starts_with(PROXY_2) || PROXY_1.iter().any(|one| start.starts_with(one)) {
-            return Some(Self::Proxy);
+    /// The protocol of a connection with these first bytes. More bytes do not change a decision.
+    fn detect(start: &[u8]) -> Verdict {
+        if let Some((_, foreign)) = SIGNATURES.iter().find(|(signature, _)| start.starts_with(signature)) {
+            return Verdict::Foreign(*foreign);
         }
-        if start.starts_with(TLS) {
-            return Some(Self::Tls);
-        }
-        if start.starts_with(PREFACE) {
-            return Some(Self::Http2);
+        if SIGNATURES.iter().any(|(signature, _)| signature.starts_with(start)) {
+            return Verdict::Undecided;
         }
         // Empty lines before a request are allowed (RFC 9112 §2.2).
         let blank = start.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let start = &start[blank..];
         let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        let is_odd = start.first().is_some_and(|first| !is_token(first));
+        if start.first().is_some_and(|first| !is_token(first)) {
+            return Verdict::Foreign(Self::Other);
+        }
         let line = start.iter().position(|byte| *byte == b'\n').map(|end| start[..end].trim_ascii_end());
         let has_version = |line: &[u8]| {
             line.rsplit(|byte| *byte == b' ').next().is_some_and(|last| last.starts_with(b"HTTP/"))
         };
-        (is_odd || line.is_some_and(|line| !has_version(line))).then_some(Self::Other)
+        match line {
+            None => Verdict::Undecided,
+            Some(line) if has_version(line) => Verdict::Http,
+            Some(_) => Verdict::Foreign(Self::Other),
+        }
     }
 
     /// The protocol of a request that replaced other bytes.
@@ -153,85 +167,136 @@ impl ForeignProtocol {
     }
 }
 
-impl<S> ProtocolDetector<S> {
-    /// Wraps `io`, from which nothing was read.
-    pub fn new(io: S) -> Self {
-        Self { io, state: State::Start }
-    }
-
-    /// The wrapped connection.
-    pub fn get_ref(&self) -> &S {
-        &self.io
+impl Default for ProtocolDetector {
+    /// For a connection from which nothing was read.
+    fn default() -> Self {
+        Self(State::Undecided(BytesMut::new()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for ProtocolDetector<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl ProtocolDetector {
+    /// Reads from `io`. Passes nothing on before the first bytes decide.
+    pub fn poll_read(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.state == State::Foreign {
-            let mut space = [0; DISCARD_BUFFER];
-            let mut discarded = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut discarded))?;
-            if discarded.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+        match &mut self.0 {
+            State::Http(kept) if kept.is_empty() => Pin::new(io).poll_read(cx, into),
+            State::Http(kept) => {
+                pass_on(kept, into);
+                Poll::Ready(Ok(()))
             }
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+            State::Foreign => discard(io, cx),
+            State::Undecided(_) => self.poll_first(io, cx, into),
         }
+    }
+
+    /// Reads until the first bytes decide.
+    fn poll_first(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let State::Undecided(kept) = &mut self.0 else { return Poll::Ready(Ok(())) };
         let before = into.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
-        let start = &into.filled()[before..];
-        if self.state == State::Start && !start.is_empty() {
-            let foreign = ForeignProtocol::detect(start);
-            self.state = if foreign.is_some() { State::Foreign } else { State::Http };
-            if let Some(foreign) = foreign {
-                into.set_filled(before);
-                let request = format!("{} / HTTP/1.0\r\n\r\n", foreign.method());
-                if into.remaining() < request.len() {
-                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        loop {
+            ready!(Pin::new(&mut *io).poll_read(cx, into))?;
+            let read = &into.filled()[before..];
+            let is_end = read.is_empty();
+            kept.extend_from_slice(read);
+            into.set_filled(before);
+            match ForeignProtocol::detect(kept) {
+                Verdict::Foreign(foreign) => {
+                    self.0 = State::Foreign;
+                    return Poll::Ready(replace(foreign, into));
                 }
-                into.put_slice(request.as_bytes());
+                Verdict::Undecided if !is_end && kept.len() < MAX_UNDECIDED => {}
+                Verdict::Undecided | Verdict::Http => break,
             }
         }
+        pass_on(kept, into);
+        self.0 = State::Http(std::mem::take(kept));
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ProtocolDetector<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+/// Moves as many bytes as fit.
+fn pass_on(kept: &mut BytesMut, into: &mut ReadBuf<'_>) {
+    into.put_slice(&kept.split_to(kept.len().min(into.remaining())));
+    if kept.is_empty() {
+        *kept = BytesMut::new();
     }
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+/// Passes on the request that replaces bytes of `foreign`.
+fn replace(foreign: ForeignProtocol, into: &mut ReadBuf<'_>) -> io::Result<()> {
+    let request = format!("{} / HTTP/1.0\r\n\r\n", foreign.method());
+    if into.remaining() < request.len() {
+        return Err(io::ErrorKind::InvalidData.into());
     }
+    into.put_slice(request.as_bytes());
+    Ok(())
+}
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+/// Reads bytes that are not passed on, until the end of the connection.
+fn discard(io: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut space = [0; DISCARD_BUFFER];
+    let mut discarded = ReadBuf::new(&mut space);
+    ready!(Pin::new(io).poll_read(cx, &mut discarded))?;
+    if discarded.filled().is_empty() {
+        return Poll::Ready(Ok(()));
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
+    /// A connection whose reads return these pieces, then nothing more.
+    struct Pieces<'a>(Vec<&'a [u8]>);
+
+    impl AsyncRead for Pieces<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if !self.0.is_empty() {
+                into.put_slice(self.0.remove(0));
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What is passed on of these pieces, in reads of at most `room` bytes.
+    fn passed_on(pieces: Vec<&[u8]>, room: usize) -> Vec<u8> {
+        let (mut detector, mut io, mut all) = (ProtocolDetector::default(), Pieces(pieces), Vec::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            let mut space = vec![0; room];
+            let mut into = ReadBuf::new(&mut space);
+            match detector.poll_read(&mut io, &mut cx, &mut into) {
+                Poll::Pending => {}
+                Poll::Ready(read) => {
+                    read.unwrap();
+                    if into.filled().is_empty() {
+                        return all;
+                    }
+                    all.extend_from_slice(into.filled());
+                }
+            }
+        }
+    }
+
     #[test]
-    fn http_1_is_never_foreign() {
+    fn http_1_is_never_foreign_however_it_is_split() {
         let starts = [
             "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "\r\n\r\nPOST /a HTTP/1.0\r\n",
@@ -239,13 +304,43 @@ mod tests {
             "PROPFIND / HTTP/1.1\r\n",
             "PROXY / HTTP/1.1\r\n",
             "PRI",
+            "PRI * HTTP/1.1\r\n",
             "G",
             "GET /a/long/target/that/goes/on",
             "\r\n",
             "",
         ];
-        for start in starts {
-            assert_eq!(ForeignProtocol::detect(start.as_bytes()), None, "{start:?}");
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(3 * MAX_UNDECIDED));
+        for start in starts.into_iter().chain([&*long]) {
+            let start = start.as_bytes();
+            for at in 0..start.len() {
+                let (one, two) = start.split_at(at);
+                let pieces = [one, two].into_iter().filter(|piece| !piece.is_empty()).collect();
+                assert_eq!(passed_on(pieces, 2 * start.len()), start, "split at {at}");
+            }
+            assert_eq!(passed_on(start.chunks(1).collect(), 64), start);
+        }
+    }
+
+    #[test]
+    fn other_protocols_are_detected_however_they_are_split() {
+        let cases: [(&[u8], ForeignProtocol); 8] = [
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", ForeignProtocol::Proxy),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET / HTTP/1.1\r\n\r\n", ForeignProtocol::Proxy),
+            (b"PROXY TCP6 ::1 ::1 5000 80\r\n", ForeignProtocol::Proxy),
+            (b"PROXY UNKNOWN\r\n", ForeignProtocol::Proxy),
+            (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", ForeignProtocol::Tls),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ForeignProtocol::Http2),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", ForeignProtocol::Other),
+            (b"*1\r\n$4\r\nPING\r\n", ForeignProtocol::Other),
+        ];
+        for (bytes, foreign) in cases {
+            let expected = format!("{} / HTTP/1.0\r\n\r\n", foreign.method()).into_bytes();
+            for at in 1..bytes.len() {
+                let (one, two) = bytes.split_at(at);
+                assert_eq!(passed_on(vec![one, two], 64), expected, "{foreign:?} split at {at}");
+            }
+            assert_eq!(passed_on(bytes.chunks(1).collect(), 64), expected, "{foreign:?} byte by byte");
         }
     }
 }

@@ -216,6 +216,15 @@ impl Registration {
                 );
                 LeaseState::Held
             }
+            4 => {
+                let (key, node) = (self.table.key(TABLE_KEY), &self.name);
+                tracing::warn!(
+                    key,
+                    node,
+                    "another program has overwritten the entry of this node, which is written again"
+                );
+                LeaseState::Held
+            }
             _ => LeaseState::Available,
         })
     }

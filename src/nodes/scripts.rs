@@ -4,15 +4,16 @@ use std::sync::LazyLock;
 
 use remote::redis::Script;
 
-/// The clock of Redis in milliseconds, and the parser of an entry.
+/// The clock of Redis in milliseconds, and the parser of an entry. The parser returns nothing for an entry that another program has
+/// written.
 const CLOCK: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     local function parts(entry)
-        local expires, address, state = string.match(entry, '^(%d+) (%S+) ?(%a*)$')
-        expires = tonumber(expires) or 0
+        local expires, address, port, state = string.match(entry, '^(%d+) (http://[%w%.%-%[%]:]+:(%d+)) ?(%a*)$')
+        expires = tonumber(expires)
         -- No lease is that long: another program has written the entry, or the clock was set back.
-        if expires > now + 86400000 then expires = 0 end
+        if not expires or expires > now + 86400000 or tonumber(port) > 65535 then return end
         return expires, address, state
     end
     local function is_wrong_type(reply)
@@ -22,25 +23,27 @@ const CLOCK: &str = r"
 
 /// Key: the table. Arguments: the node, its address, its lease in milliseconds, `open` or `closed`, and `1` if the node
 /// may claim a free name. Replies 1 if the node holds the lease, 0 while another node holds it, 2 if the name is free and
-/// was not claimed, and 3 if the node holds the lease in a new table, because the key was not a hash.
+/// was not claimed, 3 if the node holds the lease in a new table, because the key was not a hash, and 4 if the node holds
+/// the lease, and its entry could not be read.
 pub static RENEW: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local node, address, lease, state, claims = unpack(ARGV)
-        local held, replaced = redis.pcall('HGET', KEYS[1], node), false
+        local held, written = redis.pcall('HGET', KEYS[1], node), 1
         if is_wrong_type(held) then
             redis.call('DEL', KEYS[1])
-            held, replaced = '', true
+            held, written = false, 3
         elseif type(held) == 'table' then
             return held
         end
         local expires, other = parts(held or '')
+        if held and not expires then written = 4 end
         if other ~= address then
-            if expires > now then return 0 end
+            if expires and expires > now then return 0 end
             if claims ~= '1' then return 2 end
         end
         redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address .. ' ' .. state)
-        return replaced and 3 or 1
+        return written
         ",
     )
 });
@@ -61,15 +64,16 @@ pub static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Keys: the table, and a key to write. Replies with name, address and state of every live node, and deletes expired
-/// entries.
+/// Keys: the table, and a key to write. Replies with name, address and state of every live node, and with the names of
+/// the entries that cannot be read. Deletes expired entries. Entries that cannot be read stay: a later release may have
+/// written them.
 ///
 /// A Redis that refuses writes, and serves reads, prevents all renewals. The reply then contains all nodes of the
 /// table.
 pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-        local live, all = {}, redis.pcall('HGETALL', KEYS[1])
+        local live, unreadable, all = {}, {}, redis.pcall('HGETALL', KEYS[1])
         if is_wrong_type(all) then
             return redis.error_reply('WRONGTYPE the key ' .. KEYS[1] .. ' is not a hash; delete it, or stop the program that writes it')
         end
@@ -78,13 +82,15 @@ pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
         local refused = type(written) == 'table' and written.err
         for index = 1, #all, 2 do
             local expires, address, state = parts(all[index + 1])
-            if address and (refused or expires > now) then
+            if not expires then
+                table.insert(unreadable, all[index])
+            elseif refused or expires > now then
                 table.insert(live, {all[index], address, state})
-            elseif not refused then
+            else
                 redis.pcall('HDEL', KEYS[1], all[index])
             end
         end
-        return {refused or '', live}
+        return {refused or '', live, unreadable}
         ",
     )
 });

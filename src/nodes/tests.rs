@@ -360,3 +360,78 @@ async fn invalid_values_in_the_table_count_as_absent() {
         lease.release().await;
     }
 }
+
+/// Values of other programs. `FUTURE` is a time within the lease of a node.
+const JUNK: [&str; 11] = [
+    "text",
+    r#"{\"expires\":1}"#,
+    "",
+    "v2 9999999999999 http://127.0.0.1:9 open",
+    "99999999999999999999 http://127.0.0.1:9 open",
+    "1 http://127.0.0.1:9 open",
+    "-1 http://127.0.0.1:9 open",
+    "FUTURE somewhere open",
+    "FUTURE http://127.0.0.1:99999 open",
+    "FUTURE http://127.0.0.1 open",
+    "\\xff\\xfe",
+];
+
+/// Overwrites the entries of the nodes `chat-0`, `chat-1` and so on, and adds entries under other names.
+fn write_junk(redis: &Redis) {
+    let future = proto::Timestamp::now().0 + 3_600_000;
+    for (at, value) in JUNK.iter().enumerate() {
+        let value = value.replace("FUTURE", &future.to_string());
+        redis.execute(&format!("HSET chat:nodes chat-{at} \"{value}\""));
+        redis.execute(&format!("HSET chat:nodes \"other \\xff {at}\" \"{value}\""));
+    }
+    redis.execute("HSET chat:nodes draining text");
+    redis.execute(&format!("HSET chat:nodes \"\\xff\" \"{future} http://127.0.0.1:9 open\""));
+}
+
+/// The nodes count as live all the time, and their next renewals write their entries again.
+#[tokio::test]
+async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
+    let redis = Redis::start();
+    let watch = Watcher::start(&redis.url()).unwrap();
+    let mut leases = Vec::new();
+    for (at, port) in (0..JUNK.len()).zip(1..) {
+        leases.push(announce(&redis, &format!("chat-{at}"), port, NodeLease::TTL).await);
+    }
+    // A node that drains.
+    let draining = start(&redis, "draining", 99, NodeLease::TTL);
+    timeout(TIMEOUT, draining.acquired()).await.expect("the name is free");
+    let names: Vec<String> = (0..JUNK.len()).map(|at| format!("chat-{at}")).collect();
+    let mut expected: Vec<(&str, u16, &str)> =
+        names.iter().zip(1..).map(|(name, port)| (&**name, port, OPEN)).collect();
+    expected.push(("draining", 99, CLOSED));
+    becomes(&watch, &expected).await;
+    let mut nodes = watch.nodes();
+    nodes.mark_unchanged();
+    write_junk(&redis);
+    let table = table_of(&redis);
+    let entry = async |name: &str| -> Vec<u8> {
+        table.ask(async |mut redis| redis.hget(TABLE_KEY, name).await).await.unwrap_or_default()
+    };
+    let is_restored = async |name: &str, port: u16| {
+        let address = format!(" http://127.0.0.1:{port} ");
+        String::from_utf8_lossy(&entry(name).await).contains(&address)
+    };
+    for &(name, port, _) in &expected {
+        let restored = async {
+            while !is_restored(name, port).await {
+                sleep(PAUSE).await;
+            }
+        };
+        timeout(TIMEOUT, restored).await.unwrap_or_else(|_| panic!("{name}: the entry is not written again"));
+    }
+    assert!(!nodes.has_changed().unwrap(), "all nodes count as live all the time: {:?}", nodes.borrow());
+    for lease in leases.iter().chain([&draining]) {
+        assert_eq!(lease.not_ready_reason()(), None);
+    }
+    // A new node is seen beside the other programs' entries, which remain.
+    let _new = announce(&redis, "new", 100, NodeLease::TTL).await;
+    expected.push(("new", 100, OPEN));
+    becomes(&watch, &expected).await;
+    let others: u32 = table.ask(async |mut redis| redis.hlen(TABLE_KEY).await).await.unwrap();
+    assert!(others as usize > expected.len(), "{others}");
+}

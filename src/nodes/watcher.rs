@@ -1,5 +1,6 @@
 //! The view of a gateway: reads the table of nodes periodically. While Redis does not answer, the last live nodes count
-//! as live.
+//! as live. An entry that cannot be read affects no other entry, and its node counts as live until it has had time to
+//! renew the entry.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,7 @@ use tokio::{
 
 use remote::{Location, NO_ANSWER, Redis, SCRIPTS, Unanswered};
 
-use super::{CLOSED, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
+use super::{CLOSED, NodeLease, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
 use crate::supervision;
 
 /// Keeps a copy of the table of nodes up to date until it is dropped.
@@ -39,8 +40,15 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long an open node that is missing counts as live. Redis was unavailable and the lease expired meanwhile, or
-/// Redis lost its data, and the node needs time to renew.
-const GRACE: Duration = Duration::from_secs(5);
+/// Redis lost its data, and the node needs time to renew: [`NodeLease`] renews every 5 s.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Minimum time between two warnings about entries that cannot be read.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Maximum number of names in such a warning, and of characters of a name.
+const MAX_NAMES: usize = 8;
+const MAX_NAME: usize = 64;
 
 impl Watcher {
     /// Watches the table in the Redis at `at`, which may be unavailable. Needs a running runtime.
@@ -94,21 +102,13 @@ async fn watch(
     not_ready_reason: Arc<Mutex<Option<String>>>,
     refresh: Arc<Notify>,
 ) {
-    let (mut missing_since, mut refusal) = (HashMap::new(), String::new());
+    let mut view = View::default();
     loop {
-        match live(&table).await {
-            Ok((live, refused)) => {
+        match read(&table).await {
+            Ok(entries) => {
                 *lock(&not_ready_reason) = None;
-                if refused != refusal {
-                    if !refused.is_empty() {
-                        tracing::warn!(
-                            refused,
-                            "writes are refused by Redis: all chat nodes of its table count as live"
-                        );
-                    }
-                    refusal = refused;
-                }
-                let live = with_grace(&nodes.borrow(), live, &mut missing_since);
+                view.report(&table, &entries);
+                let live = view.with_grace(&nodes.borrow(), entries);
                 nodes.send_if_modified(|current| {
                     let changed = *current != live;
                     if changed {
@@ -130,27 +130,93 @@ async fn watch(
     }
 }
 
-/// The live nodes, and the error of Redis if it refuses writes, in which case leases are not renewed.
-async fn live(table: &Redis) -> Result<(Nodes, String), Unanswered> {
-    let mut script = scripts::LIVE.prepare_invoke();
-    script.key(table.key(TABLE_KEY)).key(table.key(WRITE_PROBE_KEY));
-    let (refused, live): (String, Vec<(String, String, String)>) =
-        table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
-    let nodes = Nodes::new(live.into_iter().filter_map(|(name, address, state)| {
-        let backend: Option<Backend> = address.parse().ok().filter(|_| Nodes::is_name(&name));
-        backend.map(|backend| (name, Node { backend, is_open: state != CLOSED }))
-    }));
-    Ok((nodes, refused))
+/// Name, address and state of a node.
+type LiveEntry = (Vec<u8>, String, String);
+
+/// The entries of the table.
+struct Entries {
+    live: Nodes,
+    /// The names of entries that cannot be read.
+    unreadable: Vec<String>,
+    /// The error of Redis if it refuses writes, in which case leases are not renewed. Otherwise empty.
+    refused: String,
 }
 
-/// The live nodes, and missing nodes within their grace period. `missing_since` keeps when each of them was first
-/// missing.
-fn with_grace(current: &Nodes, live: Nodes, missing_since: &mut HashMap<String, Instant>) -> Nodes {
-    missing_since.retain(|name, _| live.get(name).is_none());
-    let missing = current.iter().filter(|(name, node)| {
-        let is_gone = live.get(name).is_none() && node.is_open;
-        is_gone && missing_since.entry((*name).to_owned()).or_insert_with(Instant::now).elapsed() < GRACE
-    });
-    let all = missing.chain(live.iter()).map(|(name, node)| (name.to_owned(), node.clone()));
-    Nodes::new(all.collect::<Vec<_>>())
+async fn read(table: &Redis) -> Result<Entries, Unanswered> {
+    let mut script = scripts::LIVE.prepare_invoke();
+    script.key(table.key(TABLE_KEY)).key(table.key(WRITE_PROBE_KEY));
+    // Names are bytes: another program can write any.
+    let (refused, live, unreadable): (String, Vec<LiveEntry>, Vec<Vec<u8>>) =
+        table.ask(async |mut redis| script.invoke_async(&mut redis).await).await?;
+    let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
+    let mut unreadable: Vec<String> = unreadable.into_iter().map(text).collect();
+    let mut nodes = Vec::new();
+    for (name, address, state) in live {
+        let name = text(name);
+        match address.parse::<Backend>() {
+            Ok(backend) if Nodes::is_name(&name) => {
+                nodes.push((name, Node { backend, is_open: state != CLOSED }));
+            }
+            _ => unreadable.push(name),
+        }
+    }
+    Ok(Entries { live: Nodes::new(nodes), unreadable, refused })
+}
+
+/// What a watcher keeps from one read to the next.
+#[derive(Default)]
+struct View {
+    /// Since when nodes of the last read have no live entry.
+    missing_since: HashMap<String, Instant>,
+    /// The last error of Redis.
+    refusal: String,
+    /// The time of the last warning about entries that cannot be read.
+    warned: Option<Instant>,
+}
+
+impl View {
+    /// Logs when Redis begins to refuse writes, and at most once within [`WARN_INTERVAL`] which entries cannot be read.
+    fn report(&mut self, table: &Redis, entries: &Entries) {
+        let Entries { unreadable, refused, .. } = entries;
+        if *refused != self.refusal {
+            if !refused.is_empty() {
+                tracing::warn!(
+                    refused,
+                    "writes are refused by Redis: all chat nodes of its table count as live"
+                );
+            }
+            self.refusal.clone_from(refused);
+        }
+        if !unreadable.is_empty() && self.warned.is_none_or(|last| last.elapsed() >= WARN_INTERVAL) {
+            self.warned = Some(Instant::now());
+            let brief = |name: &String| name.chars().take(MAX_NAME).collect::<String>();
+            let names: Vec<String> = unreadable.iter().take(MAX_NAMES).map(brief).collect();
+            let (key, count) = (table.key(TABLE_KEY), unreadable.len());
+            tracing::warn!(
+                key,
+                count,
+                ?names,
+                "entries of the table of nodes cannot be read and are ignored: another program has written them"
+            );
+        }
+    }
+
+    /// The live nodes, and nodes of the last read without a live entry: open ones for [`GRACE`], and those whose entry cannot be
+    /// read, which no node has released, for the time of a lease.
+    fn with_grace(&mut self, current: &Nodes, entries: Entries) -> Nodes {
+        let Entries { live, unreadable, .. } = entries;
+        self.missing_since.retain(|name, _| live.get(name).is_none() && current.get(name).is_some());
+        let missing = current.iter().filter(|(name, node)| {
+            let limit = match unreadable.iter().any(|other| other == name) {
+                true => NodeLease::TTL,
+                false if node.is_open => GRACE,
+                false => return false,
+            };
+            let is_gone = live.get(name).is_none();
+            is_gone
+                && self.missing_since.entry((*name).to_owned()).or_insert_with(Instant::now).elapsed() < limit
+        });
+        let all = missing.chain(live.iter()).map(|(name, node)| (name.to_owned(), node.clone()));
+        Nodes::new(all.collect::<Vec<_>>())
+    }
 }

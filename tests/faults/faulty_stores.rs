@@ -10,13 +10,13 @@ use serde_json::json;
 use testkit::{MongoFault, RedisFault};
 use tokio::time::sleep;
 
+use super::write_faults::node_of;
 use crate::support::{
     ACCOUNTS, ConnectedUser, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout,
 };
 
 /// Two users on different nodes.
 async fn on_two_nodes(server: &TestServer) -> (ConnectedUser, ConnectedUser) {
-    let node_of = |actor: &ConnectedUser| actor.session.rsplit_once('.').map(|(_, node)| node.to_owned());
     let first = server.connected_user("first").await;
     for n in 0..50 {
         let other = server.connected_user(&format!("other{n}")).await;

@@ -1,41 +1,19 @@
 //! Changes of members and rooms while Redis refuses writes to the stream: every node applies them within the documented bound, even
 //! when the node that made the change is killed right after its response.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use testkit::{Redis, RedisFault};
 use tokio::time::sleep;
 
+use super::write_faults::{WriteFault, node_of, redis, request_with_retry};
 use crate::support::{ConnectedUser, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
 
-/// Reasons for which nothing can be appended to the stream.
-#[derive(Debug, Clone, Copy)]
-enum WriteFault {
-    /// The roles have no permission to append.
-    NoAppend,
-    /// Redis refuses all writes.
-    NoWrites(RedisFault),
-}
+/// The maximum age of the members and settings against which a node checks a post.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
-impl WriteFault {
-    const ALL: [Self; 3] =
-        [Self::NoAppend, Self::NoWrites(RedisFault::Demoted), Self::NoWrites(RedisFault::Full)];
-
-    fn inject(self, redis: &Redis) {
-        match self {
-            Self::NoAppend => redis.execute("ACL SETUSER godzilla -xadd"),
-            Self::NoWrites(fault) => fault.inject(redis),
-        }
-    }
-
-    fn clear(self, redis: &Redis) {
-        match self {
-            Self::NoAppend => redis.execute("ACL SETUSER godzilla +xadd"),
-            Self::NoWrites(fault) => fault.clear(redis),
-        }
-    }
-}
+/// The additional time on a busy machine. A room that misses a change reads itself again after a minute.
+const BUSY: Duration = Duration::from_secs(9);
 
 /// A change that ends bob's membership of a room.
 #[derive(Debug, Clone, Copy)]
@@ -105,13 +83,16 @@ impl Users {
         }
     }
 
-    /// Alice sends a message to the room; the others receive it.
+    /// Alice and bob send a message to the room; the others receive it. The room is then loaded on both nodes.
     async fn exchange_message(&mut self, room: &str) {
         let text = format!("hello {room}");
         self.alice.send_message_to(room, &text).await;
         for member in [&mut *self.bob, &mut *self.carol, &mut self.tab] {
             member.receive_message(&text).await;
         }
+        let text = format!("hello from bob in {room}");
+        self.bob.send_message_to(room, &text).await;
+        self.alice.receive_message(&text).await;
     }
 
     /// Makes the change; its response must be 200 or its ack ok.
@@ -142,6 +123,29 @@ impl Users {
         }
     }
 
+    /// Bob, and carol when the room is archived, post through the node that has not made the change, by socket and over HTTP.
+    async fn check_posts_are_refused(&mut self, departure: Departure, room: &str) {
+        let begun = Instant::now();
+        let post = json!({"room": room, "text": "after the end"});
+        let target = format!("/rooms/{room}/messages");
+        let mut posters = vec![&mut self.bob];
+        if departure.archives_the_room() {
+            posters.push(&mut self.carol);
+        }
+        for poster in posters {
+            loop {
+                let ack = poster.emit_with_ack("message", &post).await;
+                let answer = poster.user.post(&target, &json!({"text": "after the end"})).await;
+                let is_refused = ack["code"] == "not_found" || ack["code"] == "forbidden";
+                if is_refused && [403, 404].contains(&answer.status) {
+                    break;
+                }
+                assert!(begun.elapsed() < MAX_AGE + BUSY, "{departure:?}: posts to {room}: {ack} {answer:?}");
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+
     /// Bob receives no later message of the room, and every node refuses bob's requests for it.
     async fn check_bob_is_removed(&mut self, departure: Departure, room: &str, secret: &str) {
         let target = format!("/rooms/{room}/messages");
@@ -163,10 +167,6 @@ impl Users {
     }
 }
 
-fn node_of(user: &ConnectedUser) -> String {
-    user.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
-}
-
 /// Reads, and retries on 503: on a busy machine a store may time out.
 async fn read_with_retry(user: &TestUser, target: &str, status: u16) -> Response {
     with_timeout("a response", async {
@@ -178,24 +178,6 @@ async fn read_with_retry(user: &TestUser, target: &str, status: u16) -> Response
         }
     })
     .await
-}
-
-/// Sends a request, and retries on 429.
-async fn request_with_retry(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
-    with_timeout("a request within the limit", async {
-        loop {
-            let answer = user.request(request()).await;
-            if answer.status != 429 {
-                return answer.expect(status);
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await
-}
-
-fn redis(server: &TestServer) -> &Redis {
-    &server.system.stores.as_ref().expect("a split system").redis
 }
 
 #[tokio::test]
@@ -215,12 +197,13 @@ async fn while_nothing_can_be_appended_to_the_stream_members_and_rooms_change_on
         fault.inject(redis(&server));
         for (departure, room) in &rooms {
             Box::pin(users.apply(*departure, room)).await;
+            Box::pin(users.check_posts_are_refused(*departure, room)).await;
             Box::pin(users.receive_departure(*departure, room)).await;
             Box::pin(users.check_bob_is_removed(*departure, room, &format!("secret {room}"))).await;
         }
         let mut leaver = leavers.pop().expect("one for each fault");
         let logout = leaver.user.post("/user/logout", &json!({})).await;
-        if matches!(fault, WriteFault::NoWrites(RedisFault::Demoted)) {
+        if fault.refuses_logouts() {
             // The revocation cannot be stored durably, so the logout is refused.
             assert_eq!(logout.status, 503, "{fault:?}: {logout:?}");
         } else {
@@ -241,6 +224,20 @@ async fn while_nothing_can_be_appended_to_the_stream_members_and_rooms_change_on
         let bob = users.bob.user.name.clone();
         let again = users.bob.waiting("room:left", |event| event["username"] == *bob);
         assert_eq!(again, 0, "{fault:?}: bob received the departure twice");
+    }
+}
+
+/// The stream works. The bound is the same as without it.
+#[tokio::test]
+async fn a_post_through_another_node_is_refused_soon_after_the_change() {
+    let server = TestServer::start_split().await;
+    let mut users = Users::connect(&server, 0).await;
+    for departure in Departure::ALL {
+        let room = format!("room-{}", departure as u8);
+        Box::pin(users.create_room(&room, departure)).await;
+        Box::pin(users.exchange_message(&room)).await;
+        Box::pin(users.apply(departure, &room)).await;
+        Box::pin(users.check_posts_are_refused(departure, &room)).await;
     }
 }
 

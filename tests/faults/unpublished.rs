@@ -4,45 +4,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
-use testkit::{Redis, RedisFault};
 use tokio::time::sleep;
 
-use crate::support::{ConnectedUser, NODES, Request, Response, TestServer, TestUser, with_timeout};
-
-/// Reasons for which Redis refuses new messages and serves reads.
-#[derive(Debug, Clone, Copy)]
-enum WriteFault {
-    /// The roles have no permission to append.
-    NoAppend,
-    /// The roles have no permission to run scripts that write.
-    NoWrite,
-    /// Redis is a replica of a primary that does not respond.
-    ReadOnly,
-    /// The memory of Redis is full.
-    Full,
-}
-
-impl WriteFault {
-    const ALL: [Self; 4] = [Self::NoAppend, Self::NoWrite, Self::ReadOnly, Self::Full];
-
-    fn inject(self, redis: &Redis) {
-        match self {
-            Self::NoAppend => redis.execute("ACL SETUSER godzilla -xadd"),
-            Self::NoWrite => RedisFault::Forbidden.inject(redis),
-            Self::ReadOnly => RedisFault::Demoted.inject(redis),
-            Self::Full => RedisFault::Full.inject(redis),
-        }
-    }
-
-    fn clear(self, redis: &Redis) {
-        match self {
-            Self::NoAppend => redis.execute("ACL SETUSER godzilla +xadd"),
-            Self::NoWrite => RedisFault::Forbidden.clear(redis),
-            Self::ReadOnly => RedisFault::Demoted.clear(redis),
-            Self::Full => RedisFault::Full.clear(redis),
-        }
-    }
-}
+use super::write_faults::{WriteFault, node_of, redis, request_with_retry};
+use crate::support::{ConnectedUser, NODES, Request, TestServer, with_timeout};
 
 /// How a room is created and its members join.
 #[derive(Debug, Clone, Copy)]
@@ -164,28 +129,6 @@ async fn send_with_retry(sender: &mut ConnectedUser, room: &str, text: &str) {
         }
     })
     .await;
-}
-
-fn node_of(user: &ConnectedUser) -> String {
-    user.session.rsplit_once('.').map(|(_, node)| node.to_owned()).expect("a session names its node")
-}
-
-/// Sends a request, and retries on 429.
-async fn request_with_retry(user: &TestUser, request: impl Fn() -> Request, status: u16) -> Response {
-    with_timeout("a request within the limit", async {
-        loop {
-            let answer = user.request(request()).await;
-            if answer.status != 429 {
-                return answer.expect(status);
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    })
-    .await
-}
-
-fn redis(server: &TestServer) -> &Redis {
-    &server.system.stores.as_ref().expect("a split system").redis
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use proto::Username;
 use remote::mongo::{
-    Documents, Operation, Store, Unanswered, Writes, answered, collection, is_duplicate, is_refusal, trial_of,
+    Documents, Operation, Store, Unanswered, Writes, answered, collection, is_refusal, trial_of,
 };
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,7 @@ impl Users for MongoUsers {
         let insert = self.users.write(Operation::Insert, async |users| users.insert_one(user).await);
         match answered(insert).await {
             Ok(_) => Ok(Creation::Created),
-            Err(Unanswered::Mongo(error)) if is_duplicate(&error) => Ok(Creation::Exists),
+            Err(Unanswered::Mongo(error)) if self.users.is_duplicate(&error) => Ok(Creation::Exists),
             Err(error) => Err(error.into()),
         }
     }

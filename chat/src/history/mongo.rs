@@ -35,6 +35,9 @@ use crate::{
 /// Name of the collection.
 pub const COLLECTION: &str = "messages";
 
+/// The names of the unique indexes: of a room's numbers, and of an author's `client_id`s in a room.
+const UNIQUE: [&str; 2] = ["room_seq", "room_author_client"];
+
 /// Name of the collection of [`crate::directory::mongo`].
 const ROOMS: &str = "rooms";
 
@@ -56,7 +59,8 @@ impl MongoHistory {
     /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let messages = collection(&store, COLLECTION).with_trial(document::trial);
+        let messages =
+            collection(&store, COLLECTION).with_unique_indexes(&UNIQUE).with_trial(document::trial);
         let rooms = collection(&store, ROOMS);
         Self { messages, rooms, prepared: Prepared::default() }
     }
@@ -84,8 +88,8 @@ impl MongoHistory {
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {
-        let room_seq = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
-        let mut room_author_client = unique("room_author_client");
+        let room_seq = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique(UNIQUE[0]));
+        let mut room_author_client = unique(UNIQUE[1]);
         room_author_client.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
         let room_author_client = IndexModel::builder()
             .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })

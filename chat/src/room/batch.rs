@@ -50,7 +50,7 @@ pub async fn write(
         Some(head) => head,
         None => match parts.history.head(&room).await {
             Ok(head) => head,
-            Err(error) => return (None, Err(logged(&room, error))),
+            Err(error) => return (None, Err(failed(&room, error))),
         },
     };
     for _ in 0..TRIES {
@@ -67,7 +67,7 @@ pub async fn write(
                 {
                     // A message that cannot be published is not acked. The author's resend publishes it.
                     if let Err(error) = parts.broker.publish(&room, stored(&room, &drafts, &appended)).await {
-                        return (Some(appended.head), Err(logged(&room, error)));
+                        return (Some(appended.head), Err(failed(&room, error)));
                     }
                 }
                 return (Some(appended.head), Ok(appended.outcomes));
@@ -76,15 +76,18 @@ pub async fn write(
                 metrics::counter!("godzilla_chat_fenced_total").increment(1);
                 head = stored;
             }
-            Err(error) => return (None, Err(logged(&room, error))),
+            Err(error) => return (None, Err(failed(&room, error))),
         }
     }
     (Some(head), Err(Error::full()))
 }
 
-fn logged(room: &RoomName, error: Error) -> Error {
-    tracing::warn!(%room, %error, "batch of posts failed, the posts are not acked");
-    error
+/// The error of a batch. An error of the store names the room and is logged with the refusal of each post.
+fn failed(room: &RoomName, error: Error) -> Error {
+    if !error.is_of_store() {
+        tracing::warn!(%room, %error, "batch of posts failed, the posts are not acked");
+    }
+    error.of_room(room)
 }
 
 fn drafts(posts: &[Post], ids: &[String], head: RoomHead) -> Arc<[Draft]> {

@@ -90,7 +90,7 @@ impl Room {
         };
         ctx.wait(result.into_actor(self).map(move |result, room, ctx| {
             room.revalidation.invalidate();
-            room.note_outcome(&result);
+            let result = room.note_outcome(result);
             // The directory has refused a change that this room allowed: another node has changed the room.
             let is_stale = matches!(result, Err(Error::NotFound | Error::Forbidden(_)));
             reply.send(result.map(|value| apply(room, value)));
@@ -102,13 +102,16 @@ impl Room {
 
     /// Checks whether the outcome of a change is unknown. Such a change may still be committed, now or later, and [`Changed`] then
     /// follows. From then on the room is reloaded after every commit: a removed user must not stay in the member list.
-    fn note_outcome<T>(&mut self, outcome: &Result<T, Error>) {
-        if let Err(error) = outcome
-            && (error.is_of_store() || matches!(error, Error::Damaged(_)))
-        {
-            tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
-            self.has_unknown_outcome = true;
+    fn note_outcome<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if let Err(error) = &outcome {
+            let is_damaged = matches!(error, Error::Damaged(_));
+            if is_damaged {
+                tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
+            }
+            self.has_unknown_outcome |= is_damaged || error.is_of_store();
         }
+        // An error of the store is logged with the refusal of the request.
+        outcome.map_err(|error| error.of_room(&self.name))
     }
 
     /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
@@ -126,11 +129,17 @@ impl Room {
     pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
         let (directory, room) = (self.parts.directory.clone(), self.name.clone());
         let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
-        ctx.wait(found.into_actor(self).map(|found, room, _| match found {
+        ctx.wait(found.into_actor(self).map(|found, room, ctx| match found {
             Ok(Ok(Some(entry))) => room.replace(entry),
             Ok(Ok(None)) => room.state = State::Archived,
-            Ok(Err(error)) => tracing::warn!(room = %room.name, %error, "reload of a room failed"),
-            Err(_) => tracing::warn!(room = %room.name, "reload of a room timed out"),
+            Ok(Err(error)) => {
+                tracing::warn!(room = %room.name, %error, "reload of a room failed; retrying");
+                room.retry_reload(ctx);
+            }
+            Err(_) => {
+                tracing::warn!(room = %room.name, "reload of a room timed out; retrying");
+                room.retry_reload(ctx);
+            }
         }));
     }
 }

@@ -1,6 +1,8 @@
 //! Revalidation of refusals in a cluster. A change by another node may not have reached this room yet, so the room reads the directory
 //! again before it refuses. Used by every handler that refuses.
 
+use std::time::Duration;
+
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use tokio::time::timeout;
 
@@ -14,6 +16,9 @@ use crate::{
 /// Handles a question again after the directory was read.
 type Retry = Box<dyn FnOnce(&mut Room, &mut Context<Room>)>;
 
+/// The delay before a failed reload is repeated.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
 /// The questions that wait for the directory, and whether a read is in flight.
 #[derive(Default)]
 pub struct Revalidation {
@@ -22,6 +27,8 @@ pub struct Revalidation {
     /// The number of changes by this actor. A read that started before the last change is older than the room's state and is
     /// discarded.
     changes: u64,
+    /// Whether a failed reload is being repeated.
+    is_retrying: bool,
 }
 
 impl Revalidation {
@@ -53,6 +60,28 @@ impl Room {
         if !self.revalidation.is_running {
             self.revalidate(ctx);
         }
+    }
+
+    /// Repeats a failed reload until the directory answers. Other questions do not wait for it.
+    pub(super) fn retry_reload(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.revalidation.is_retrying, true) {
+            ctx.run_later(RETRY_DELAY, Self::read_again);
+        }
+    }
+
+    fn read_again(&mut self, ctx: &mut Context<Self>) {
+        let (directory, room, changes) =
+            (self.parts.directory.clone(), self.name.clone(), self.revalidation.changes);
+        let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
+        ctx.spawn(found.into_actor(self).map(move |found, room, ctx| {
+            room.revalidation.is_retrying = false;
+            match found {
+                Ok(Ok(_)) if room.revalidation.changes != changes => room.retry_reload(ctx),
+                Ok(Ok(Some(entry))) => room.replace(entry),
+                Ok(Ok(None)) => room.state = State::Archived,
+                Ok(Err(_)) | Err(_) => room.retry_reload(ctx),
+            }
+        }));
     }
 
     fn revalidate(&mut self, ctx: &mut Context<Self>) {

@@ -3,6 +3,7 @@
 
 mod cause;
 mod documents;
+mod duplicates;
 mod prepared;
 mod refusals;
 mod writes;
@@ -14,7 +15,7 @@ use std::{
 
 use mongodb::{
     Collection, Database,
-    error::{Error as MongoError, ErrorKind, WriteFailure},
+    error::Error as MongoError,
     options::{
         Acknowledgment, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
     },
@@ -23,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::Deployment;
 
-pub use cause::is_refusal;
+pub use cause::{brief, is_refusal};
 pub use documents::{Documents, trial_of};
 pub use prepared::Prepared;
 pub use refusals::{Operation, Refusals};
@@ -35,14 +36,14 @@ pub const DEADLINE: Duration = Duration::from_millis(3500);
 /// The maximum time that a write waits for the majority. The outcome of a write that takes longer is unknown.
 const MAJORITY: Duration = Duration::from_secs(3);
 
-/// The error code of a write that would create a second document with the same unique key.
+/// The error code of a write that would create a second document with the key of a unique index.
 pub const DUPLICATE_KEY: i32 = 11_000;
 
 /// A failed call to MongoDB.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
     /// MongoDB returned an error, or could not be reached.
-    #[error(transparent)]
+    #[error("{}", brief(.0))]
     Mongo(#[from] MongoError),
     /// No response arrived in time. The outcome of a write is unknown.
     #[error("MongoDB does not answer in time")]
@@ -107,11 +108,6 @@ pub async fn answered<T>(
     call: impl IntoFuture<Output = Result<T, MongoError>, IntoFuture: Future>,
 ) -> Result<T, Unanswered> {
     Ok(timeout(DEADLINE, call.into_future()).await.map_err(|_| Unanswered::Late)??)
-}
-
-/// Whether a write was rejected because its unique key exists already.
-pub fn is_duplicate(error: &MongoError) -> bool {
-    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error,
     directory::{Member, NewRoom, RoomInfo, refusal},
-    mongo::{DEADLINE, deadline_now, is_duplicate, with_deadline},
+    mongo::{DEADLINE, deadline_now, with_deadline},
 };
 
 /// Maximum number of attempts of a change. An attempt fails when another change of the room was written after the read.
@@ -46,7 +46,7 @@ impl MongoDirectory {
                 .rooms
                 .write(Operation::Update, async |rooms| rooms.update_one(absent, create).upsert(true).await);
             match create.await {
-                Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
+                Err(error) if self.rooms.is_duplicate(&error) => Ok::<_, MongoError>(false),
                 result => result.map(|_| true),
             }
         };

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Error,
     history::{Appended, Draft, Outcome, RoomHead},
-    mongo::{DEADLINE, DUPLICATE_KEY, number},
+    mongo::{DEADLINE, number},
 };
 
 /// Maximum number of plans of a batch. Each further plan follows a conflict with another writer.
@@ -103,7 +103,7 @@ impl MongoHistory {
             messages.write(Operation::Insert, async |messages| messages.insert_many(new).ordered(true).await);
         match insert.await {
             Ok(_) => Ok(new.len()),
-            Err(error) => match refused_index(&error) {
+            Err(error) => match refused_position(&error).filter(|_| messages.is_duplicate(&error)) {
                 Some(at) => Ok(at + self.count_stored(&new[at..]).await?),
                 None => Err(error.into()),
             },
@@ -135,11 +135,11 @@ pub(super) fn resend_filter(room: &RoomName, ids: BTreeMap<String, Vec<&str>>) -
     doc! { "$or": branches }
 }
 
-/// The index of the document that was refused by a unique index. `None` for other errors.
-fn refused_index(error: &MongoError) -> Option<usize> {
+/// The position of the one document that was refused. `None` for other errors.
+fn refused_position(error: &MongoError) -> Option<usize> {
     let ErrorKind::InsertMany(failed) = &*error.kind else { return None };
     match (failed.write_errors.as_deref(), &failed.write_concern_error) {
-        (Some([write]), None) if write.code == DUPLICATE_KEY => Some(write.index),
+        (Some([write]), None) => Some(write.index),
         // The documents that were inserted before may not be durable.
         _ => None,
     }

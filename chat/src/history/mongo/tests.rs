@@ -518,6 +518,70 @@ async fn a_collection_that_refuses_writes_is_named() {
     }
 }
 
+/// A unique index of another program is neither a write of another node nor a name that is taken.
+#[actix_rt::test]
+async fn a_unique_index_of_another_program_is_named() {
+    let mongo = Mongo::start().await;
+    let number = std::cell::Cell::new(0);
+    let cases = [
+        ("messages", "insert into messages", doc! { "email": 1 }),
+        ("messages", "insert into messages", doc! { "text": 1 }),
+        ("messages", "insert into messages", doc! { "room": 1, "authorKey": 1 }),
+        ("rooms", "update of rooms", doc! { "email": 1 }),
+        ("rooms", "update of rooms", doc! { "members.key": 1, "members.by_key": 1 }),
+        ("members", "update of rooms", doc! { "members.key": 1, "members.by_key": 1 }),
+    ];
+    for (at, (kind, place, keys)) in cases.into_iter().enumerate() {
+        let database = client(&mongo).await.database(&format!("foreign{at}"));
+        let store_of = remote::mongo::Store::from(&database);
+        let store = MongoStore::new(&store_of);
+        let create = async |name: String, owner: &str| {
+            let (name, owner) = (name.parse().unwrap(), owner.parse().unwrap());
+            let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
+            store.directory().create(new, 100, Box::new(|| ())).await.map(drop)
+        };
+        let write = async || -> Result<(), Error> {
+            number.set(number.get() + 1);
+            match kind {
+                "messages" => {
+                    let history = MongoHistory::new(&store_of);
+                    append_at_head(&history, vec![draft("alice", "hi", None)]).await.map(drop)
+                }
+                "rooms" => create(format!("tea-{}", number.get()), "alice").await,
+                _ => {
+                    let bob = "bob".parse().unwrap();
+                    store.directory().add(&room(), &bob, 100, Box::new(|| ())).await.map(drop)
+                }
+            }
+        };
+        store.prepare().await.unwrap();
+        let collection = if kind == "messages" { "messages" } else { "rooms" };
+        if kind == "members" {
+            create(room().to_string(), "alice").await.unwrap();
+            create("bobs".to_owned(), "bob").await.unwrap();
+        } else {
+            write().await.unwrap();
+        }
+        let index = doc! { "name": "their_index", "key": keys, "unique": true };
+        database.run_command(doc! { "createIndexes": collection, "indexes": [index] }).await.unwrap();
+        let refused = write().await.unwrap_err();
+        assert_eq!(refused.code(), proto::event::Code::Unavailable, "{kind}");
+        let Error::StoreRefused(text) = &refused else { panic!("{kind}: {refused:?}") };
+        let is_named = text.contains(&format!(".{collection} index: their_index"));
+        assert!(is_named && !text.contains("dup key"), "{kind}: {text}");
+        let reason = store.not_ready_reason().await.expect("a write was refused");
+        for word in [
+            "a unique index of another program",
+            &format!("({place}: 11000 DuplicateKey, index their_index)"),
+        ] {
+            assert!(reason.contains(word), "{kind}: {reason}");
+        }
+        database.run_command(doc! { "dropIndexes": collection, "index": "their_index" }).await.unwrap();
+        write().await.unwrap();
+        assert_eq!(store.not_ready_reason().await, None, "{kind}");
+    }
+}
+
 #[actix_rt::test]
 async fn oversized_message_is_an_error_and_takes_no_number() {
     let mongo = Mongo::start().await;

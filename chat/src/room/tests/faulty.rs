@@ -24,6 +24,8 @@ pub enum Fault {
     FailsAndStores,
     /// The write waits until the fault is cleared.
     Waits,
+    /// Reads of the directory return an error.
+    ReadsFail,
 }
 
 pub struct FaultyHistory {
@@ -121,6 +123,9 @@ impl Directory for FaultyDirectory {
     }
 
     async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
+        if *self.fault.borrow() == Fault::ReadsFail {
+            return lost_answer();
+        }
         self.directory.find(room).await
     }
 

@@ -8,13 +8,14 @@ use proto::event::Code;
 use super::{
     code,
     faulty::Fault,
-    support::{TestRooms, name, post, with_id},
+    support::{TestRooms, name, post, room, with_id},
 };
 use crate::{
     ask::ask,
     broker::Entry,
     room::{
         Settle,
+        change::Reload,
         membership::{Add, CheckMember, Remove},
         queue::MAX_WAITING,
     },
@@ -113,4 +114,38 @@ async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
     while !matches!(fixture.entries.recv().await.unwrap(), Entry::Change { .. }) {}
     let gone = async { while fixture.ask("tea", CheckMember(name("bob"))).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");
+}
+
+/// A change by another node, after which bob may not post.
+#[derive(Debug, Clone, Copy)]
+enum RemoteChange {
+    Removed,
+    Left,
+    Archived,
+}
+
+#[actix_rt::test]
+async fn a_reload_that_fails_is_repeated_until_the_directory_answers() {
+    for change in [RemoteChange::Removed, RemoteChange::Left, RemoteChange::Archived] {
+        let fixture = tea().await;
+        let actor = fixture.room("tea").await;
+        let is_member = async || ask(&actor, CheckMember(name("bob"))).ok().unwrap().answer().await.is_ok();
+        assert!(is_member().await, "{change:?}");
+        let (directory, tea) = (&fixture.parts.directory, room("tea"));
+        let (alice, bob) = (name("alice"), name("bob"));
+        match change {
+            RemoteChange::Removed => {
+                directory.remove(&tea, &bob, &alice, Box::new(drop)).await.map(drop).unwrap();
+            }
+            RemoteChange::Left => directory.leave(&tea, &bob, Box::new(drop)).await.map(drop).unwrap(),
+            RemoteChange::Archived => directory.archive(&tea, &alice, Box::new(drop)).await.unwrap(),
+        }
+        fixture.set_fault(Fault::ReadsFail);
+        // The other node's change is announced once.
+        actor.send(Reload).await.unwrap();
+        assert!(is_member().await, "{change:?}: the directory does not answer");
+        fixture.clear_fault();
+        let gone = async { while is_member().await {} };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the change");
+    }
 }

@@ -2,7 +2,10 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::{DUPLICATE_KEY, Unanswered};
+use super::{
+    DUPLICATE_KEY, Operation, Unanswered,
+    duplicates::{OwnIndexes, violated_index, without_values},
+};
 use crate::{NO_ANSWER, REFUSES, cause};
 
 /// The primary accepts writes, but a majority does not acknowledge them.
@@ -36,6 +39,12 @@ const OTHER_SET: &str =
 /// The disk is full.
 const FULL: &str = "has no disk space left and refuses writes";
 
+/// The maximum length of an error in the log, in characters.
+const BRIEF: usize = 300;
+
+/// A unique index that the roles have not created refuses a document.
+pub(super) const FOREIGN_INDEX: &str = "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
+
 /// Phrases by the code of an error reply.
 const BY_CODE: [(i32, &str); 20] = [
     (18, REFUSES),
@@ -61,7 +70,7 @@ const BY_CODE: [(i32, &str); 20] = [
 ];
 
 /// The names of codes, which error replies to writes omit.
-const NAMES: [(i32, &str); 8] = [
+const NAMES: [(i32, &str); 9] = [
     (8, "UnknownError"),
     (13, "Unauthorized"),
     (20, "IllegalOperation"),
@@ -70,11 +79,12 @@ const NAMES: [(i32, &str); 8] = [
     (166, "CommandNotSupportedOnView"),
     (262, "ExceededTimeLimit"),
     (14031, "OutOfDiskSpace"),
+    (DUPLICATE_KEY, "DuplicateKey"),
 ];
 
-/// Codes of writes that fail because of their document or of a concurrent write: duplicate keys, write conflicts, and documents that are
-/// too large or too deep.
-const OF_DOCUMENT: [i32; 6] = [DUPLICATE_KEY, 112, 10334, 17419, 17420, 15];
+/// Codes of writes that fail because of their document or of a concurrent write: write conflicts, and documents that are too large or too
+/// deep. A duplicate key is one of them only in an index of the roles.
+const OF_DOCUMENT: [i32; 5] = [112, 10334, 17419, 17420, 15];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
 const BY_TEXT: [(&str, &str); 7] = [
@@ -108,10 +118,29 @@ impl Unanswered {
     /// The cause, as a phrase that follows "MongoDB". When no server could be selected, the last state of each member follows in
     /// brackets.
     pub fn description(&self) -> String {
-        let cause = self.not_ready_reason();
-        let Self::Mongo(error) = self else { return cause.to_owned() };
-        let members = members(&error.to_string());
-        if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
+        match self {
+            Self::Late => NO_ANSWER.to_owned(),
+            Self::Mongo(error) => described(error),
+        }
+    }
+}
+
+/// The cause of `error`, as a phrase that follows "MongoDB", and the state of each member of the set that the error lists.
+fn described(error: &Error) -> String {
+    let (cause, members) = (of(error), members(&error.to_string()));
+    if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
+}
+
+/// The text of `error` for the log, at most [`BRIEF`] characters. The full text contains the whole topology when no server could be
+/// selected, the bytes of the reply, and the values of a duplicate key, which can be a user's data.
+pub fn brief(error: &Error) -> String {
+    let text = match &*error.kind {
+        ErrorKind::ServerSelection { .. } => format!("MongoDB {}", described(error)),
+        kind => without_values(error).unwrap_or_else(|| kind.to_string()),
+    };
+    match text.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }
 
@@ -186,22 +215,28 @@ pub fn is_refusal(error: &Error) -> bool {
     code(error).is_some() && !is_state(of(error))
 }
 
-/// The cause of a write that MongoDB refused, as a phrase that follows "MongoDB", and the code with its name. `None` for an error that
-/// the document of the write or a concurrent write causes, and for faults of the whole server, which [`super::Writes`] detects.
-pub(super) fn refusal_of_store(error: &Error) -> Option<(&'static str, String)> {
+/// The cause of a write that MongoDB refused, as a phrase that follows "MongoDB", and the code with its name. A unique index follows the
+/// code. `None` for an error that the document of the write or a concurrent write causes, and for faults of the whole server, which
+/// [`super::Writes`] detects. `own` are the unique indexes of the roles on the collection.
+pub(super) fn refusal_of_store(
+    error: &Error,
+    operation: Operation,
+    own: OwnIndexes,
+) -> Option<(&'static str, String)> {
     let (code, name) = code(error)?;
-    let is_of_document = OF_DOCUMENT.contains(&code) && !is_of_index(error, code);
+    // A unique index cannot be created when stored documents violate it.
+    let is_of_document = OF_DOCUMENT.contains(&code) || (operation != Operation::Index && own.refuse(error));
     if is_of_document || !is_refusal(error) {
         return None;
     }
     let listed = || NAMES.iter().find(|(listed, _)| *listed == code).map(|(_, name)| *name);
     let name = name.filter(|name| !name.is_empty()).or_else(listed).unwrap_or_default();
-    Some((of(error), format!("{code} {name}").trim_end().to_owned()))
-}
-
-/// Whether a unique index cannot be created because the stored documents violate it.
-fn is_of_index(error: &Error, code: i32) -> bool {
-    code == DUPLICATE_KEY && matches!(&*error.kind, ErrorKind::Command(_))
+    let described = format!("{code} {name}").trim_end().to_owned();
+    Some(match violated_index(error) {
+        Some(index) if operation == Operation::Index => (of(error), format!("{described}, index {index}")),
+        Some(index) => (FOREIGN_INDEX, format!("{described}, index {index}")),
+        None => (of(error), described),
+    })
 }
 
 /// The phrase of the first entry of `table` whose part is in `text`.

@@ -11,6 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Refusals,
+    duplicates::OwnIndexes,
     refusals::{Operation, Trial},
 };
 
@@ -20,17 +21,30 @@ use super::{
 pub struct Documents<T: Send + Sync> {
     documents: Collection<T>,
     refusals: Refusals,
+    own: OwnIndexes,
 }
 
 impl<T: Send + Sync> Clone for Documents<T> {
     fn clone(&self) -> Self {
-        Self { documents: self.documents.clone(), refusals: self.refusals.clone() }
+        Self { documents: self.documents.clone(), refusals: self.refusals.clone(), own: self.own }
     }
 }
 
 impl<T: Send + Sync> Documents<T> {
     pub(super) fn new(documents: Collection<T>, refusals: Refusals) -> Self {
-        Self { documents, refusals }
+        Self { documents, refusals, own: OwnIndexes::default() }
+    }
+
+    /// Sets the names of the unique indexes of this collection besides that of `_id`.
+    #[must_use]
+    pub fn with_unique_indexes(self, own: &'static [&'static str]) -> Self {
+        Self { own: OwnIndexes(own), ..self }
+    }
+
+    /// Whether a write was refused because a document with the same `_id`, or the same key of another unique index of this collection,
+    /// exists already. `false` for a unique index of another program, whose refusals are faults of the store.
+    pub fn is_duplicate(&self, error: &MongoError) -> bool {
+        self.own.refuse(error)
     }
 
     /// Sets the document of trial writes, which has the form of the documents that are written, and an `_id` of its own. Refused writes
@@ -38,13 +52,14 @@ impl<T: Send + Sync> Documents<T> {
     #[must_use]
     pub fn with_trial(self, document: fn() -> Document) -> Self {
         let documents = self.documents.clone_with_type();
-        self.refusals.set_trial(self.documents.name(), Trial { documents, document });
+        self.refusals.set_trial(self.documents.name(), Trial { documents, document, own: self.own });
         self
     }
 
     /// The same collection with documents of another type.
     pub fn clone_with_type<U: Send + Sync>(&self) -> Documents<U> {
-        Documents { documents: self.documents.clone_with_type(), refusals: self.refusals.clone() }
+        let documents = self.documents.clone_with_type();
+        Documents { documents, refusals: self.refusals.clone(), own: self.own }
     }
 
     /// Runs a write and records its result for readiness. A write that is cancelled before its result counts if it took 2 s or more.
@@ -56,7 +71,7 @@ impl<T: Send + Sync> Documents<T> {
         operation: Operation,
         write: impl AsyncFnOnce(Collection<T>) -> Result<R, MongoError>,
     ) -> Result<R, MongoError> {
-        let begun = self.refusals.begin(self.documents.name(), operation);
+        let begun = self.refusals.begin(self.documents.name(), operation, self.own);
         let result = write(self.documents.clone()).await;
         match &result {
             Ok(written) if !written.has_written() => begun.ignore(),

@@ -15,7 +15,7 @@ use mongodb::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{DEADLINE, cause};
+use super::{DEADLINE, cause, duplicates::OwnIndexes};
 
 /// The duration from which on a write without a result counts as not answered.
 const SLOW: Duration = Duration::from_secs(2);
@@ -62,6 +62,7 @@ impl Operation {
 pub(super) struct Trial {
     pub documents: Collection<Document>,
     pub document: fn() -> Document,
+    pub own: OwnIndexes,
 }
 
 /// The last failure of an operation.
@@ -75,8 +76,8 @@ struct Refused {
     last: Instant,
     /// The start of the last trial.
     tried: Option<Instant>,
-    /// Whether a second real write or a trial was refused, too, or the write was not answered. One refusal alone can be transient, so it is
-    /// tried at once and not reported.
+    /// Whether a second real write or a trial was refused, too, or the write was not answered, or a unique index of another program refuses
+    /// it. Another refusal alone can be transient, so it is tried at once and not reported.
     is_confirmed: bool,
 }
 
@@ -98,6 +99,7 @@ pub(super) struct Begun<'a> {
     refusals: &'a Refusals,
     collection: &'a str,
     operation: Operation,
+    own: OwnIndexes,
     since: Instant,
     is_finished: bool,
 }
@@ -115,7 +117,7 @@ impl Begun<'_> {
         match error {
             None => drop(self.refusals.record().refused.remove(&key)),
             Some(error) => {
-                if let Some((phrase, code)) = cause::refusal_of_store(error) {
+                if let Some((phrase, code)) = cause::refusal_of_store(error, self.operation, self.own) {
                     self.refusals.add(key, phrase, code);
                 }
             }
@@ -133,8 +135,13 @@ impl Drop for Begun<'_> {
 }
 
 impl Refusals {
-    pub(super) fn begin<'a>(&'a self, collection: &'a str, operation: Operation) -> Begun<'a> {
-        Begun { refusals: self, collection, operation, since: Instant::now(), is_finished: false }
+    pub(super) fn begin<'a>(
+        &'a self,
+        collection: &'a str,
+        operation: Operation,
+        own: OwnIndexes,
+    ) -> Begun<'a> {
+        Begun { refusals: self, collection, operation, own, since: Instant::now(), is_finished: false }
     }
 
     pub(super) fn set_trial(&self, collection: &str, trial: Trial) {
@@ -200,7 +207,7 @@ impl Refusals {
             Ok(()) if refused.last < begun => drop(record.refused.remove(&key)),
             Ok(()) => {}
             Err(error) => {
-                if let Some((phrase, code)) = cause::refusal_of_store(&error) {
+                if let Some((phrase, code)) = cause::refusal_of_store(&error, key.1, trial.own) {
                     (refused.phrase, refused.code, refused.is_confirmed) = (phrase, code, true);
                 }
             }
@@ -210,7 +217,7 @@ impl Refusals {
     fn add(&self, key: Key, phrase: &'static str, code: String) {
         let mut record = self.record();
         let earlier = record.refused.get(&key);
-        let is_confirmed = code.is_empty() || earlier.is_some();
+        let is_confirmed = code.is_empty() || phrase == cause::FOREIGN_INDEX || earlier.is_some();
         let tried = earlier.and_then(|refused| refused.tried);
         record.refused.insert(key, Refused { phrase, code, last: Instant::now(), tried, is_confirmed });
     }

@@ -3,6 +3,7 @@
 mod causes;
 mod chat;
 mod gateway;
+mod together;
 
 use std::{
     io::Write,

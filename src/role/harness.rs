@@ -159,7 +159,8 @@ async fn supervise(
             wait(&mut stop, &running).await?
         }
         signal = stop.requested() => {
-            tracing::info!(signal = signal?, "draining before the start is complete");
+            tracing::info!(signal = signal?, "draining");
+            tracing::info!("the start is not complete: the roles drain when they have started");
             Ok(())
         }
     };

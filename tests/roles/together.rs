@@ -102,6 +102,28 @@ async fn the_chat_closes_its_sockets_before_the_gateway_of_the_same_process_ends
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_while_the_chat_of_the_same_process_closes_its_sockets() {
+    let mut server = TestServer::start_sets(SYSTEMS[0]).await;
+    let (user, _clients) = clients(&server).await;
+    // The more sockets, the longer the step takes: 5 s for these.
+    let mut tabs = Vec::new();
+    for _ in 0..15 {
+        tabs.push(user.connect().await);
+    }
+    server.system.processes[0].signal("TERM");
+    server.system.wait_for_log("draining").await;
+    // Each request has a connection of its own, and needs accounts, chat or presence.
+    user.get("/user/me").await.expect(200);
+    user.get("/presence/online").await.expect(200);
+    user.post("/rooms/lobby/messages", &json!({"text": "during the drain"})).await.expect(201);
+    user.get("/socket.io/?EIO=4&transport=polling").await.expect_refusal(503);
+    assert_eq!(server.system.wait_for_exit(0).await.code(), Some(0));
+    server.system.restart().await;
+    let stored = user.read_history("lobby").await;
+    assert_eq!(stored.last().map(|message| &message["data"]["text"]), Some(&json!("during the drain")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_of_any_role_that_panics_ends_the_process() {
     let parts = ["roster", "rooms", "http server", "admin server", "log follower", "presence server"];
     for part in parts {

@@ -133,7 +133,9 @@ async fn a_part_of_any_role_that_panics_ends_the_process() {
             return;
         }
         // Every role has something to do until the fault is reached.
+        let until = Instant::now() + TIMEOUT;
         while !server.system.has_panicked(0, part).await {
+            assert!(Instant::now() < until, "{part}: the fault was not reached");
             let body = json!({"text": part});
             let sent = Request::post("/rooms/lobby/messages", &body).cookie(user.token());
             _ = sent.try_send(user.source, user.server).await;
@@ -185,7 +187,7 @@ fn a_process_whose_stores_are_unavailable_stops_on_sigterm() {
     let mut process = super::Role::start_unready("run", &arguments);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(process.wait_until_listening());
-    assert_eq!(process.stop(), Some(0));
+    process.stop_in_time();
 }
 
 #[test]

@@ -34,7 +34,7 @@ const MEMORY: u64 = 48 << 20;
 const FILE: u64 = 1 << 20;
 
 /// Threads of a further role in the process, that do not depend on the number of cores.
-const THREADS_PER_ROLE: usize = 8;
+const THREADS_PER_ROLE: usize = 3;
 
 /// Threads per core of a further role: an HTTP worker and a blocking call.
 const THREADS_PER_ROLE_AND_CORE: usize = 2;

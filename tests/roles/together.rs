@@ -246,7 +246,10 @@ fn flags_that_contradict_the_set_are_refused_in_plain_words() {
             assert!(printed.contains(part), "{arguments:?}: {part:?} is not in {printed:?}");
         }
     }
-    // The same conflicts by variables.
+}
+
+#[test]
+fn variables_contradict_the_set_as_flags_do_and_those_of_other_roles_are_ignored() {
     let variables = [("GODZILLA_ROLES", "accounts,presence"), ("GODZILLA_LISTEN", "127.0.0.1:1")];
     let printed = text(&run(&["run"], &variables));
     assert!(printed.contains("GODZILLA_LISTEN") && printed.contains("--presence-listen"), "{printed}");

@@ -17,7 +17,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettab
 use tracing::Level;
 
 use crate::{
-    config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Seed, Serve},
+    config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Run, Seed, Serve},
     doctor::{self, Environment},
     error::Error,
     telemetry,
@@ -25,7 +25,7 @@ use crate::{
 
 use self::examples::{
     ACCOUNTS_EXAMPLES, AFTER_HELP, BACKUP_EXAMPLES, CHAT_EXAMPLES, CHECK_EXAMPLES, DOCTOR_EXAMPLES,
-    GATEWAY_EXAMPLES, PRESENCE_EXAMPLES, SERVE_EXAMPLES,
+    GATEWAY_EXAMPLES, PRESENCE_EXAMPLES, RUN_EXAMPLES, SERVE_EXAMPLES,
 };
 
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
@@ -55,6 +55,9 @@ pub enum Command {
     /// Run the presence service alone: who is online and who is typing, over gRPC
     #[command(after_help = PRESENCE_EXAMPLES)]
     Presence(Box<Presence>),
+    /// Run several of the roles gateway, accounts, chat and presence in one process
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
     /// Fill an empty store with sample users and messages
     Seed(Seed),
     /// Copy the embedded store into a directory, also while a server uses it
@@ -95,6 +98,9 @@ pub fn read(
     let unread: Vec<OsString> = empty.iter().chain(&hidden).cloned().collect();
     let matches = definition(&unread).try_get_matches_from(args).map_err(explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
+    if let Command::Run(config) | Command::Doctor { role: doctor::Role::Run(config), .. } = &mut cli.command {
+        config.ignore_variables(&hidden);
+    }
     if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_), .. }) {
         refuse_split(&set)?;
     }
@@ -112,6 +118,7 @@ pub fn read(
         Command::Accounts(config) => config.check(),
         Command::Chat(config) => config.check(),
         Command::Presence(config) => config.check(),
+        Command::Run(config) => config.check(),
         // The doctor reports it as a finding.
         Command::Seed(_)
         | Command::Backup(_)

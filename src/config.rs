@@ -2,6 +2,7 @@
 //! Parsed by [`crate::cli`], read by the roles.
 
 mod chat;
+mod run;
 pub mod shared;
 mod sockets;
 
@@ -9,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-pub use self::{chat::Chat, sockets::Sockets};
+pub use self::{chat::Chat, run::Run, sockets::Sockets};
 use crate::{admin, telemetry};
 
 /// Configuration of `serve`.

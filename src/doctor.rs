@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use self::environment::Environment;
 use crate::{
-    config::{Accounts, Chat, Gateway, Presence, Serve, shared},
+    config::{Accounts, Chat, Gateway, Presence, Run, Serve, shared},
     error::Error,
     limits::Needs,
     output, shutdown,
@@ -31,6 +31,8 @@ pub enum Role {
     Chat(Box<Chat>),
     /// Check what `godzilla presence` would run with
     Presence(Box<Presence>),
+    /// Check what `godzilla run` would run with
+    Run(Box<Run>),
 }
 
 /// A problem and its remedy.
@@ -90,11 +92,14 @@ fn show(findings: &[Finding]) -> Result<(), Error> {
 }
 
 async fn examine(role: &Role, environment: &Environment) -> Vec<Finding> {
-    let mut findings = machine::examine(Needs { store: matches!(role, Role::Serve(_)) });
+    let mut findings = machine::examine(needs(role));
     findings.extend(environment.examine());
     findings.extend(match role {
         Role::Serve(config) => environment.examine_port(config.gateway.listen),
         Role::Gateway(config) => environment.examine_port(config.gateway.listen),
+        Role::Run(config) => {
+            config.gateway.as_ref().and_then(|gateway| environment.examine_port(gateway.gateway.listen))
+        }
         _ => None,
     });
     findings.extend(match role {
@@ -103,8 +108,14 @@ async fn examine(role: &Role, environment: &Environment) -> Vec<Finding> {
         Role::Accounts(config) => accounts(config).await,
         Role::Chat(config) => chat(config).await,
         Role::Presence(config) => presence(config),
+        Role::Run(config) => run_of_roles(config).await,
     });
     findings
+}
+
+fn needs(role: &Role) -> Needs {
+    let roles = if let Role::Run(config) = role { config.roles() } else { 1 };
+    Needs { store: matches!(role, Role::Serve(_)), roles }
 }
 
 fn serve(config: &Serve) -> Vec<Finding> {
@@ -126,12 +137,7 @@ async fn gateway(config: &Gateway) -> Vec<Finding> {
     findings.extend(clients::examine(&config.gateway, false));
     findings.extend(secret(&config.secret));
     findings.extend(stores::examine_redis(&config.redis).await);
-    match config.accounts() {
-        Ok(url) => findings.extend(
-            addresses::examine_service("--accounts-url (GODZILLA_ACCOUNTS_URL)", &url.to_string()).await,
-        ),
-        Err(text) => findings.push(Finding::error("accounts", text)),
-    }
+    findings.extend(accounts_service(config).await);
     findings
 }
 
@@ -153,8 +159,7 @@ async fn chat(config: &Chat) -> Vec<Finding> {
     findings.extend(secret(&config.secret));
     findings.extend(stores::examine_redis(&config.redis).await);
     findings.extend(stores::examine_mongo(&config.mongo).await);
-    let url = &config.chat.presence_url;
-    findings.extend(addresses::examine_service("--presence-url (GODZILLA_PRESENCE_URL)", url).await);
+    findings.extend(presence_service(config).await);
     findings
 }
 
@@ -163,6 +168,55 @@ fn presence(config: &Presence) -> Vec<Finding> {
     findings.extend(addresses::examine(&[("--listen (GODZILLA_LISTEN)", config.listen)]));
     findings.extend(addresses::examine_admin(config.admin.admin_listen));
     findings
+}
+
+/// Examines what the roles of `run` share once. Services of the same process are not examined: they do not run yet.
+async fn run_of_roles(config: &Run) -> Vec<Finding> {
+    let mut findings = refused(config.check());
+    findings.extend(addresses::examine(&config.addresses()));
+    findings.extend(addresses::examine_admin(config.admin.admin_listen));
+    let (gateway, accounts, chat) = (&config.gateway, &config.accounts, &config.chat);
+    let key = gateway.as_ref().map(|config| &config.secret);
+    let key =
+        key.or(accounts.as_ref().map(|config| &config.secret)).or(chat.as_ref().map(|config| &config.secret));
+    findings.extend(key.and_then(secret));
+    let redis = gateway.as_ref().map(|config| &config.redis);
+    let redis =
+        redis.or(accounts.as_ref().map(|config| &config.redis)).or(chat.as_ref().map(|config| &config.redis));
+    if let Some(redis) = redis {
+        findings.extend(stores::examine_redis(redis).await);
+    }
+    let mongo = accounts.as_ref().map(|config| &config.mongo).or(chat.as_ref().map(|config| &config.mongo));
+    if let Some(mongo) = mongo {
+        findings.extend(stores::examine_mongo(mongo).await);
+    }
+    if let Some(gateway) = gateway {
+        let cookie_secure = accounts.as_ref().is_some_and(|config| config.accounts.cookie_secure);
+        findings.extend(clients::examine(&gateway.gateway, cookie_secure));
+        if accounts.is_none() {
+            findings.extend(accounts_service(gateway).await);
+        }
+    }
+    if let Some(chat) = chat {
+        findings.extend(addresses::examine_advertised(chat).await);
+        if config.presence.is_none() {
+            findings.extend(presence_service(chat).await);
+        }
+    }
+    findings
+}
+
+async fn accounts_service(config: &Gateway) -> Option<Finding> {
+    match config.accounts() {
+        Ok(url) => {
+            addresses::examine_service("--accounts-url (GODZILLA_ACCOUNTS_URL)", &url.to_string()).await
+        }
+        Err(text) => Some(Finding::error("accounts", text)),
+    }
+}
+
+async fn presence_service(config: &Chat) -> Option<Finding> {
+    addresses::examine_service("--presence-url (GODZILLA_PRESENCE_URL)", &config.chat.presence_url).await
 }
 
 /// The error that the role itself would report.

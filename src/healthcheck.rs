@@ -2,13 +2,13 @@
 
 use std::{
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::{config::Healthcheck, error::Error};
+use crate::{config::Healthcheck, error::Error, listener::reachable};
 
 /// Deadline of the connect, and of each read and write.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -36,16 +36,6 @@ fn ask(address: SocketAddr) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.take(ENOUGH).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// The address at which this machine reaches a server that listens on `address`.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    address
 }
 
 #[cfg(test)]
@@ -90,13 +80,5 @@ mod tests {
         let admin_listen = listener.local_addr().unwrap();
         drop(listener);
         assert!(run(&Healthcheck { admin_listen }).is_err());
-    }
-
-    #[test]
-    fn unspecified_addresses_are_replaced_by_loopback_addresses() {
-        let at = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(at("0.0.0.0:9100"), "127.0.0.1:9100");
-        assert_eq!(at("[::]:9100"), "[::1]:9100");
-        assert_eq!(at("10.0.0.1:9100"), "10.0.0.1:9100");
     }
 }

@@ -45,6 +45,9 @@ use crate::{descriptors, heartbeat, supervision};
 /// earlier.
 const INTERNAL_KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Deadline of a request head of a server without a deadline of its own.
+const HEAD: Duration = Duration::from_secs(5);
+
 /// How long a finished connection waits for the client to close. actix measures it with a resolution of half a second,
 /// so a shorter time would have no effect.
 const DISCONNECT: Duration = Duration::from_secs(1);
@@ -76,6 +79,8 @@ pub struct Settings {
     pub drain: u64,
     /// Number of descriptors per connection, including those of connections to other services.
     pub descriptors: u64,
+    /// Name of the role in the names of the threads. `None` in a process with one role.
+    pub role: Option<&'static str>,
     /// Called with each new connection, a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
 }
@@ -83,8 +88,22 @@ pub struct Settings {
 impl Settings {
     /// Settings of a server behind gateways.
     pub fn internal(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
-        let (keep_alive, half_closed, descriptors) = (INTERNAL_KEEP_ALIVE, false, 1);
-        Self { head, trusted_proxies: None, keep_alive, half_closed, drain, descriptors, on_connect }
+        Self { head, drain, on_connect, ..Self::default() }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            head: HEAD,
+            trusted_proxies: None,
+            keep_alive: INTERNAL_KEEP_ALIVE,
+            half_closed: false,
+            drain: 1,
+            descriptors: 1,
+            role: None,
+            on_connect: |_, _| (),
+        }
     }
 }
 
@@ -116,9 +135,11 @@ where
         .shutdown_timeout(settings.drain)
         .disable_signals();
     let workers = Arc::new(AtomicUsize::new(1));
+    let role = settings.role.map(|role| format!("{role}-")).unwrap_or_default();
+    let names = format!("http-{role}");
     let builder = builder.listen("http", listener, move || {
         // Runs on the thread of each worker.
-        heartbeat::watch(format!("http-{}", workers.fetch_add(1, Ordering::Relaxed)));
+        heartbeat::watch(format!("{names}{}", workers.fetch_add(1, Ordering::Relaxed)));
         // The worker's service holds the part: the end of a worker ends its connections.
         let alive = Arc::new(supervision::Part::new("http worker"));
         let stopped = stopped.clone();
@@ -305,7 +326,7 @@ mod tests {
             let server =
                 serve(front, settings, move || App::new().route("/", web::get().to(blocks))).unwrap();
             spawn(server);
-            let readiness = Readiness::new(Vec::new());
+            let readiness = Readiness::new();
             let metrics = PrometheusBuilder::new().build_recorder().handle();
             spawn(admin::start(operators, readiness.clone(), metrics).unwrap().0);
             readiness.open();

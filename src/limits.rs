@@ -33,11 +33,27 @@ const MEMORY: u64 = 48 << 20;
 /// Minimum file size limit in bytes, for roles with a store.
 const FILE: u64 = 1 << 20;
 
-/// The needs of a role.
+/// Threads of a further role in the process, that do not depend on the number of cores.
+const THREADS_PER_ROLE: usize = 3;
+
+/// Threads per core of a further role: an HTTP worker and a blocking call.
+const THREADS_PER_ROLE_AND_CORE: usize = 2;
+
+/// The needs of a process.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
-    /// Whether the role has an embedded store.
+    /// Whether a role has an embedded store.
     pub store: bool,
+    /// Number of roles.
+    pub roles: usize,
+}
+
+impl Needs {
+    fn threads(self, cores: usize) -> usize {
+        let further = self.roles.saturating_sub(1);
+        let each = THREADS_PER_ROLE + cores * THREADS_PER_ROLE_AND_CORE;
+        THREADS + cores * THREADS_PER_CORE + further * each
+    }
 }
 
 /// Refuses to start a role when a limit is too low.
@@ -64,7 +80,7 @@ pub fn shortages(needs: Needs) -> Vec<String> {
     ];
     // Threads also fail when memory is short.
     let has_memory = memory.iter().all(Option::is_none);
-    let threads = has_memory.then(|| probe(THREADS + cores * THREADS_PER_CORE).err()).flatten();
+    let threads = has_memory.then(|| probe(needs.threads(cores)).err()).flatten();
     let file = soft(Resource::RLIMIT_FSIZE).filter(|limit| needs.store && *limit < FILE).map(|limit| {
         format!(
             "files may have {} KiB, and the store needs at least {} KiB; raise the limit (ulimit -f, LimitFSIZE= of systemd)",
@@ -188,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_build_machine_satisfies_the_needs_of_a_role() {
-        assert_eq!(shortages(Needs { store: true }), [""; 0]);
+        assert_eq!(shortages(Needs { store: true, roles: 4 }), [""; 0]);
         assert_eq!(not_ready_reason(), None);
     }
 

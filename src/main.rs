@@ -76,10 +76,11 @@ fn status() -> u8 {
 /// connection to systemd.
 fn prepare(command: Command) -> Result<Command, Error> {
     match &command {
-        Command::Serve(_) => limits::check(Needs { store: true })?,
+        Command::Serve(_) => limits::check(Needs { store: true, roles: 1 })?,
         Command::Gateway(_) | Command::Accounts(_) | Command::Chat(_) | Command::Presence(_) => {
-            limits::check(Needs { store: false })?;
+            limits::check(Needs { store: false, roles: 1 })?;
         }
+        Command::Run(config) => limits::check(Needs { store: false, roles: config.roles() })?,
         Command::Doctor { .. } | Command::Healthcheck(_) => return Ok(command),
         _ => {}
     }
@@ -101,6 +102,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Accounts(config) => role::accounts::run(*config),
         Command::Chat(config) => role::chat::run(*config),
         Command::Presence(config) => role::presence::run(*config),
+        Command::Run(config) => role::run::run(*config),
         Command::Seed(config) => seed::run(config),
         Command::Backup(config) => stores::backup::run(config),
         Command::Check(config) => stores::check::run(config),

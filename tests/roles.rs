@@ -3,6 +3,7 @@
 mod causes;
 mod chat;
 mod gateway;
+mod together;
 
 use std::{
     io::Write,
@@ -33,6 +34,8 @@ struct Role {
     address: SocketAddr,
     admin: SocketAddr,
     child: Child,
+    /// Standard error. Printed when the test fails.
+    log: NamedTempFile,
 }
 
 impl Role {
@@ -49,8 +52,10 @@ impl Role {
         let mut command = program();
         command.args([name, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(arguments);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the program starts");
-        Self { address, admin, child }
+        let log = NamedTempFile::new().expect("a temporary file");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().expect("a file"));
+        let child = command.spawn().expect("the program starts");
+        Self { address, admin, child, log }
     }
 
     fn wait_until_ready(&mut self) {
@@ -109,12 +114,23 @@ impl Role {
         }
         panic!("still running {TIMEOUT:?} after SIGTERM");
     }
+
+    /// Stops the role, whose drain must complete within its deadline.
+    fn stop_in_time(&mut self) {
+        assert_eq!(self.stop(), Some(0));
+        let log = std::fs::read_to_string(self.log.path()).expect("a log");
+        assert!(log.contains("stopped") && !log.contains("drain did not finish in time"), "{log}");
+    }
 }
 
 impl Drop for Role {
+    #[expect(clippy::print_stderr, reason = "the test harness prints it with a failure")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(self.log.path()).unwrap_or_default());
+        }
     }
 }
 

@@ -23,7 +23,7 @@ enum Outcome {
 use Outcome::{Ends, Restarts};
 
 /// The parts of `serve`.
-const PARTS: [(&str, Outcome); 23] = [
+const PARTS: [(&str, Outcome); 24] = [
     ("rooms", Ends),
     ("log", Ends),
     ("shard", Ends),
@@ -35,6 +35,7 @@ const PARTS: [(&str, Outcome); 23] = [
     ("chat-write", Ends),
     ("admin server", Ends),
     ("admin worker", Ends),
+    ("http server", Ends),
     ("http worker", Ends),
     ("heartbeat", Ends),
     ("users-read", Restarts),

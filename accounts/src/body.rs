@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use actix_web::{
-    HttpMessage, HttpRequest,
-    error::PayloadError,
-    http::header,
-    web::{Bytes, BytesMut},
-};
-use futures_util::{Stream, StreamExt};
+use actix_web::{HttpMessage, HttpRequest, error::PayloadError, http::header, web::Bytes};
+use futures_util::Stream;
+use runtime::body::ReadError;
 
 use crate::Error;
 
@@ -41,38 +37,19 @@ pub async fn read<S>(body: S, bounds: Bounds) -> Result<Bytes, Error>
 where
     S: Stream<Item = Result<Bytes, PayloadError>>,
 {
-    let whole = tokio::time::timeout(bounds.deadline, collect(body, bounds.limit));
-    whole.await.unwrap_or(Err(Error::BodyTimeout))
-}
-
-async fn collect<S>(body: S, limit: usize) -> Result<Bytes, Error>
-where
-    S: Stream<Item = Result<Bytes, PayloadError>>,
-{
-    let mut body = std::pin::pin!(body);
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| refused(&error, limit))?;
-        if whole.len() + chunk.len() > limit {
-            return Err(Error::TooLarge(limit));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.freeze())
-}
-
-/// The error of a body that another layer refused, such as a limit of the HTTP server.
-fn refused(error: &PayloadError, limit: usize) -> Error {
-    match error {
-        PayloadError::Overflow => Error::TooLarge(limit),
-        _ => Error::Incomplete,
-    }
+    let read = runtime::body::read(body, bounds.limit, bounds.deadline).await;
+    read.map_err(|error| match error {
+        // Also the limit of another layer, such as the HTTP server.
+        ReadError::TooLarge | ReadError::Broken(PayloadError::Overflow) => Error::TooLarge(bounds.limit),
+        ReadError::Timeout => Error::BodyTimeout,
+        ReadError::Broken(_) => Error::Incomplete,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
 
     use super::*;
 

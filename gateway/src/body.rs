@@ -20,9 +20,10 @@ use actix_web::{
     },
     web::{Bytes, BytesMut},
 };
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
+use runtime::body::ReadError;
 use serde_json::Value;
-use tokio::time::{Sleep, timeout};
+use tokio::time::Sleep;
 
 use crate::error::Error;
 
@@ -124,23 +125,15 @@ pub(crate) fn declared_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// Reads the whole body. Fails when it exceeds `limit` bytes or takes longer than `within`.
-pub(crate) async fn read<S>(mut payload: S, limit: usize, within: Duration) -> Result<Bytes, Error>
+pub(crate) async fn read<S>(payload: S, limit: usize, within: Duration) -> Result<Bytes, Error>
 where
-    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    S: Stream<Item = Result<Bytes, PayloadError>>,
 {
-    let mut body = BytesMut::new();
-    let reading = async {
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|_| Error::BrokenBody)?;
-            if body.len() + chunk.len() > limit {
-                return Err(Error::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(())
-    };
-    timeout(within, reading).await.map_err(|_| Error::BodyTimeout)??;
-    Ok(body.freeze())
+    runtime::body::read(payload, limit, within).await.map_err(|error| match error {
+        ReadError::TooLarge => Error::TooLarge,
+        ReadError::Timeout => Error::BodyTimeout,
+        ReadError::Broken(_) => Error::BrokenBody,
+    })
 }
 
 /// Whether the body is compressed. No service decompresses request bodies.

@@ -20,6 +20,7 @@ use crate::{
     login_limit,
     origin::Source,
     routes::{Access, Route, Upstream},
+    session_id::names_session,
 };
 
 /// The timeout of the session store. A slower store counts as unavailable: no request is authenticated without its
@@ -163,10 +164,4 @@ impl Use {
             _ => Self::Request,
         }
     }
-}
-
-/// Whether the request is part of an Engine.IO session. The id of a session is not guessable, so it suffices as a
-/// credential: some clients send their credentials only with the handshake.
-pub(crate) fn names_session(query: &str) -> bool {
-    query.split('&').any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
 }

@@ -27,6 +27,7 @@ mod proxy;
 mod response;
 mod routes;
 mod session_cache;
+mod session_id;
 mod upgrade;
 mod warnings;
 
@@ -46,6 +47,7 @@ pub use network::Network;
 pub use origin::Origin;
 pub use pages::not_found;
 pub use proxy::{Backend, InvalidBackend, Node, Nodes, Proxy, Upstreams, on_connect};
+pub use session_id::names_session;
 
 use budget::Budget;
 use session_cache::SessionCache;

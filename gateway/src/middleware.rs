@@ -28,11 +28,11 @@ use crate::{
     error::Error,
     handshake_issue::HandshakeIssue,
     hangup::Hangup,
-    identify::names_session,
     metric,
     origin::Source,
     response,
     routes::{Route, SOCKETS, Upstream},
+    session_id::names_session,
     upgrade::Offer,
 };
 
@@ -182,9 +182,8 @@ fn refusal(request: &ServiceRequest, origin: Option<&AllowedOrigin>, error: Erro
         _ => "",
     };
     // No session has an id of that length.
-    let query = request.query_string();
-    let names_session = query.split('&').any(|pair| pair.starts_with("sid="));
-    if error == Error::TargetTooLong && request.path() == SOCKETS && names_session {
+    let is_named = names_session(request.query_string());
+    if error == Error::TargetTooLong && request.path() == SOCKETS && is_named {
         metric::record_refusal(error);
         let mut response = response::session_unknown(request.request());
         response.head_mut().set_connection_type(ConnectionType::Close);

@@ -48,6 +48,19 @@ Examples:
   godzilla presence --listen 10.0.0.5:50051 --admin-listen 10.0.0.5:9100 --log-format json
   godzilla healthcheck --admin-listen 10.0.0.5:9100";
 
+/// Text after the help of `run`.
+pub const RUN_EXAMPLES: &str = "\
+Examples:
+  godzilla run --roles gateway,accounts,chat,presence --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+  godzilla run --roles gateway,chat --listen 0.0.0.0:8080 --chat-listen 10.0.0.6:3000 --accounts-url http://10.0.0.5:8081 \\
+    --presence-url http://10.0.0.5:50051 --mongo-uri-file mongo --redis-url-file redis --secret-file key
+  godzilla run --roles presence,accounts --accounts-listen 10.0.0.5:8081 --presence-listen 10.0.0.5:50051 \\
+    --mongo-uri-file mongo --redis-url-file redis --secret-file key
+The flags and variables are those of the roles. A flag that several roles have is given once. --listen is the address of the
+gateway; each other role has its own. A gateway uses the accounts of its process, and a chat node the presence. There is one
+admin address: /readyz is ready when all roles are, and names the parts of each.";
+
 /// Text after the help of `doctor`.
 pub const DOCTOR_EXAMPLES: &str = "\
 Examples:

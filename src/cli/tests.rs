@@ -43,8 +43,8 @@ fn help_and_version_are_not_errors() {
 #[test]
 fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
     let cli = Cli::command();
-    let roles =
-        ["serve", "gateway", "accounts", "chat", "presence"].map(|role| cli.find_subcommand(role).unwrap());
+    let roles = ["serve", "gateway", "accounts", "chat", "presence", "run"]
+        .map(|role| cli.find_subcommand(role).unwrap());
     for arg in roles.iter().flat_map(|role| role.get_arguments()).filter(|arg| arg.get_id() != "help") {
         let long = arg.get_long().unwrap();
         let variable = format!("{PREFIX}{}", long.to_ascii_uppercase().replace('-', "_"));
@@ -52,6 +52,37 @@ fn every_flag_of_a_role_has_a_variable_of_its_own_name_and_a_heading() {
         assert!(arg.get_help_heading().is_some(), "--{long} has no heading");
         assert!(arg.get_help().is_some(), "--{long} has no help text");
     }
+}
+
+#[test]
+fn the_flags_of_run_are_those_of_its_roles() {
+    let cli = Cli::command();
+    let flags = |role: &str| {
+        let args = cli.find_subcommand(role).unwrap().get_arguments();
+        args.filter_map(|arg| arg.get_long()).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let mut union: BTreeSet<String> =
+        ["gateway", "accounts", "chat", "presence"].into_iter().flat_map(flags).collect();
+    union.extend(["roles", "accounts-listen", "chat-listen", "presence-listen"].map(str::to_owned));
+    assert_eq!(flags("run"), union);
+}
+
+#[test]
+fn each_role_of_run_has_the_address_of_its_flag() {
+    let Ok(Command::Run(config)) = ask(&["run", "--roles", "presence,chat,gateway,accounts"], &[]) else {
+        panic!("not run")
+    };
+    let addresses: Vec<String> = config.addresses().iter().map(|(_, address)| address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:3000", "127.0.0.1:50051"]);
+    let alone = ["run", "--roles=chat", "--listen", "127.0.0.1:4"];
+    let Ok(Command::Run(config)) = ask(&alone, &[]) else { panic!("not run") };
+    assert_eq!(config.addresses()[0].1.port(), 4);
+    let Ok(Command::Run(config)) = ask(&["run", "--roles=chat,gateway", "--chat-listen=127.0.0.1:4"], &[])
+    else {
+        panic!("not run")
+    };
+    assert_eq!(config.chat.unwrap().listen.port(), 4);
+    assert_eq!(config.gateway.unwrap().gateway.listen.port(), 8080);
 }
 
 #[test]

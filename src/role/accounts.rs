@@ -1,31 +1,37 @@
-//! `godzilla accounts`: register, login, logout and me in a separate process, on MongoDB and Redis, behind the gateway.
+//! `godzilla accounts`: register, login, logout and me, on MongoDB and Redis, behind the gateway.
 
-use std::{net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use ::accounts::{Accounts, LoginThrottle, MongoUsers};
+use ::accounts::{LoginThrottle, MongoUsers};
 use actix_web::{
     App,
-    dev::Server,
+    dev::ServerHandle,
     middleware::from_fn,
     rt::{spawn, time::sleep},
     web,
 };
-use metrics_exporter_prometheus::PrometheusHandle;
+use async_trait::async_trait;
 use proto::signature::Key;
 use remote::{Location, NotAnAddress, Redis};
 use sessions::{MongoRevocations, RedisSessions};
 
 use crate::{
-    admin::{self, Probe, Readiness},
-    config, descriptors,
+    admin::Probe,
+    config,
     error::Error,
-    http::{self, Settings},
+    http::Settings,
     listener::listen,
     mongo,
-    role::{password_probe, upkeep, verify_identity},
-    shutdown::{self, Stop},
-    supervision::{essential, restart},
-    telemetry,
+    role::{
+        harness::{self, Process, Role, Running, Shared, Step},
+        password_probe, verify_identity,
+    },
+    supervision::restart,
 };
 
 /// Deadline of a request head.
@@ -43,74 +49,112 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of the checks while Redis does not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs until a signal requests the end, then until requests in progress have their responses. MongoDB and Redis may be
-/// unavailable: `/readyz` names the missing store.
+/// The role before its start.
+pub struct Accounts {
+    listener: TcpListener,
+    /// Where the service listens.
+    pub address: SocketAddr,
+    key: Key,
+    users: Arc<MongoUsers>,
+    sessions: Arc<RedisSessions>,
+    throttle: LoginThrottle,
+    service: ::accounts::Config,
+}
+
+/// The HTTP server of the service.
+struct HttpServer(ServerHandle);
+
+/// Runs the role alone until a signal requests the end, then until requests in progress have their responses.
 pub fn run(config: config::Accounts) -> Result<(), Error> {
-    telemetry::logs(&config.telemetry)?;
-    let metrics = telemetry::metrics()?;
-    descriptors::raise();
-    shutdown::run(serve(config, metrics))
+    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
+    harness::run(shared, async { Ok(vec![Box::new(Accounts::open(config, "--listen").await?) as _]) })
 }
 
-async fn serve(mut config: config::Accounts, metrics: PrometheusHandle) -> Result<(), Error> {
-    let mut stop = Stop::listen()?;
-    let uri = config.mongo.uri().map_err(Error::Config)?;
-    let url = config.redis.url().map_err(Error::Config)?;
-    let url = url.reveal();
-    let key = config.secret.key().map_err(Error::Config)?;
-    let deployment = &config.deployment.deployment;
-    let store = mongo::store(uri.reveal(), deployment).await?;
-    let redis = Location::new(url, deployment);
-    let users = Arc::new(MongoUsers::new(&store));
-    let refused = |error: NotAnAddress| {
-        Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
-    };
-    let revocations = Arc::new(MongoRevocations::new(&store));
-    let sessions = Arc::new(
-        RedisSessions::with_revocations(redis.clone(), sessions::ages::now, revocations).map_err(refused)?,
-    );
-    let listener = listen("--listen", &mut config.listen)?;
-    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
-    let accounts = Accounts::new(users.clone(), sessions.clone(), &config.accounts)
-        .map_err(|error| Error::part("accounts", format!("{error:?}")))?
-        .with_throttle(LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?));
-    let watched = sessions.clone();
-    spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
-    let readiness = Readiness::new(probes(users, sessions));
-    readiness.add("password pool", password_probe(&accounts));
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(essential("admin server", server));
-    spawn(upkeep(metrics, || ()));
-    let http = http_server(listener, accounts, key)?;
-    let (handle, mut http) = (http.handle(), spawn(http));
-    readiness.open();
-    tracing::info!(address = %config.listen, "accounts listens");
-    tokio::select! {
-        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
-        _ = &mut http => return Err(Error::part("http", "ended by itself")),
+impl Accounts {
+    /// Reads the secrets and listens on the address that `flag` sets. MongoDB and Redis may be unavailable: `/readyz` names
+    /// the missing store.
+    pub async fn open(mut config: config::Accounts, flag: &'static str) -> Result<Self, Error> {
+        let uri = config.mongo.uri().map_err(Error::Config)?;
+        let url = config.redis.url().map_err(Error::Config)?;
+        let key = config.secret.key().map_err(Error::Config)?;
+        let deployment = &config.deployment.deployment;
+        let store = mongo::store(uri.reveal(), deployment).await?;
+        let redis = Location::new(url.reveal(), deployment);
+        let refused = |error: NotAnAddress| {
+            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
+        };
+        let revocations = Arc::new(MongoRevocations::new(&store));
+        let sessions = RedisSessions::with_revocations(redis.clone(), sessions::ages::now, revocations);
+        let throttle = LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?);
+        Ok(Self {
+            listener: listen(flag, &mut config.listen)?,
+            address: config.listen,
+            key,
+            users: Arc::new(MongoUsers::new(&store)),
+            sessions: Arc::new(sessions.map_err(refused)?),
+            throttle,
+            service: config.accounts,
+        })
     }
-    let drained = async {
-        readiness.drain();
-        handle.stop(true).await;
-        admin.stop(false).await;
-    };
-    stop.drain(drained).await;
-    tracing::info!("stopped");
-    Ok(())
+
+    fn probes(&self) -> [(&'static str, Probe); 2] {
+        let (users, sessions) = (self.users.clone(), self.sessions.clone());
+        let mongo = move || {
+            let users = users.clone();
+            Box::pin(async move { users.not_ready_reason().await }) as _
+        };
+        let redis = move || {
+            let sessions = sessions.clone();
+            Box::pin(async move { sessions.not_ready_reason().await }) as _
+        };
+        [("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis))]
+    }
 }
 
-fn http_server(listener: TcpListener, accounts: Accounts, key: Key) -> Result<Server, Error> {
-    let settings = Settings::internal(HEAD, HTTP_DRAIN, |_, _| ());
-    let server = http::serve(listener, settings, move || {
-        let key = Rc::new(key.clone());
-        App::new()
-            .configure(|service| accounts.routes(service))
-            .service(accounts.login())
-            .service(accounts.registration())
-            .default_service(web::to(gateway::not_found))
-            .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
-    });
-    server.map_err(|error| Error::part("http", error))
+#[async_trait(?Send)]
+impl Role for Accounts {
+    fn name(&self) -> &'static str {
+        "accounts"
+    }
+
+    fn descriptors(&self) -> u64 {
+        1
+    }
+
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let probes = self.probes();
+        let accounts = ::accounts::Accounts::new(self.users, self.sessions.clone(), &self.service)
+            .map_err(|error| Error::part("accounts", format!("{error:?}")))?
+            .with_throttle(self.throttle);
+        let watched = self.sessions;
+        spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
+        probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
+        process.add_probe("password pool", password_probe(&accounts));
+        let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
+        let http = process.serve(self.listener, settings, move || {
+            let key = Rc::new(key.clone());
+            App::new()
+                .configure(|service| accounts.routes(service))
+                .service(accounts.login())
+                .service(accounts.registration())
+                .default_service(web::to(gateway::not_found))
+                .wrap(from_fn(move |request, next| {
+                    verify_identity::verify_identity(key.clone(), request, next)
+                }))
+        })?;
+        tracing::info!(address = %self.address, "accounts listens");
+        Ok(Box::new(HttpServer(http)))
+    }
+}
+
+#[async_trait(?Send)]
+impl Running for HttpServer {
+    /// A gateway of this process forwards its last requests before the last step.
+    async fn drain(&mut self, step: Step) {
+        if step == Step::End {
+            self.0.stop(true).await;
+        }
+    }
 }
 
 /// Warns when the settings of Redis can lose sessions. The check is repeated, because settings can change at run time.
@@ -136,16 +180,4 @@ async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
         };
         sleep(pause).await;
     }
-}
-
-fn probes(users: Arc<MongoUsers>, sessions: Arc<RedisSessions>) -> Vec<(&'static str, Probe)> {
-    let mongo = move || {
-        let users = users.clone();
-        Box::pin(async move { users.not_ready_reason().await }) as _
-    };
-    let redis = move || {
-        let sessions = sessions.clone();
-        Box::pin(async move { sessions.not_ready_reason().await }) as _
-    };
-    vec![("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis))]
 }

@@ -1,7 +1,7 @@
 //! `godzilla chat`: one of any number of chat nodes with clients' sockets, on MongoDB and Redis, behind gateways. It
 //! waits for its stores before it starts other parts, which need them, and opens itself to gateways last.
 
-mod probes;
+mod stores;
 
 use std::{
     net::TcpListener,
@@ -10,45 +10,32 @@ use std::{
     time::Duration,
 };
 
-use ::accounts::MongoUsers;
-use ::chat::{
-    Chat, Deps, MongoStore, Order, Redis, broker::Stream, client::Clients,
-    recovery_sessions::redis::RedisRecoverySessions,
-};
-use actix_web::{
-    App,
-    dev::{Server as HttpServerTask, ServerHandle},
-    middleware::from_fn,
-    rt::{spawn, time::sleep},
-    web,
-};
-use metrics_exporter_prometheus::PrometheusHandle;
+use ::chat::{Deps, client::Clients, recovery_sessions::redis::RedisRecoverySessions};
+use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::time::sleep, web};
+use async_trait::async_trait;
 use proto::signature::Key;
 use remote::Location;
-use sessions::{RedisSessions, ages};
 use socketio::{CloseReason, Io, Server};
 
+use self::stores::{NodeStatus, Stores};
 use crate::{
-    admin::{self, Readiness},
-    config, descriptors,
+    config,
     error::Error,
     heartbeat,
-    http::{self, Settings},
+    http::Settings,
     listener::listen,
-    mongo,
     nodes::NodeLease,
-    role::{chat_probe, new_session_gate::NewSessionGate, upkeep, verify_identity},
-    shutdown::{self, Stop},
-    supervision::essential,
-    telemetry,
+    role::{
+        chat_probe,
+        harness::{self, Process, Role, Running, Shared, Step},
+        new_session_gate::NewSessionGate,
+        verify_identity,
+    },
     user_lookup::StoreUserLookup,
 };
 
 /// Deadline of a request head.
 const HEAD: Duration = Duration::from_secs(5);
-
-/// Initial and maximum delay between two attempts to open the stores. It doubles.
-const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// How long requests in progress may continue during the drain, in seconds.
 const HTTP_DRAIN: u64 = 3;
@@ -65,112 +52,114 @@ const CLOSING_STEPS: u32 = 50;
 /// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-/// The stores, which may be unavailable.
-struct Stores {
-    chat: MongoStore,
-    users: Arc<MongoUsers>,
-    sessions: Arc<RedisSessions>,
-    redis: Redis,
+/// The role before its start.
+pub struct Chat {
+    listener: TcpListener,
+    /// Address at which gateways reach the node.
+    address: gateway::Backend,
+    key: Key,
+    stores: Stores,
+    redis: Location,
+    node: String,
+    config: config::Chat,
 }
 
-/// Why gateways cannot find this node. Set when the lease has started.
-type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
+/// The running parts.
+struct Parts {
+    /// Gateways find the node until it is closed. `None` after the release.
+    lease: Option<NodeLease>,
+    /// What started after the lease was acquired. `None` when the end was requested before.
+    opened: Option<Opened>,
+}
 
-/// The parts to end, in the order of the fields.
-struct Running {
-    /// Not ready first.
-    readiness: Arc<Readiness>,
-    /// Gateways then send no new sessions.
-    lease: NodeLease,
+/// The parts that use the stores.
+struct Opened {
     /// New sessions are refused.
     new_session_gate: NewSessionGate,
     /// The HTTP server of the node.
     http: ServerHandle,
     /// Handles the clients' commands until each socket is closed.
-    chat: Chat,
+    chat: ::chat::Chat,
     /// Reaches all sockets.
     io: Io,
-    /// Answers until the end.
-    admin: ServerHandle,
 }
 
-/// Runs until a signal requests the end, then until every accepted command has its acknowledgement and all sockets are
-/// closed.
+/// Runs the role alone until a signal requests the end, then until every accepted command has its acknowledgement and all
+/// sockets are closed.
 pub fn run(config: config::Chat) -> Result<(), Error> {
-    telemetry::logs(&config.telemetry)?;
-    let metrics = telemetry::metrics()?;
-    descriptors::raise();
-    shutdown::run(serve(config, metrics))
+    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
+    harness::run(shared, async { Ok(vec![Box::new(Chat::open(config, "--listen").await?) as _]) })
 }
 
-async fn serve(mut config: config::Chat, metrics: PrometheusHandle) -> Result<(), Error> {
-    let mut stop = Stop::listen()?;
-    let key = config.secret.key().map_err(Error::Config)?;
-    let stores = Stores::new(&config).await?;
-    let redis = location(&config)?;
-    let node = config.chat.node_name();
-    config.chat.deployment = config.deployment.deployment.name().to_owned();
-    NodeLease::check_name(&node).map_err(Error::Config)?;
-    let listener = listen("--listen", &mut config.listen)?;
-    let address = config.address().map_err(Error::Config)?;
-    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
-    let node_status = NodeStatus::default();
-    let readiness = Readiness::new(stores.probes(node_status.clone()));
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(essential("admin server", server));
-    spawn(upkeep(metrics, || ()));
-    let lease = NodeLease::start(redis, &node, address, NodeLease::TTL);
-    let lease = lease.map_err(Error::Config)?;
-    _ = node_status.set(Box::new(lease.not_ready_reason()));
-    let Some(order) = stores.prepared(&lease, &node, &mut stop).await? else {
-        lease.release().await;
-        return Ok(());
-    };
-    let io = Io::new();
-    let deps = Deps {
-        history: stores.chat.history(),
-        order,
-        directory: stores.chat.directory(),
-        recovery_sessions: Arc::new(RedisRecoverySessions::new(stores.redis.clone())),
-        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
-        sessions: stores.sessions.clone(),
-        io: io.clone(),
-        config: config.chat.clone(),
-    };
-    let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
-    heartbeat::watch_chat(&chat);
-    readiness.add("chat's parts", chat_probe(&chat));
-    stores.add_degrading(&readiness, &chat);
-    let (sockets, new_session_gate) = sockets(&config.sockets, &node, &io, &chat);
-    let http = http_server(listener, chat.clone(), sockets, (key, new_session_gate.clone()))?;
-    let handle = http.handle();
-    let mut http = spawn(http);
-    lease.open().await;
-    let lost = lease.lost();
-    let running = Running { readiness, lease, new_session_gate, http: handle, chat, io, admin };
-    running.readiness.open();
-    tracing::info!(address = %config.listen, node, "chat listens");
-    let outcome = tokio::select! {
-        signal = stop.requested() => {
-            tracing::info!(signal = signal?, "draining");
-            Ok(())
+impl Chat {
+    /// Reads the secrets and listens on the address that `flag` sets.
+    pub async fn open(mut config: config::Chat, flag: &'static str) -> Result<Self, Error> {
+        let key = config.secret.key().map_err(Error::Config)?;
+        let stores = Stores::new(&config).await?;
+        let redis = stores::location(&config)?;
+        let node = config.chat.node_name();
+        config.chat.deployment = config.deployment.deployment.name().to_owned();
+        NodeLease::check_name(&node).map_err(Error::Config)?;
+        let listener = listen(flag, &mut config.listen)?;
+        let address = config.address().map_err(Error::Config)?;
+        Ok(Self { listener, address, key, stores, redis, node, config })
+    }
+}
+
+#[async_trait(?Send)]
+impl Role for Chat {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
+    fn descriptors(&self) -> u64 {
+        1
+    }
+
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let this = *self;
+        let status = NodeStatus::new(OnceLock::new());
+        for (part, probe) in this.stores.probes(status.clone()) {
+            process.add_probe(part, probe);
         }
-        _ = &mut http => return Err(Error::part("http", "ended by itself")),
-        () = lost => Err(Error::part("chat", "another node has acquired the name because the lease of this node expired")),
-    };
-    stop.drain(running.drain()).await;
-    tracing::info!("stopped");
-    outcome
-}
-
-/// Address of Redis, and the prefix of the keys.
-fn location(config: &config::Chat) -> Result<Location, Error> {
-    let url = config.redis.url().map_err(Error::Config)?;
-    Ok(Location::new(url.reveal(), &config.deployment.deployment))
+        let lease = NodeLease::start(this.redis, &this.node, this.address, NodeLease::TTL);
+        let lease = lease.map_err(Error::Config)?;
+        _ = status.set(Box::new(lease.not_ready_reason()));
+        let Some(order) = this.stores.prepared(&lease, &this.node, process.clone()).await else {
+            return Ok(Box::new(Parts { lease: Some(lease), opened: None }));
+        };
+        let io = Io::new();
+        let deps = Deps {
+            history: this.stores.chat.history(),
+            order,
+            directory: this.stores.chat.directory(),
+            recovery_sessions: Arc::new(RedisRecoverySessions::new(this.stores.redis.clone())),
+            user_lookup: Arc::new(StoreUserLookup(this.stores.users.clone())),
+            sessions: this.stores.sessions.clone(),
+            io: io.clone(),
+            config: this.config.chat,
+        };
+        let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+        heartbeat::watch_chat(&chat);
+        process.add_probe("chat's parts", chat_probe(&chat));
+        this.stores.add_degrading(&process, &chat);
+        let (sockets, new_session_gate) = sockets(&this.config.sockets, &this.node, &io, &chat);
+        let key = (this.key, new_session_gate.clone());
+        let http = http_server(&process, this.listener, chat.clone(), sockets, key)?;
+        lease.open().await;
+        tracing::info!(address = %this.config.listen, node = this.node, "chat listens");
+        let opened = Opened { new_session_gate, http, chat, io };
+        Ok(Box::new(Parts { lease: Some(lease), opened: Some(opened) }))
+    }
 }
 
 /// The Socket.IO server of this node, and the gate for new sessions.
-fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Server<Clients>, NewSessionGate) {
+fn sockets(
+    config: &config::Sockets,
+    node: &str,
+    io: &Io,
+    chat: &::chat::Chat,
+) -> (Server<Clients>, NewSessionGate) {
     let mut config = config.to_config();
     // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");
@@ -179,13 +168,14 @@ fn sockets(config: &config::Sockets, node: &str, io: &Io, chat: &Chat) -> (Serve
 }
 
 fn http_server(
+    process: &Process,
     listener: TcpListener,
-    chat: Chat,
+    chat: ::chat::Chat,
     sockets: Server<Clients>,
     (key, new_session_gate): (Key, NewSessionGate),
-) -> Result<HttpServerTask, Error> {
+) -> Result<ServerHandle, Error> {
     let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);
-    let server = http::serve(listener, settings, move || {
+    process.serve(listener, settings, move || {
         let (key, new_session_gate) = (Rc::new(key.clone()), new_session_gate.clone());
         App::new()
             .configure(|service| chat.routes(service))
@@ -193,79 +183,46 @@ fn http_server(
             .default_service(web::to(gateway::not_found))
             .wrap(from_fn(move |request, next| new_session_gate.clone().check(request, next)))
             .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
-    });
-    server.map_err(|error| Error::part("http", error))
+    })
 }
 
-impl Stores {
-    async fn new(config: &config::Chat) -> Result<Self, Error> {
-        let uri = config.mongo.uri().map_err(Error::Config)?;
-        let redis = location(config)?;
-        let refused = |error: &dyn std::fmt::Display| {
-            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
-        };
-        let store = mongo::store(uri.reveal(), &config.deployment.deployment).await?;
-        let sessions = RedisSessions::new(redis.clone(), ages::now).map_err(|error| refused(&error))?;
-        Ok(Self {
-            chat: MongoStore::new(&store),
-            users: Arc::new(MongoUsers::new(&store)),
-            sessions: Arc::new(sessions),
-            redis: Redis::new(redis).map_err(|error| refused(&error.public()))?,
-        })
-    }
-
-    /// Waits until the node holds its lease and its stores are available. No work is done under a name that another
-    /// node holds. `None` when a signal requests the end before.
-    async fn prepared(&self, lease: &NodeLease, node: &str, stop: &mut Stop) -> Result<Option<Order>, Error> {
-        let wait = async {
-            lease.acquired().await;
-            self.wait(node).await
-        };
-        tokio::select! {
-            order = wait => Ok(Some(order)),
-            signal = stop.requested() => {
-                tracing::info!(signal = signal?, "stopped while waiting for the lease or the stores");
-                Ok(None)
+#[async_trait(?Send)]
+impl Running for Parts {
+    /// Gateways send no new sessions. The sockets close, then requests in progress and accepted work that no client waits
+    /// for complete.
+    async fn drain(&mut self, step: Step) {
+        match (step, &self.opened) {
+            (Step::Refuse, Some(opened)) => {
+                opened.new_session_gate.refuse();
+                if let Some(lease) = &self.lease {
+                    lease.close().await;
+                }
             }
+            (Step::Close, opened) => {
+                if let Some(opened) = opened {
+                    sleep(GATEWAY_REFRESH).await;
+                    opened.chat.stop_connects();
+                    opened.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+                    sleep(FINAL_POLL).await;
+                }
+                if let Some(lease) = self.lease.take() {
+                    lease.release().await;
+                }
+            }
+            (Step::Complete, Some(opened)) => {
+                opened.http.stop(true).await;
+                opened.chat.drain().await;
+            }
+            (Step::Refuse | Step::Complete, None) | (Step::Answer | Step::End, _) => {}
         }
     }
 
-    /// Waits until the stores are available, and opens the event stream.
-    async fn wait(&self, node: &str) -> Order {
-        let (mut pause, mut was_logged) = (RETRY_DELAYS.0, false);
-        loop {
-            let opened = async {
-                self.chat.prepare().await?;
-                let (redis, node, chat) = (self.redis.clone(), node.to_owned(), &self.chat);
-                let (unpublished, changes, lineage) = (chat.unpublished(), chat.changes(), chat.lineage());
-                Stream::open(redis, node, chat.history(), unpublished, changes, lineage).await
-            };
-            match opened.await {
-                Ok(opened) => return Order::Stream(opened),
-                Err(error) if was_logged => tracing::debug!(%error, "still waiting for the stores"),
-                Err(error) => tracing::warn!(%error, "waiting for the stores"),
-            }
-            was_logged = true;
-            sleep(pause).await;
-            pause = (pause * 2).min(RETRY_DELAYS.1);
+    /// Resolves when another node has the name.
+    async fn lost(&self) -> Error {
+        match &self.lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
         }
-    }
-}
-
-impl Running {
-    /// Refuses new sockets. Closes the open ones, each after the acknowledgements of its commands. Then completes the
-    /// requests in progress, and accepted work that no client waits for.
-    async fn drain(self) {
-        self.readiness.drain();
-        self.new_session_gate.refuse();
-        self.lease.close().await;
-        sleep(GATEWAY_REFRESH).await;
-        self.chat.stop_connects();
-        self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
-        sleep(FINAL_POLL).await;
-        self.lease.release().await;
-        self.http.stop(true).await;
-        self.chat.drain().await;
-        self.admin.stop(false).await;
+        Error::part("chat", "another node has acquired the name because the lease of this node expired")
     }
 }

@@ -1,134 +1,154 @@
-//! `godzilla gateway`: the gateway in a separate process, in front of accounts and of any number of chat nodes, which
-//! it finds in Redis.
+//! `godzilla gateway`: the gateway, in front of accounts and of any number of chat nodes, which it finds in Redis.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
-
-use ::gateway::{Gateway, Proxy, Upstreams};
-use actix_web::{
-    App,
-    dev::{Server, ServerHandle},
-    rt::spawn,
-    web,
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
 };
-use metrics_exporter_prometheus::PrometheusHandle;
+
+use ::gateway::{Proxy, Upstreams};
+use actix_web::{App, dev::ServerHandle, web};
+use async_trait::async_trait;
+use proto::signature::Key;
 use remote::Location;
 use sessions::RedisSessions;
 
 use crate::{
-    admin::{self, Probe, Readiness},
-    config, descriptors,
+    admin::Probe,
+    config,
     error::Error,
-    http::{self, Settings},
+    http::Settings,
     listener::listen,
     nodes::Watcher,
-    role::upkeep,
-    shutdown::{self, Stop},
-    supervision::essential,
-    telemetry,
+    role::harness::{self, Process, Role, Running, Shared, Step},
 };
-
-/// The parts to end, in the order of the fields.
-struct Running {
-    /// Not ready first.
-    readiness: Arc<Readiness>,
-    /// Accepts no new connections.
-    http: ServerHandle,
-    /// Drains requests in progress and proxied sockets.
-    proxy: Proxy,
-    /// Answers until the end.
-    admin: ServerHandle,
-}
 
 /// How long the HTTP server may take to end the remaining connections after the proxy has drained, in seconds.
 const HTTP_DRAIN: u64 = 2;
 
-/// Runs until a signal requests the end, then until requests in progress have their responses and all sockets are
-/// closed. The services behind the gateway may be unavailable: `/readyz` names the missing ones.
-pub fn run(config: config::Gateway) -> Result<(), Error> {
-    telemetry::logs(&config.telemetry)?;
-    let metrics = telemetry::metrics()?;
-    descriptors::raise();
-    shutdown::run(serve(config, metrics))
-}
+/// How long requests may take while the gateway drains. A pending poll gets its ping as response within this time.
+const REQUEST_DRAIN: Duration = Duration::from_secs(11);
 
-async fn serve(mut config: config::Gateway, metrics: PrometheusHandle) -> Result<(), Error> {
-    let mut stop = Stop::listen()?;
-    let url = config.redis.url().map_err(Error::Config)?;
-    let redis = Location::new(url.reveal(), &config.deployment.deployment);
-    let key = config.secret.key().map_err(Error::Config)?;
-    let accounts = config.accounts().map_err(Error::Config)?;
-    let watcher = Arc::new(Watcher::start(redis.clone()).map_err(Error::Config)?);
-    let sessions = RedisSessions::new(redis, sessions::ages::now).map_err(|error| {
-        Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
-    })?;
-    let sessions = Arc::new(sessions);
-    let listener = listen("--listen", &mut config.gateway.listen)?;
-    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
-    let gateway = Gateway::new(config.gateway.clone(), sessions.clone());
-    let proxy = gateway.proxy(Upstreams {
-        accounts,
-        nodes: watcher.nodes(),
-        refresh: watcher.refresh(),
-        key,
-        payload_limit: config.payload_limit,
-    });
-    proxy.watch_nodes();
-    let readiness = Readiness::new(probes(sessions, watcher, proxy.clone()));
-    add_degrading(&readiness, proxy.clone());
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(essential("admin server", server));
-    let for_upkeep = gateway.clone();
-    spawn(upkeep(metrics, move || for_upkeep.remove_idle_clients()));
-    let http = http_server(listener, &config.gateway, gateway, proxy.clone())?;
-    let running = Running { readiness, http: http.handle(), proxy, admin };
-    let mut http = spawn(http);
-    running.readiness.open();
-    tracing::info!(address = %config.gateway.listen, "gateway listens");
-    tokio::select! {
-        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
-        _ = &mut http => return Err(Error::part("http", "ended by itself")),
-    }
-    stop.drain(running.drain()).await;
-    tracing::info!("stopped");
-    Ok(())
-}
+/// The same when a chat node of the process has closed its sockets before, which takes up to 7 s.
+const REQUEST_DRAIN_AFTER_CHAT: Duration = Duration::from_secs(3);
 
-/// The HTTP server: the gateway's middleware around the proxy.
-fn http_server(
+/// The role before its start.
+pub struct Gateway {
     listener: TcpListener,
-    config: &::gateway::Config,
-    gateway: Gateway,
+    /// Where clients connect.
+    address: SocketAddr,
+    sessions: Arc<RedisSessions>,
+    watcher: Watcher,
+    key: Key,
+    accounts: ::gateway::Backend,
+    payload_limit: usize,
+    service: ::gateway::Config,
+    /// Whether a chat node runs in the same process.
+    has_chat: bool,
+}
+
+/// The running parts.
+struct Parts {
+    http: ServerHandle,
     proxy: Proxy,
-) -> Result<Server, Error> {
-    let settings = Settings {
-        head: Duration::from_secs(config.head_timeout.into()),
-        trusted_proxies: Some(config.trusted_proxy.clone()),
-        keep_alive: Duration::from_secs(config.keep_alive.into()),
-        half_closed: true,
-        drain: HTTP_DRAIN,
-        // One for the client and one for the connection to the node.
-        descriptors: 2,
-        on_connect: |io, extensions| {
-            socketio::on_connect(io, extensions);
-            ::gateway::on_connect(io, extensions);
-        },
-    };
-    let server = http::serve(listener, settings, move || {
-        let proxy = proxy.worker();
-        App::new()
-            .configure(|service| gateway.routes(service))
-            .service(proxy.login().wrap(gateway.login_limit()))
-            .service(proxy.registration().wrap(gateway.registration_limit()))
-            .configure(|service| proxy.routes(service))
-            .default_service(web::to(::gateway::not_found))
-            .wrap(gateway.middleware())
-    });
-    server.map_err(|error| Error::part("http", error))
+    has_chat: bool,
+}
+
+/// Runs the role alone until a signal requests the end, then until requests in progress have their responses and all
+/// sockets are closed.
+pub fn run(config: config::Gateway) -> Result<(), Error> {
+    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
+    harness::run(shared, async { Ok(vec![Box::new(Gateway::open(config, false)?) as _]) })
+}
+
+impl Gateway {
+    /// Reads the secrets and listens. The services behind the gateway may be unavailable: `/readyz` names the missing ones.
+    /// `has_chat` states whether a chat node runs in the same process. Needs a running runtime.
+    pub fn open(mut config: config::Gateway, has_chat: bool) -> Result<Self, Error> {
+        let url = config.redis.url().map_err(Error::Config)?;
+        let redis = Location::new(url.reveal(), &config.deployment.deployment);
+        let key = config.secret.key().map_err(Error::Config)?;
+        let accounts = config.accounts().map_err(Error::Config)?;
+        let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
+        let sessions = RedisSessions::new(redis, sessions::ages::now).map_err(|error| {
+            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
+        })?;
+        Ok(Self {
+            listener: listen("--listen", &mut config.gateway.listen)?,
+            address: config.gateway.listen,
+            sessions: Arc::new(sessions),
+            watcher,
+            key,
+            accounts,
+            payload_limit: config.payload_limit,
+            service: config.gateway,
+            has_chat,
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            head: Duration::from_secs(self.service.head_timeout.into()),
+            trusted_proxies: Some(self.service.trusted_proxy.clone()),
+            keep_alive: Duration::from_secs(self.service.keep_alive.into()),
+            half_closed: true,
+            drain: HTTP_DRAIN,
+            on_connect: |io, extensions| {
+                socketio::on_connect(io, extensions);
+                ::gateway::on_connect(io, extensions);
+            },
+            ..Settings::default()
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Role for Gateway {
+    fn name(&self) -> &'static str {
+        "gateway"
+    }
+
+    /// One for the client and one for the connection to the node.
+    fn descriptors(&self) -> u64 {
+        2
+    }
+
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let (settings, has_chat) = (self.settings(), self.has_chat);
+        let gateway = ::gateway::Gateway::new(self.service, self.sessions.clone());
+        let proxy = gateway.proxy(Upstreams {
+            accounts: self.accounts,
+            nodes: self.watcher.nodes(),
+            refresh: self.watcher.refresh(),
+            key: self.key,
+            payload_limit: self.payload_limit,
+        });
+        proxy.watch_nodes();
+        for (part, probe) in probes(self.sessions, Arc::new(self.watcher), proxy.clone()) {
+            process.add_probe(part, probe);
+        }
+        add_degrading(&process, &proxy);
+        let idle = gateway.clone();
+        process.add_upkeep(move || idle.remove_idle_clients());
+        let workers = proxy.clone();
+        let http = process.serve(self.listener, settings, move || {
+            let proxy = workers.worker();
+            App::new()
+                .configure(|service| gateway.routes(service))
+                .service(proxy.login().wrap(gateway.login_limit()))
+                .service(proxy.registration().wrap(gateway.registration_limit()))
+                .configure(|service| proxy.routes(service))
+                .default_service(web::to(::gateway::not_found))
+                .wrap(gateway.middleware())
+        })?;
+        tracing::info!(address = %self.address, "gateway listens");
+        Ok(Box::new(Parts { http, proxy, has_chat }))
+    }
 }
 
 /// Ready while sessions can be verified and a chat node is available. The accounts service is not probed: without it,
 /// users who are logged in can still chat, and other gateways would not do better.
-fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> Vec<(&'static str, Probe)> {
+fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> [(&'static str, Probe); 2] {
     let redis = move || {
         let (sessions, watcher) = (sessions.clone(), watcher.clone());
         Box::pin(async move {
@@ -140,31 +160,46 @@ fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> 
         let not_ready_reason = proxy.chat_not_ready_reason();
         Box::pin(async move { not_ready_reason }) as _
     };
-    vec![("Redis", Box::new(redis)), ("chat", Box::new(chat))]
+    [("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }
 
 /// Services that refuse the signature of this gateway, while others accept it.
-fn add_degrading(readiness: &Readiness, proxy: Proxy) {
-    let other = proxy.clone();
+fn add_degrading(process: &Process, proxy: &Proxy) {
+    let (of_chat, of_accounts) = (proxy.clone(), proxy.clone());
     let chat = move || {
-        let degradation = proxy.chat_degradation();
+        let degradation = of_chat.chat_degradation();
         Box::pin(async move { degradation }) as _
     };
     let accounts = move || {
-        let degradation = other.accounts_degradation();
+        let degradation = of_accounts.accounts_degradation();
         Box::pin(async move { degradation }) as _
     };
-    readiness.add_degrading("chat", Box::new(chat));
-    readiness.add_degrading("accounts", Box::new(accounts));
+    process.add_degrading("chat", Box::new(chat));
+    process.add_degrading("accounts", Box::new(accounts));
 }
 
-impl Running {
-    /// Stops new connections, completes requests in progress, then closes the sockets.
-    async fn drain(self) {
-        self.readiness.drain();
-        self.http.pause().await;
-        self.proxy.drain().await;
-        self.http.stop(true).await;
-        self.admin.stop(false).await;
+#[async_trait(?Send)]
+impl Running for Parts {
+    /// A chat node of the process closes its sockets through the gateway. Until it has done so, connections are accepted,
+    /// because clients can poll on a new one. Sockets of other nodes are closed after that.
+    async fn drain(&mut self, step: Step) {
+        match (step, self.has_chat) {
+            (Step::Refuse, has_chat) => {
+                self.proxy.refuse_sockets();
+                if !has_chat {
+                    self.http.pause().await;
+                }
+            }
+            (Step::Close, false) => self.proxy.drain_requests(REQUEST_DRAIN).await,
+            (Step::Answer, has_chat) => {
+                if has_chat {
+                    self.http.pause().await;
+                    self.proxy.drain_requests(REQUEST_DRAIN_AFTER_CHAT).await;
+                }
+                self.proxy.close_sockets().await;
+                self.http.stop(true).await;
+            }
+            (Step::Close | Step::Complete | Step::End, _) => {}
+        }
     }
 }

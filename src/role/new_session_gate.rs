@@ -40,8 +40,7 @@ impl NewSessionGate {
         request: ServiceRequest,
         next: Next<B>,
     ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-        let named = |query: &str| query.split('&').any(|pair| pair.starts_with("sid="));
-        let opens = request.path() == &*self.path && !named(request.query_string());
+        let opens = request.path() == &*self.path && !gateway::names_session(request.query_string());
         if opens && self.refused.load(Ordering::Acquire) {
             let refusal = Refusal::new(421, "this node takes no new sessions");
             let answer = HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).json(refusal);
@@ -69,7 +68,12 @@ mod tests {
             let answer = test::call_service(&app, TestRequest::with_uri(uri).to_request()).await;
             answer.status().as_u16()
         };
-        let opening = ["/socket.io/?EIO=4&transport=polling", "/socket.io/", "/socket.io/?xsid=a"];
+        let opening = [
+            "/socket.io/?EIO=4&transport=polling",
+            "/socket.io/",
+            "/socket.io/?xsid=a",
+            "/socket.io/?EIO=4&transport=polling&sid=",
+        ];
         for uri in opening {
             assert_eq!(ask(uri).await, 200, "{uri}");
         }

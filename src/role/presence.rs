@@ -1,51 +1,69 @@
-//! `godzilla presence`: the presence service in a separate process. It stores nothing: after a restart chat nodes
-//! report their users again.
+//! `godzilla presence`: the presence service. It stores nothing: after a restart chat nodes report their users again.
 
-use actix_web::rt::spawn;
-use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::{SocketAddr, TcpListener};
+
+use async_trait::async_trait;
 
 use crate::{
-    admin::{self, Readiness},
-    config::Presence,
-    descriptors,
+    config,
     error::Error,
     listener::listen,
-    role::{presence_thread::PresenceThread, upkeep},
-    shutdown::{self, Stop},
-    supervision::essential,
-    telemetry,
+    role::{
+        harness::{self, Process, Role, Running, Shared, Step},
+        presence_thread::PresenceThread,
+    },
 };
 
-/// Runs until a signal requests the end, then until calls in progress have their responses.
-pub fn run(config: Presence) -> Result<(), Error> {
-    telemetry::logs(&config.telemetry)?;
-    let metrics = telemetry::metrics()?;
-    descriptors::raise();
-    shutdown::run(presence(config, metrics))
+/// The role before its start.
+pub struct Presence {
+    listener: TcpListener,
+    /// Where the service listens.
+    pub address: SocketAddr,
+    service: presence::Config,
 }
 
-async fn presence(mut config: Presence, metrics: PrometheusHandle) -> Result<(), Error> {
-    let mut stop = Stop::listen()?;
-    let listener = listen("--listen", &mut config.listen)?;
-    let operators = listen("--admin-listen", &mut config.admin.admin_listen)?;
-    if !config.listen.ip().is_loopback() {
-        tracing::warn!(address = %config.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
+/// Runs the role alone until a signal requests the end, then until calls in progress have their responses.
+pub fn run(config: config::Presence) -> Result<(), Error> {
+    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
+    harness::run(shared, async { Ok(vec![Box::new(Presence::open(config, "--listen")?) as _]) })
+}
+
+impl Presence {
+    /// Listens on the address that `flag` sets.
+    pub fn open(mut config: config::Presence, flag: &'static str) -> Result<Self, Error> {
+        let listener = listen(flag, &mut config.listen)?;
+        if !config.listen.ip().is_loopback() {
+            tracing::warn!(address = %config.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
+        }
+        config.service.deployment = config.deployment.deployment.name().to_owned();
+        Ok(Self { listener, address: config.listen, service: config.service })
     }
-    let readiness = Readiness::new(Vec::new());
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
-    spawn(essential("admin server", server));
-    spawn(upkeep(metrics, || ()));
-    config.service.deployment = config.deployment.deployment.name().to_owned();
-    let service = PresenceThread::start(listener, config.service);
-    readiness.add("roster", service.probe());
-    readiness.open();
-    tracing::info!(signal = stop.requested().await?, "draining");
-    let drained = async {
-        readiness.drain();
-        service.drain().await;
-        admin.stop(false).await;
-    };
-    stop.drain(drained).await;
-    tracing::info!("stopped");
-    Ok(())
+}
+
+#[async_trait(?Send)]
+impl Role for Presence {
+    fn name(&self) -> &'static str {
+        "presence"
+    }
+
+    fn descriptors(&self) -> u64 {
+        0
+    }
+
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let service = PresenceThread::start(self.listener, self.service);
+        process.add_probe("roster", service.probe());
+        tracing::info!(address = %self.address, "presence listens");
+        Ok(Box::new(service))
+    }
+}
+
+#[async_trait(?Send)]
+impl Running for PresenceThread {
+    /// Chat nodes of this process report the disconnects of their users before the last step.
+    async fn drain(&mut self, step: Step) {
+        if step == Step::End {
+            self.stop().await;
+        }
+    }
 }

@@ -15,7 +15,8 @@ use crate::{
 
 /// The running service.
 pub struct PresenceThread {
-    stop: oneshot::Sender<()>,
+    /// `None` after the stop.
+    stop: Option<oneshot::Sender<()>>,
     roster: Addr<Roster>,
     ended: JoinHandle<()>,
 }
@@ -30,7 +31,7 @@ impl PresenceThread {
             _ = stopped.await;
         };
         let (roster, end) = presence::start(listener, config, until);
-        Self { stop, roster, ended: spawn(watch(end)) }
+        Self { stop: Some(stop), roster, ended: spawn(watch(end)) }
     }
 
     /// Probes whether the roster answers. For `/readyz`.
@@ -42,10 +43,13 @@ impl PresenceThread {
         })
     }
 
-    /// Ends the service and waits for its end.
-    pub async fn drain(self) {
-        _ = self.stop.send(());
-        _ = self.ended.await;
+    /// Ends the service and waits for its end. Call it once.
+    pub async fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // An error means that the service has ended.
+            _ = stop.send(());
+            _ = (&mut self.ended).await;
+        }
     }
 }
 

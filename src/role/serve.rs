@@ -1,52 +1,45 @@
-//! `godzilla serve`: all services in one process. The composition root: opens stores and sockets, which can fail, then
-//! starts the parts from the inside out (stores, presence, chat, sockets, gateway), and ends them from the outside in.
+//! `godzilla serve`: all services in one process on an embedded store. Opens stores and sockets, which can fail, then starts
+//! the parts from the inside out (stores, presence, chat, sockets, gateway), and ends them from the outside in.
 
 mod banner;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use accounts::Accounts;
-use actix_web::{
-    App,
-    dev::{Server as HttpServerTask, ServerHandle},
-    rt::spawn,
-    web,
-};
+use actix_web::{App, dev::ServerHandle, web};
+use async_trait::async_trait;
 use chat::{Chat, Deps, Order, client::Clients};
 use gateway::Gateway;
-use metrics_exporter_prometheus::PrometheusHandle;
 use socketio::{CloseReason, Io, Server};
 
 use crate::{
-    admin::{self, Readiness},
-    config::Serve,
-    descriptors,
+    config,
     error::Error,
     heartbeat,
-    http::{self, Settings},
+    http::Settings,
     listener::listen,
-    role::{chat_probe, password_probe, presence_thread::PresenceThread, upkeep},
-    shutdown::{self, Stop},
+    role::{
+        chat_probe,
+        harness::{self, Process, Role, Running, Shared, Step},
+        password_probe,
+        presence_thread::PresenceThread,
+    },
     stores::Stores,
-    supervision::essential,
-    telemetry,
     user_lookup::StoreUserLookup,
 };
 
-/// The listening sockets of this process, opened before any part starts.
-struct Listeners {
+/// The role before its start.
+struct Serve {
     /// HTTP for clients.
     http: TcpListener,
     /// gRPC of presence, for the chat of this process and for other readers.
     presence: TcpListener,
-    /// HTTP for operators.
-    admin: TcpListener,
+    stores: Stores,
+    config: config::Serve,
 }
 
-/// The parts to end, in the order of the fields.
-struct Running {
-    /// Not ready first.
-    readiness: Arc<Readiness>,
+/// The running parts.
+struct Parts {
     /// The HTTP server for clients.
     http: ServerHandle,
     /// Handles the clients' commands until each socket is closed.
@@ -55,8 +48,7 @@ struct Running {
     io: Io,
     /// Receives the disconnects of all users.
     presence: PresenceThread,
-    /// Answers until the end.
-    admin: ServerHandle,
+    stores: Stores,
 }
 
 /// How long requests in progress may continue during the drain, in seconds.
@@ -69,91 +61,83 @@ const CLOSING_STEPS: u32 = 10;
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until a signal requests the end, then until every accepted command and request is answered.
-pub fn run(config: Serve) -> Result<(), Error> {
-    telemetry::logs(&config.telemetry)?;
-    let metrics = telemetry::metrics()?;
-    descriptors::raise();
-    shutdown::run(serve(config, metrics))
+pub fn run(config: config::Serve) -> Result<(), Error> {
+    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
+    harness::run(shared, async { Ok(vec![Box::new(Serve::open(config)?) as _]) })
 }
 
-async fn serve(mut config: Serve, metrics: PrometheusHandle) -> Result<(), Error> {
-    let mut stop = Stop::listen()?;
-    let listeners = Listeners::open(&mut config)?;
-    let stores = Stores::open(&config.store)?;
-    let (running, http) = start(&config, listeners, &stores, metrics).await?;
-    let mut http = spawn(http);
-    running.readiness.open();
-    tracing::info!(address = %config.gateway.listen, "http listens");
-    banner::show(&config);
-    tokio::select! {
-        signal = stop.requested() => tracing::info!(signal = signal?, "draining"),
-        ended = &mut http => return Err(unexpected(ended)),
+impl Serve {
+    /// Opens the sockets and the stores. Replaces port 0 in `config` by the port that the system chose.
+    fn open(mut config: config::Serve) -> Result<Self, Error> {
+        let http = listen("--listen", &mut config.gateway.listen)?;
+        let presence = listen("--presence-listen", &mut config.presence_listen)?;
+        let stores = Stores::open(&config.store)?;
+        Ok(Self { http, presence, stores, config })
     }
-    stop.drain(running.drain()).await;
-    // Some parts that were not awaited still hold handles.
-    stores.close();
-    tracing::info!("stopped");
-    Ok(())
 }
 
-/// Starts every part. The caller spawns the second value, the HTTP server for clients.
-async fn start(
-    config: &Serve,
-    listeners: Listeners,
-    stores: &Stores,
-    metrics: PrometheusHandle,
-) -> Result<(Running, HttpServerTask), Error> {
-    let readiness = Readiness::new(stores.probes());
-    let (admin_server, admin) = admin::start(listeners.admin, readiness.clone(), metrics.clone())?;
-    spawn(essential("admin server", admin_server));
-    let mut chat_config = config.chat.clone();
-    chat_config.presence_url = format!("http://{}", config.presence_listen);
-    let presence = PresenceThread::start(listeners.presence, config.presence.clone());
-    readiness.add("roster", presence.probe());
-    let io = Io::new();
-    let deps = Deps {
-        history: stores.chat.history(),
-        order: Order::Store(stores.chat.journal()),
-        directory: stores.chat.directory(),
-        recovery_sessions: stores.chat.recovery_sessions(),
-        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
-        sessions: stores.sessions.clone(),
-        io: io.clone(),
-        config: chat_config,
-    };
-    let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
-    heartbeat::watch_chat(&chat);
-    readiness.add("chat's parts", chat_probe(&chat));
-    let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
-        .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
-    readiness.add("password pool", password_probe(&accounts));
-    let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
-    let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
-    let for_upkeep = gateway.clone();
-    spawn(upkeep(metrics, move || for_upkeep.remove_idle_clients()));
-    let server = http_server(listeners.http, config, gateway, accounts, chat.clone(), sockets)?;
-    Ok((Running { readiness, http: server.handle(), chat, io, presence, admin }, server))
+#[async_trait(?Send)]
+impl Role for Serve {
+    fn name(&self) -> &'static str {
+        "serve"
+    }
+
+    fn descriptors(&self) -> u64 {
+        1
+    }
+
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let Self { http, presence, stores, mut config } = *self;
+        config.chat.presence_url = format!("http://{}", config.presence_listen);
+        config.admin.admin_listen = process.admin;
+        stores.probes().into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
+        let presence = PresenceThread::start(presence, config.presence.clone());
+        process.add_probe("roster", presence.probe());
+        let io = Io::new();
+        let deps = Deps {
+            history: stores.chat.history(),
+            order: Order::Store(stores.chat.journal()),
+            directory: stores.chat.directory(),
+            recovery_sessions: stores.chat.recovery_sessions(),
+            user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
+            sessions: stores.sessions.clone(),
+            io: io.clone(),
+            config: config.chat.clone(),
+        };
+        let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+        heartbeat::watch_chat(&chat);
+        process.add_probe("chat's parts", chat_probe(&chat));
+        let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
+            .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
+        process.add_probe("password pool", password_probe(&accounts));
+        let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
+        let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
+        let idle = gateway.clone();
+        process.add_upkeep(move || idle.remove_idle_clients());
+        let http = http_server(&process, http, &config, (gateway, accounts, chat.clone(), sockets))?;
+        tracing::info!(address = %config.gateway.listen, "http listens");
+        banner::show(&config);
+        Ok(Box::new(Parts { http, chat, io, presence, stores }))
+    }
 }
 
 /// The HTTP server for clients: the gateway's middleware around all services.
 fn http_server(
+    process: &Process,
     listener: TcpListener,
-    config: &Serve,
-    gateway: Gateway,
-    accounts: Accounts,
-    chat: Chat,
-    sockets: Server<Clients>,
-) -> Result<HttpServerTask, Error> {
+    config: &config::Serve,
+    (gateway, accounts, chat, sockets): (Gateway, Accounts, Chat, Server<Clients>),
+) -> Result<ServerHandle, Error> {
     let settings = Settings {
         head: Duration::from_secs(config.gateway.head_timeout.into()),
         trusted_proxies: Some(config.gateway.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.gateway.keep_alive.into()),
         half_closed: true,
         drain: HTTP_DRAIN,
-        descriptors: 1,
         on_connect: socketio::on_connect,
+        ..Settings::default()
     };
-    let server = http::serve(listener, settings, move || {
+    process.serve(listener, settings, move || {
         App::new()
             .configure(|service| gateway.routes(service))
             .configure(|service| accounts.routes(service))
@@ -163,40 +147,33 @@ fn http_server(
             .configure(|service| sockets.mount(service))
             .default_service(web::to(gateway::not_found))
             .wrap(gateway.middleware())
-    });
-    server.map_err(|error| Error::part("http", error))
+    })
 }
 
-fn unexpected(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> Error {
-    match ended {
-        Ok(Err(error)) => Error::part("http", error),
-        Ok(Ok(())) => Error::part("http", "ended by itself"),
-        Err(error) => Error::part("http", error),
+#[async_trait(?Send)]
+impl Running for Parts {
+    /// Refuses new sockets, closes the open ones, then completes requests in progress, accepted work that no client waits for,
+    /// and presence.
+    async fn drain(&mut self, step: Step) {
+        match step {
+            Step::Refuse => {
+                self.http.pause().await;
+                self.chat.stop_connects();
+            }
+            Step::Close => {
+                self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+            }
+            Step::Answer => {}
+            Step::Complete => {
+                self.http.stop(true).await;
+                self.chat.drain().await;
+            }
+            Step::End => self.presence.stop().await,
+        }
     }
-}
 
-impl Listeners {
-    /// Opens the sockets. Replaces port 0 in `config` by the port that the system chose.
-    fn open(config: &mut Serve) -> Result<Self, Error> {
-        Ok(Self {
-            http: listen("--listen", &mut config.gateway.listen)?,
-            presence: listen("--presence-listen", &mut config.presence_listen)?,
-            admin: listen("--admin-listen", &mut config.admin.admin_listen)?,
-        })
-    }
-}
-
-impl Running {
-    /// Refuses new sockets. Closes the open ones, each after the acknowledgements of its commands. Then completes the
-    /// requests in progress, accepted work that no client waits for, and the other parts from the outside in.
-    async fn drain(self) {
-        self.readiness.drain();
-        self.http.pause().await;
-        self.chat.stop_connects();
-        self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
-        self.http.stop(true).await;
-        self.chat.drain().await;
-        self.presence.drain().await;
-        self.admin.stop(false).await;
+    /// Some parts that were not awaited still hold handles of the stores.
+    fn exit(&self) {
+        self.stores.close();
     }
 }

@@ -9,6 +9,7 @@ mod partial;
 mod target;
 
 use std::{
+    io,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -84,6 +85,14 @@ fn print(line: &str) {
     static IS_OUTPUT_BLOCKED: AtomicBool = AtomicBool::new(false);
     if !IS_OUTPUT_BLOCKED.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
         IS_OUTPUT_BLOCKED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An error of the system, with a remedy.
+fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |error| match embedded::cause_of(path, &error) {
+        Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),
+        None => failed(path)(error.to_string()),
     }
 }
 

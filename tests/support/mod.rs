@@ -80,6 +80,11 @@ impl TestServer {
         Self { system, next_source: AtomicU16::new(1) }
     }
 
+    /// Starts a system with one process for each set of roles.
+    pub async fn start_sets(sets: &[&str]) -> Self {
+        Self { system: System::start_sets(sets).await, next_source: AtomicU16::new(1) }
+    }
+
     /// Starts a split system of another deployment on the stores of this system.
     pub async fn start_beside(&self, deployment: &str) -> Self {
         let stores = self.system.stores.as_ref().expect("a split system");

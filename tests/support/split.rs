@@ -59,14 +59,12 @@ pub fn commands(
     stores: &Stores,
     arguments: &[&str],
 ) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>) {
-    let key = data.join("key");
-    fs::write(&key, "a key for tests that is long enough").expect("a directory");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file");
+    let key = key_file(data);
     let [gateway, accounts, one, two, presence] = free_addresses();
     let admins: [SocketAddr; 5] = free_addresses();
     let redis = ("--redis-url", stores.redis.url());
     let mongo = ("--mongo-uri", stores.mongo.uri());
-    let secret = ("--secret-file", key.to_str().expect("a path").to_owned());
+    let secret = ("--secret-file", key);
     let shared = arguments.iter().skip_while(|flag| **flag != SHARED_PRESENCE).nth(1);
     let presence_url =
         ("--presence-url", shared.map_or_else(|| format!("http://{presence}"), ToString::to_string));
@@ -91,6 +89,58 @@ pub fn commands(
         role("presence", presence, 4, &[]),
     ];
     (gateway, presence, plans)
+}
+
+/// As [`commands`], with one process for each set of roles, such as `gateway,chat`. The gateway is in the first set.
+pub fn sets(
+    data: &Path,
+    stores: &Stores,
+    sets: &[&str],
+) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>) {
+    let key = key_file(data);
+    let [gateway, accounts, chat, presence] = free_addresses();
+    let mut plans = Vec::new();
+    for set in sets {
+        let has = |role: &str| set.split(',').any(|other| other == role);
+        let [admin] = free_addresses();
+        let mut fixed = vec![
+            ("--roles", (*set).to_owned()),
+            ("--admin-listen", admin.to_string()),
+            ("--redis-url", stores.redis.url()),
+            ("--secret-file", key.clone()),
+        ];
+        if has("gateway") {
+            fixed.push(("--listen", gateway.to_string()));
+            if !has("accounts") {
+                fixed.push(("--accounts-url", format!("http://{accounts}")));
+            }
+        }
+        if has("accounts") {
+            fixed.extend([("--accounts-listen", accounts.to_string()), ("--bcrypt-cost", "4".to_owned())]);
+        }
+        if has("chat") {
+            fixed.extend([("--chat-listen", chat.to_string()), ("--node", "one".to_owned())]);
+            if !has("presence") {
+                fixed.push(("--presence-url", format!("http://{presence}")));
+            }
+        }
+        if has("accounts") || has("chat") {
+            fixed.push(("--mongo-uri", stores.mongo.uri()));
+        }
+        if has("presence") {
+            fixed.push(("--presence-listen", presence.to_string()));
+        }
+        plans.push((command("run", &fixed, std::iter::empty()), admin));
+    }
+    (gateway, presence, plans)
+}
+
+/// A file with the key of the roles; returns its path.
+fn key_file(data: &Path) -> String {
+    let key = data.join("key");
+    fs::write(&key, "a key for tests that is long enough").expect("a directory");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a file");
+    key.to_str().expect("a path").to_owned()
 }
 
 /// The arguments of one process.

@@ -75,6 +75,14 @@ impl System {
         .await
     }
 
+    /// Starts one process for each set of roles on stores of their own.
+    pub async fn start_sets(sets: &[&str]) -> Self {
+        Self::start_on(Some(Stores::start().await), None, |data, stores| {
+            split::sets(data, stores.expect("stores are given"), sets)
+        })
+        .await
+    }
+
     /// Starts the roles of another deployment on existing stores.
     pub async fn start_beside(stores: &Stores, deployment: &str) -> Self {
         Self::start_on(None, None, |data, _| split::commands(data, stores, &["--deployment", deployment]))

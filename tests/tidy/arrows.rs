@@ -3,7 +3,7 @@
 use super::{crates, none, read};
 
 /// The crates of the workspace, and the crates that each may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     (
         "godzilla",
         &[
@@ -15,20 +15,22 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "socketio",
             "embedded",
             "remote",
+            "runtime",
             "proto",
             "supervision",
         ],
     ),
-    ("gateway", &["sessions", "socketio", "embedded", "proto", "supervision"]),
-    ("accounts", &["sessions", "socketio", "embedded", "remote", "proto", "supervision"]),
-    ("chat", &["sessions", "socketio", "embedded", "remote", "proto", "supervision"]),
+    ("gateway", &["sessions", "socketio", "embedded", "runtime", "proto", "supervision"]),
+    ("accounts", &["sessions", "socketio", "embedded", "remote", "runtime", "proto", "supervision"]),
+    ("chat", &["sessions", "socketio", "embedded", "remote", "runtime", "proto", "supervision"]),
     ("presence", &["sessions", "socketio", "embedded", "proto", "supervision"]),
-    ("sessions", &["embedded", "remote", "proto", "supervision"]),
+    ("sessions", &["embedded", "remote", "runtime", "proto", "supervision"]),
     ("bench", &["proto"]),
     ("testkit", &[]),
     ("socketio", &[]),
     ("embedded", &[]),
     ("remote", &[]),
+    ("runtime", &[]),
     ("proto", &[]),
     ("supervision", &[]),
 ];

@@ -11,6 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::Proxy;
 use crate::metric;
 
 /// All in-flight requests and WebSockets. Each guard holds a receiver of a channel. A channel is closed when it has no
@@ -19,7 +20,10 @@ pub(super) struct InFlight {
     requests: Sender<()>,
     /// The current step of closing.
     sockets: Sender<u8>,
-    draining: AtomicBool,
+    /// Whether no new WebSockets and sessions are accepted.
+    refusing: AtomicBool,
+    /// Whether connections close after their response.
+    closing: AtomicBool,
 }
 
 /// An in-flight request, until dropped.
@@ -32,9 +36,6 @@ pub(super) struct SocketGuard {
     close_at: u8,
 }
 
-/// How long in-flight requests may take while draining. A pending poll gets its ping as response within this time.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(11);
-
 /// The number of steps in which WebSockets close.
 const STEPS: u8 = 20;
 
@@ -46,12 +47,18 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        Self { requests: Sender::new(()), sockets: Sender::new(0), draining: AtomicBool::new(false) }
+        let (refusing, closing) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { requests: Sender::new(()), sockets: Sender::new(0), refusing, closing }
     }
 
-    /// Whether the process drains and accepts no new WebSockets.
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+    /// Whether no new WebSockets and sessions are accepted.
+    pub(super) fn refuses_sockets(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// Whether connections close after their response.
+    pub(super) fn closes_connections(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     pub(super) fn request(&self) -> RequestGuard {
@@ -66,15 +73,26 @@ impl InFlight {
         SocketGuard { step: self.sockets.subscribe(), close_at: 1 + random[0] % STEPS }
     }
 
-    /// Drains requests, then WebSockets. Resolves when all have ended or their time is over.
-    pub(super) async fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-        if timeout(REQUEST_TIMEOUT, self.requests.closed()).await.is_err() {
+    /// Accepts no new WebSockets and sessions from now on.
+    pub(super) fn refuse_sockets(&self) {
+        self.refusing.store(true, Ordering::Relaxed);
+    }
+
+    /// Closes connections after their response from now on, and accepts no new WebSockets. Resolves when all requests have
+    /// ended or have taken `within`.
+    pub(super) async fn drain_requests(&self, within: Duration) {
+        self.refuse_sockets();
+        self.closing.store(true, Ordering::Relaxed);
+        if timeout(within, self.requests.closed()).await.is_err() {
             tracing::warn!(
                 requests = self.requests.receiver_count(),
                 "requests did not end within the drain timeout: closing WebSockets"
             );
         }
+    }
+
+    /// Closes all WebSockets. Resolves when all have ended or their time is over.
+    pub(super) async fn close_sockets(&self) {
         for step in 1..=STEPS {
             self.sockets.send_replace(step);
             if self.sockets.is_closed() {
@@ -88,6 +106,24 @@ impl InFlight {
                 "some WebSockets did not close within the drain timeout"
             );
         }
+    }
+}
+
+impl Proxy {
+    /// Accepts no new sockets from now on. Requests continue, also the polls of open sessions.
+    pub fn refuse_sockets(&self) {
+        self.0.in_flight.refuse_sockets();
+    }
+
+    /// Accepts no new sockets and waits for in-flight requests, at most `within`. A pending poll gets a ping as response
+    /// within the ping interval of its node.
+    pub async fn drain_requests(&self, within: Duration) {
+        self.0.in_flight.drain_requests(within).await;
+    }
+
+    /// Closes the WebSockets in steps. Call it after [`Proxy::drain_requests`]. Takes at most 3 s.
+    pub async fn close_sockets(&self) {
+        self.0.in_flight.close_sockets().await;
     }
 }
 

@@ -21,8 +21,9 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    RETRY_TIMEOUT, Worker,
+    Worker,
     backend::Backend,
+    failover::Attempt,
     headers, incoming,
     outgoing::Outgoing,
     splice::{Descriptor, Splice},
@@ -76,22 +77,14 @@ async fn first_response(
     outgoing: &Outgoing,
     candidates: Vec<Backend>,
 ) -> Result<(Response<Incoming>, Backend), Error> {
-    let mut outcome = Err(Error::Unavailable);
-    let count = candidates.len();
-    for (index, backend) in candidates.into_iter().enumerate() {
-        let is_last = index + 1 == count;
-        let response = worker
-            .upstream
-            .handshake(outgoing, &backend, if is_last { HANDSHAKE_TIMEOUT } else { RETRY_TIMEOUT })
-            .await;
-        if is_final(&response, is_last) {
-            outcome = response.map(|response| (response, backend));
-            break;
+    let attempt = async |backend: &Backend, within, is_last| {
+        let response = worker.upstream.handshake(outgoing, backend, within).await;
+        match is_final(&response, is_last) {
+            true => Attempt::Final(response.map(|response| (response, backend.clone()))),
+            false => Attempt::Failed(response.err().unwrap_or(Error::Unavailable)),
         }
-        worker.shared.recent_failures.record(&backend);
-        outcome = response.and(Err(Error::Unavailable));
-    }
-    outcome
+    };
+    worker.first_final(outgoing, candidates, HANDSHAKE_TIMEOUT, attempt).await
 }
 
 /// Whether a node's 101 response belongs to the handshake with this key (RFC 6455 §4.1, requirements of the client),

@@ -5,6 +5,7 @@
 mod backend;
 mod choice;
 mod drain;
+mod failover;
 mod faults;
 mod handshake;
 mod headers;
@@ -35,8 +36,12 @@ pub use backend::{Backend, InvalidBackend};
 pub use nodes::{Node, Nodes};
 pub use splice::on_connect;
 
-use crate::{body, config::Config, error::Error, metric, response::session_unknown, routes::SOCKETS};
+use crate::{
+    body, config::Config, error::Error, metric, response::session_unknown, routes::SOCKETS,
+    session_id::session_ids,
+};
 use drain::InFlight;
+use failover::Attempt;
 use health::HealthChecks;
 use nodes::Session;
 use outgoing::Outgoing;
@@ -93,9 +98,6 @@ const SESSION_OPEN_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// The timeout of a poll: longer than any ping interval that chat can be configured to. Clients time out long before.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1_260);
 
-/// The timeout of an attempt that another node can repeat.
-const RETRY_TIMEOUT: Duration = Duration::from_millis(1_500);
-
 /// The maximum number of nodes that are tried for one request.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -126,11 +128,6 @@ impl Proxy {
     /// Whether a listed chat node accepts new sessions.
     pub fn has_nodes(&self) -> bool {
         self.0.upstreams.nodes.borrow().has_open()
-    }
-
-    /// Accepts no new sockets, waits for in-flight requests, then closes the WebSockets in steps. Takes at most 15 s.
-    pub async fn drain(&self) {
-        self.0.in_flight.drain().await;
     }
 }
 
@@ -185,7 +182,7 @@ impl Worker {
             }
         };
         let is_refused_upgrade = is_upgrade(&request) && response.status().as_u16() != 101;
-        if is_refused_upgrade || (self.shared.in_flight.is_draining() && !is_upgrade(&request)) {
+        if is_refused_upgrade || (self.shared.in_flight.closes_connections() && !is_upgrade(&request)) {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
@@ -211,15 +208,14 @@ impl Worker {
     }
 
     async fn sockets(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        let pairs = pairs.map(web::Query::into_inner).unwrap_or_default();
-        let session = nodes::session(&pairs);
+        let ids = session_ids(request.query_string());
+        let session = nodes::session(&ids);
         let (candidates, within) = match &session {
             // A draining process accepts no new sockets. An upgrade of a session opens one as well.
-            _ if self.shared.in_flight.is_draining() && is_upgrade(request) => {
+            _ if self.shared.in_flight.refuses_sockets() && is_upgrade(request) => {
                 return Err(Error::Unavailable);
             }
-            Session::New if self.shared.in_flight.is_draining() => return Err(Error::Unavailable),
+            Session::New if self.shared.in_flight.refuses_sockets() => return Err(Error::Unavailable),
             Session::New => (self.candidates(request), SESSION_OPEN_TIMEOUT),
             Session::On(name) => match self.node(name).await {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL_TIMEOUT),
@@ -266,28 +262,24 @@ impl Worker {
         candidates: impl IntoIterator<Item = Backend>,
         within: Duration,
     ) -> Result<HttpResponse, Error> {
-        let mut candidates = candidates.into_iter().peekable();
-        let mut outcome = Err(Error::Unavailable);
-        while let Some(backend) = candidates.next() {
-            // A repeatable request gets a short timeout while another candidate is left.
-            let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
-            let within = if is_last { within } else { within.min(RETRY_TIMEOUT) };
+        let attempt = async |backend: &Backend, within, is_last| {
             let guard = self.shared.in_flight.request();
             let response = tokio::select! {
-                response = self.upstream.send(outgoing, &backend, within) => response,
-                () = self.shared.health.unresponsive(&backend) => Err(Error::UpstreamTimeout),
+                response = self.upstream.send(outgoing, backend, within) => response,
+                () = self.shared.health.unresponsive(backend) => Err(Error::UpstreamTimeout),
             };
-            outcome = match response {
-                response if !is_final(&response, is_last) => response.and(Err(Error::Unavailable)),
+            match response {
+                response if !is_final(&response, is_last) => {
+                    Attempt::Failed(response.err().unwrap_or(Error::Unavailable))
+                }
                 Ok(response) => match incoming::relay(response, guard, within).await {
-                    Err(Error::InvalidResponse) if !is_last => Err(Error::Unavailable),
-                    relayed => return relayed,
+                    Err(Error::InvalidResponse) if !is_last => Attempt::Failed(Error::Unavailable),
+                    relayed => Attempt::Final(relayed),
                 },
-                Err(error) => return Err(error),
-            };
-            self.shared.recent_failures.record(&backend);
-        }
-        outcome
+                Err(error) => Attempt::Final(Err(error)),
+            }
+        };
+        self.first_final(outgoing, candidates, within, attempt).await
     }
 }
 

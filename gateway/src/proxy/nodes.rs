@@ -89,11 +89,9 @@ impl Nodes {
     }
 }
 
-/// The session in these query parameters. An id consists of random text, a dot and the name of its node.
-pub(super) fn session(pairs: &[(String, String)]) -> Session<'_> {
-    // As in the reference implementation, an empty id opens a session.
-    let mut ids = pairs.iter().filter(|(name, sid)| name == "sid" && !sid.is_empty()).map(|(_, sid)| sid);
-    let (Some(sid), None) = (ids.next(), ids.next()) else { return Session::New };
+/// The session of a request with these ids. An id consists of random text, a dot and the name of its node.
+pub(super) fn session(ids: &[String]) -> Session<'_> {
+    let [sid] = ids else { return Session::New };
     let random =
         |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     match sid.split_once('.') {
@@ -105,18 +103,14 @@ pub(super) fn session(pairs: &[(String, String)]) -> Session<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pairs(query: &str) -> Vec<(String, String)> {
-        let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-    }
+    use crate::session_id::session_ids;
 
     #[test]
     fn the_suffix_of_a_session_id_names_its_node() {
         let id = "0a".repeat(16);
-        assert_eq!(session(&pairs(&format!("EIO=4&sid={id}.chat-1&t=x"))), Session::On("chat-1"));
+        assert_eq!(session(&session_ids(&format!("EIO=4&sid={id}.chat-1&t=x"))), Session::On("chat-1"));
         for none in ["EIO=4", "", "sid=", "sid=a.b&sid=a.c", "sid[]=a.b"] {
-            assert_eq!(session(&pairs(none)), Session::New, "{none}");
+            assert_eq!(session(&session_ids(none)), Session::New, "{none}");
         }
         let long = "a".repeat(64);
         let bad = [
@@ -131,7 +125,7 @@ mod tests {
             &format!("a.{long}"),
         ];
         for bad in bad {
-            assert_eq!(session(&pairs(&format!("sid={bad}"))), Session::Malformed, "{bad}");
+            assert_eq!(session(&[bad.to_owned()]), Session::Malformed, "{bad}");
         }
     }
 

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{backend::Backend, headers};
-use crate::{client::Client, error::Error, routes::SOCKETS};
+use crate::{client::Client, error::Error, routes::SOCKETS, session_id::names_session};
 
 /// A request without its destination.
 pub(super) struct Outgoing {
@@ -38,8 +38,8 @@ impl Outgoing {
 
     /// Whether the request can be sent twice. A poll of a session consumes packets of its node, so it cannot.
     pub(super) fn is_repeatable(&self) -> bool {
-        let has_session = || self.target.split(['?', '&']).any(|pair| pair.starts_with("sid="));
-        self.method == Method::GET && !(self.target.starts_with(SOCKETS) && has_session())
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        self.method == Method::GET && !(self.target.starts_with(SOCKETS) && names_session(query))
     }
 
     /// The request to `backend`.

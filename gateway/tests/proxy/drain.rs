@@ -16,7 +16,10 @@ async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
     let mut other = server.two.accept().await;
     other.read_head().await;
     let proxy = server.proxy.clone();
-    let drained = actix_web::rt::spawn(async move { proxy.drain().await });
+    let drained = actix_web::rt::spawn(async move {
+        proxy.drain_requests(Duration::from_secs(11)).await;
+        proxy.close_sockets().await;
+    });
     let open = server.head("GET /socket.io/?EIO=4&transport=polling", "");
     let probe = server.handshake("EIO=4&transport=websocket&sid=abc.due");
     // Each of these takes a second, because the server waits for the client to disconnect. Without pending requests the
@@ -46,6 +49,7 @@ async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
 async fn draining_without_traffic_ends_at_once() {
     let server = TestServer::start(&[]).await;
     let started = Instant::now();
-    server.proxy.drain().await;
+    server.proxy.drain_requests(Duration::from_secs(11)).await;
+    server.proxy.close_sockets().await;
     assert!(started.elapsed() < Duration::from_secs(1));
 }

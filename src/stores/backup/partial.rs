@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::Level;
 
-use super::{super::FILES, failed, target::refused};
+use super::{super::FILES, failed, refused};
 use crate::{error::Error, shutdown, telemetry};
 
 /// Separates the name of the copy and a random id.

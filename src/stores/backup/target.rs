@@ -13,7 +13,9 @@ use nix::unistd::Uid;
 
 use super::{
     super::FILES,
+    failed,
     partial::{self, Partial},
+    refused,
 };
 use crate::error::Error;
 
@@ -135,16 +137,4 @@ fn parent(to: &Path) -> &Path {
 
 fn sync(path: &Path) -> Result<(), Error> {
     File::open(path).and_then(|file| file.sync_all()).map_err(refused(path))
-}
-
-/// An error of the system, with a remedy.
-pub fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
-    move |error| match embedded::cause_of(path, &error) {
-        Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),
-        None => failed(path)(error.to_string()),
-    }
-}
-
-fn failed<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Error {
-    super::failed(path)
 }

@@ -538,7 +538,7 @@ async fn a_unique_index_of_another_program_is_named() {
         let create = async |name: String, owner: &str| {
             let (name, owner) = (name.parse().unwrap(), owner.parse().unwrap());
             let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
-            store.directory().create(new, 100, Box::new(|| ())).await.map(drop)
+            store.directory().create(new, 100, Box::new(drop)).await.map(drop)
         };
         let write = async || -> Result<(), Error> {
             number.set(number.get() + 1);
@@ -550,7 +550,7 @@ async fn a_unique_index_of_another_program_is_named() {
                 "rooms" => create(format!("tea-{}", number.get()), "alice").await,
                 _ => {
                     let bob = "bob".parse().unwrap();
-                    store.directory().add(&room(), &bob, 100, Box::new(|| ())).await.map(drop)
+                    store.directory().add(&room(), &bob, 100, Box::new(drop)).await.map(drop)
                 }
             }
         };

@@ -16,7 +16,8 @@ use remote::{
     NO_ANSWER, cause,
     redis::{Client, RedisError, Value, aio::PubSub},
 };
-use tokio::time::{sleep, timeout};
+use runtime::Backoff;
+use tokio::time::timeout;
 
 use super::{
     EVICTED, REPLACED,
@@ -27,8 +28,8 @@ use crate::{Cause, Closing, ClosingSender, SessionId};
 /// The maximum time to connect and subscribe.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The backoff between two attempts: the first value and the maximum. It doubles.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// The waits between two attempts.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// The idle time after which the connection is checked with a ping. A connection that a network device has dropped looks like an idle
 /// one.
@@ -82,13 +83,13 @@ impl Message {
 
 /// Subscribes, and resubscribes whenever the connection ends. Never returns.
 pub async fn watch(client: Client, subscription: Subscription) {
-    let mut backoff = BACKOFF.0;
+    let mut backoff = BACKOFF;
     // The task is restarted after a panic.
     subscription.established.store(false, Ordering::Release);
     loop {
         match timeout(TIMEOUT, subscribe(&client, &subscription.channel)).await {
             Ok(Ok(channel)) => {
-                backoff = BACKOFF.0;
+                backoff.reset();
                 subscription.set_fault(None);
                 // Closings since the end of the previous subscription were not received.
                 subscription.closings.report_missed();
@@ -111,8 +112,7 @@ pub async fn watch(client: Client, subscription: Subscription) {
                 subscription.set_fault(Some(NO_ANSWER.to_owned()));
             }
         }
-        sleep(backoff).await;
-        backoff = (backoff * 2).min(BACKOFF.1);
+        backoff.wait().await;
     }
 }
 

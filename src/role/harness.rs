@@ -1,0 +1,273 @@
+//! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers,
+//! upkeep, supervision and the drain. [`run`] runs one role or several in one process. A role is one short file: a value with
+//! what it has opened ([`Role`]), and one with what runs ([`Running`]).
+
+use std::{
+    cell::RefCell,
+    fmt,
+    net::{SocketAddr, TcpListener},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_http::{Request, Response, body::MessageBody};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::{
+    dev::{AppConfig, ServerHandle},
+    rt::{spawn, time::interval},
+};
+use async_trait::async_trait;
+use futures_util::future::{join_all, pending, select_all, try_join_all};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+use crate::{
+    admin::{self, Probe, Readiness},
+    descriptors,
+    error::Error,
+    http::{self, Settings},
+    listener::{self, listen},
+    shutdown::{self, Stop},
+    supervision::{self, essential},
+    telemetry,
+};
+
+/// The configuration that a process has once, for all its roles.
+pub struct Shared {
+    /// Address of the admin server.
+    pub admin: admin::Config,
+    /// The log.
+    pub telemetry: telemetry::Config,
+    /// Whether `/readyz` and the names of threads contain the names of the roles.
+    pub named: bool,
+}
+
+/// A role that has read its configuration and listens on its addresses.
+#[async_trait(?Send)]
+pub trait Role {
+    /// The name of the role.
+    fn name(&self) -> &'static str;
+
+    /// Number of descriptors that one connection of a client needs in this role. 0 without an HTTP server.
+    fn descriptors(&self) -> u64;
+
+    /// Starts the parts. A role that waits for its stores stops waiting when the process ends
+    /// ([`Process::stop_requested`]), and returns what it has started.
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error>;
+}
+
+/// The running parts of a role.
+#[async_trait(?Send)]
+pub trait Running {
+    /// Does one step of the drain. All roles of the process do a step at the same time, and the next step after all of them
+    /// have done it.
+    async fn drain(&mut self, step: Step);
+
+    /// Resolves when the role cannot go on. The process then drains and ends with this error.
+    async fn lost(&self) -> Error {
+        pending().await
+    }
+
+    /// Called after the drain, also after one that did not finish in time.
+    fn exit(&self) {}
+}
+
+/// The steps of a drain, in this order. They fit into [`shutdown::DRAIN_DEADLINE`] together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Accept no new sessions and sockets.
+    Refuse,
+    /// Answer the requests in progress, and close the sockets, each after the acknowledgements of its commands.
+    Close,
+    /// Stop the server of a gateway, which other roles of the process still answer.
+    Answer,
+    /// Stop the servers of chat, and complete accepted work that no client waits for.
+    Complete,
+    /// Stop the services that other roles use.
+    End,
+}
+
+/// The process, as a role uses it during its start.
+#[derive(Clone)]
+pub struct Process {
+    /// Address of the admin server.
+    pub admin: SocketAddr,
+    /// Name of the role. `None` when the process names no roles.
+    role: Option<&'static str>,
+    /// Descriptors of one connection in all roles together.
+    descriptors: u64,
+    readiness: Arc<Readiness>,
+    upkeep: Upkeep,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Periodic work of the roles.
+type Upkeep = Rc<RefCell<Vec<Box<dyn Fn()>>>>;
+
+/// Interval of the upkeep.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Runs the roles that `open` returns until a signal requests the end, then drains them.
+///
+/// # Errors
+/// When a role cannot be opened or started, or a part ends unexpectedly.
+pub fn run(
+    shared: Shared,
+    open: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
+) -> Result<(), Error> {
+    telemetry::logs(&shared.telemetry)?;
+    let metrics = telemetry::metrics()?;
+    descriptors::raise();
+    shutdown::run(supervise(shared, metrics, open))
+}
+
+async fn supervise(
+    mut shared: Shared,
+    metrics: PrometheusHandle,
+    open: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
+) -> Result<(), Error> {
+    let mut stop = Stop::listen()?;
+    let roles = open.await?;
+    let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
+    listener::check_passed()?;
+    let readiness = Readiness::new();
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
+    spawn(essential("admin server", server));
+    let upkeep = Upkeep::default();
+    spawn(run_upkeep(metrics, upkeep.clone()));
+    let (stopping, stop_requested) = watch::channel(false);
+    let descriptors = roles.iter().map(|role| role.descriptors()).sum();
+    let start = |role: Box<dyn Role>| {
+        let process = Process {
+            admin: shared.admin.admin_listen,
+            role: shared.named.then_some(role.name()),
+            descriptors,
+            readiness: readiness.clone(),
+            upkeep: upkeep.clone(),
+            stopping: stop_requested.clone(),
+        };
+        role.start(process)
+    };
+    let mut starting = pin!(try_join_all(roles.into_iter().map(start)));
+    let mut running = Vec::new();
+    let mut outcome = tokio::select! {
+        started = &mut starting => {
+            running = started?;
+            readiness.open();
+            wait(&mut stop, &running).await?
+        }
+        signal = stop.requested() => {
+            tracing::info!(signal = signal?, "draining");
+            tracing::info!("the start is not complete: the roles drain when they have started");
+            Ok(())
+        }
+    };
+    let drained = async {
+        readiness.drain();
+        if running.is_empty() {
+            stopping.send_replace(true);
+            match starting.await {
+                Ok(started) => running = started,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        drain(&mut running).await;
+        admin.stop(false).await;
+    };
+    stop.drain(drained).await;
+    running.iter().for_each(|role| role.exit());
+    tracing::info!("stopped");
+    outcome
+}
+
+/// Waits until a signal requests the end, or a role cannot go on. The inner error is the outcome of the process after its
+/// drain.
+///
+/// # Errors
+/// When a part has ended unexpectedly: there is no drain.
+async fn wait(stop: &mut Stop, running: &[Box<dyn Running>]) -> Result<Result<(), Error>, Error> {
+    tokio::select! {
+        signal = stop.requested() => {
+            tracing::info!(signal = signal?, "draining");
+            Ok(Ok(()))
+        }
+        (error, ..) = select_all(running.iter().map(|role| role.lost())) => Ok(Err(error)),
+    }
+}
+
+async fn drain(running: &mut [Box<dyn Running>]) {
+    for step in [Step::Refuse, Step::Close, Step::Answer, Step::Complete, Step::End] {
+        join_all(running.iter_mut().map(|role| role.drain(step))).await;
+    }
+}
+
+/// Runs periodic work while the process lives: the upkeep of the metrics, and that of the roles.
+async fn run_upkeep(metrics: PrometheusHandle, upkeep: Upkeep) {
+    supervision::restart("upkeep", || async {
+        let mut ticks = interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+            upkeep.borrow().iter().for_each(|work| work());
+        }
+    })
+    .await;
+}
+
+impl Process {
+    /// Adds the check of a part without which the process is not ready.
+    pub fn add_probe(&self, part: &'static str, probe: Probe) {
+        self.readiness.add((self.role, part), probe);
+    }
+
+    /// Adds the check of a part without which the process is degraded.
+    pub fn add_degrading(&self, part: &'static str, probe: Probe) {
+        self.readiness.add_degrading((self.role, part), probe);
+    }
+
+    /// Adds periodic work of the role.
+    pub fn add_upkeep(&self, work: impl Fn() + 'static) {
+        self.upkeep.borrow_mut().push(Box::new(work));
+    }
+
+    /// Resolves when the end of the process is requested before the start is complete.
+    pub async fn stop_requested(mut self) {
+        // An error means that the process has started all roles.
+        if self.stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+            pending::<()>().await;
+        }
+    }
+
+    /// Starts an HTTP server with one application from `factory` for each worker. Its end ends the process.
+    ///
+    /// # Errors
+    /// When the listener cannot be used.
+    pub fn serve<F, I, S, B>(
+        &self,
+        listener: TcpListener,
+        settings: Settings,
+        factory: F,
+    ) -> Result<ServerHandle, Error>
+    where
+        F: Fn() -> I + Send + Clone + 'static,
+        I: IntoServiceFactory<S, Request>,
+        S: ServiceFactory<Request, Config = AppConfig> + 'static,
+        S::Error: Into<actix_web::Error> + 'static,
+        S::InitError: fmt::Debug,
+        S::Response: Into<Response<B>> + 'static,
+        <S::Service as Service<Request>>::Future: 'static,
+        B: MessageBody + 'static,
+    {
+        let settings = Settings { descriptors: self.descriptors, role: self.role, ..settings };
+        let server = http::serve(listener, settings, factory).map_err(|error| Error::part("http", error))?;
+        let handle = server.handle();
+        spawn(essential("http server", async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the http server failed");
+            }
+        }));
+        Ok(handle)
+    }
+}

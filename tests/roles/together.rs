@@ -1,0 +1,261 @@
+//! `godzilla run`: several roles in one process, on real MongoDB and Redis, with the official client.
+
+use std::{net::Ipv4Addr, time::Instant};
+
+use serde_json::{Value, json};
+
+use super::key_file;
+use crate::{
+    config::{run, text},
+    support::{OfficialClient, Request, TIMEOUT, TestServer, TestUser},
+};
+
+/// The sets of roles of the tests: each line is one system of one or more processes. The first process has the gateway.
+const SYSTEMS: [&[&str]; 3] = [
+    &["gateway,accounts,chat,presence"],
+    &["gateway,chat", "presence,accounts"],
+    &["gateway,presence", "chat,accounts"],
+];
+
+/// The parts of a role in `/readyz`.
+fn parts(role: &str) -> &'static [&'static str] {
+    match role {
+        "gateway" => &["Redis", "accounts", "chat"],
+        "accounts" => &["MongoDB", "Redis", "password pool"],
+        "chat" => &["MongoDB", "Redis", "chat's parts", "the log", "the table of nodes"],
+        _ => &["roster"],
+    }
+}
+
+/// Checks that `/readyz` of each process names the roles of its set and all parts of each.
+async fn check_readiness(server: &TestServer, sets: &[&str]) {
+    for (index, set) in sets.iter().enumerate() {
+        let body: Value = serde_json::from_str(&server.system.readiness(index).await).expect("JSON");
+        assert_eq!(body["status"], "ok", "{set}: {body}");
+        let named = body["roles"].as_object().expect("the roles");
+        let mut roles: Vec<&str> = set.split(',').collect();
+        roles.sort_unstable();
+        assert_eq!(named.keys().collect::<Vec<_>>(), roles, "{set}");
+        for role in roles {
+            let states = named[role].as_object().expect("the parts");
+            assert_eq!(states.keys().collect::<Vec<_>>(), parts(role), "{role}");
+            assert!(states.values().all(|state| state == "ok"), "{body}");
+        }
+    }
+}
+
+/// Two users with connected official clients, one by WebSocket and one by polling only.
+async fn clients(server: &TestServer) -> (TestUser, [OfficialClient; 2]) {
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let mut by_websocket = server.official_client(&alice);
+    let polling = json!({"transports": ["polling"], "upgrade": false});
+    let mut by_polling = OfficialClient::of("bob", server.system.address, bob.token(), &polling);
+    assert_eq!(by_websocket.connect().await.transport, "websocket");
+    assert_eq!(by_polling.connect().await.transport, "polling");
+    (alice, [by_websocket, by_polling])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_in_one_process_serve_the_official_client_and_drain() {
+    for sets in SYSTEMS {
+        let mut server = TestServer::start_sets(sets).await;
+        check_readiness(&server, sets).await;
+        let (user, [mut alice, mut bob]) = clients(&server).await;
+        let until = Instant::now() + TIMEOUT;
+        while user.get("/presence/online").await.expect(200).json() != json!({"online": ["alice", "bob"]}) {
+            assert!(Instant::now() < until, "{sets:?}: not online");
+        }
+        let mut acked = Vec::new();
+        for (number, from_alice) in (0..20).map(|number| (number, number % 2 == 0)) {
+            let sent = format!("message {number}");
+            let (sender, receiver) = if from_alice { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+            let ack = sender.emit_with_ack("message", json!({"text": sent})).await;
+            assert_eq!(ack["ok"], true, "{sets:?}: {ack}");
+            acked.push(ack["id"].clone());
+            receiver.receive_message(&sent).await;
+        }
+        // A gateway ends before the processes that it uses.
+        for index in 0..sets.len() {
+            assert_eq!(server.system.stop_process(index).await.code(), Some(0), "{}", server.system.log());
+        }
+        alice.disconnected().await;
+        bob.disconnected().await;
+        let log = server.system.log();
+        assert!(!log.contains("drain did not finish") && !log.contains("ERROR"), "{sets:?}: {log}");
+        server.system.restart().await;
+        let stored = user.read_history("lobby").await;
+        let stored: Vec<&Value> = stored.iter().map(|message| &message["id"]).collect();
+        assert_eq!(stored, acked.iter().collect::<Vec<_>>(), "{sets:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chat_closes_its_sockets_before_the_gateway_of_the_same_process_ends() {
+    let mut server = TestServer::start_sets(SYSTEMS[0]).await;
+    let (_, [_, mut bob]) = clients(&server).await;
+    let mut carol = server.connected_user("carol").await;
+    assert_eq!(server.system.stop_process(0).await.code(), Some(0));
+    // The close frame of the chat. The gateway would close the connection without one.
+    assert_eq!(carol.closed().await.code, Some(1001));
+    // The close packet of the chat. A poll that the gateway ends is a "transport error".
+    assert_eq!(bob.disconnected().await, "transport close");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_while_the_chat_of_the_same_process_closes_its_sockets() {
+    let mut server = TestServer::start_sets(SYSTEMS[0]).await;
+    let (user, _clients) = clients(&server).await;
+    // The more sockets, the longer the step takes: 5 s for these.
+    let mut tabs = Vec::new();
+    for _ in 0..15 {
+        tabs.push(user.connect().await);
+    }
+    server.system.processes[0].signal("TERM");
+    server.system.wait_for_log("draining").await;
+    // Each request has a connection of its own, and needs accounts, chat or presence.
+    user.get("/user/me").await.expect(200);
+    user.get("/presence/online").await.expect(200);
+    user.post("/rooms/lobby/messages", &json!({"text": "during the drain"})).await.expect(201);
+    user.get("/socket.io/?EIO=4&transport=polling").await.expect_refusal(503);
+    assert_eq!(server.system.wait_for_exit(0).await.code(), Some(0));
+    server.system.restart().await;
+    let stored = user.read_history("lobby").await;
+    assert_eq!(stored.last().map(|message| &message["data"]["text"]), Some(&json!("during the drain")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_any_role_that_panics_ends_the_process() {
+    let parts = ["roster", "rooms", "http server", "admin server", "log follower", "presence server"];
+    for part in parts {
+        let mut server = TestServer::start_sets(SYSTEMS[0]).await;
+        let (user, [mut alice, _]) = clients(&server).await;
+        if !server.system.inject_fault(0, part).await {
+            return;
+        }
+        // Every role has something to do until the fault is reached.
+        let until = Instant::now() + TIMEOUT;
+        while !server.system.has_panicked(0, part).await {
+            assert!(Instant::now() < until, "{part}: the fault was not reached");
+            let body = json!({"text": part});
+            let sent = Request::post("/rooms/lobby/messages", &body).cookie(user.token());
+            _ = sent.try_send(user.source, user.server).await;
+            let online = Request::get("/presence/online").cookie(user.token());
+            _ = online.try_send(user.source, user.server).await;
+        }
+        assert_eq!(server.system.wait_for_exit(0).await.code(), Some(1), "{part}: {}", server.system.log());
+        alice.disconnected().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readyz_names_the_role_whose_store_is_unavailable() {
+    let mut server = TestServer::start_sets(SYSTEMS[0]).await;
+    server.system.stores.as_mut().expect("stores").mongo.kill();
+    let until = Instant::now() + TIMEOUT;
+    let body = loop {
+        let answer = Request::get("/readyz").send(Ipv4Addr::LOCALHOST, server.system.admin).await;
+        let body = answer.json();
+        let is_complete = ["accounts: MongoDB", "chat: MongoDB"]
+            .iter()
+            .all(|part| body["message"].as_str().is_some_and(|text| text.contains(part)));
+        if answer.status == 503 && is_complete {
+            break body;
+        }
+        assert!(Instant::now() < until, "{body}");
+    };
+    assert_eq!(
+        (&body["roles"]["gateway"]["Redis"], &body["roles"]["presence"]["roster"]),
+        (&json!("ok"), &json!("ok"))
+    );
+    assert_ne!(body["roles"]["chat"]["MongoDB"], "ok");
+}
+
+#[test]
+fn a_process_whose_stores_are_unavailable_stops_on_sigterm() {
+    let key = key_file();
+    let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
+    let roles = ["--roles", "gateway,accounts,chat,presence", "--secret-file", &key.path().to_string_lossy()];
+    let free = [
+        "--accounts-listen",
+        "127.0.0.1:0",
+        "--chat-listen",
+        "127.0.0.1:0",
+        "--presence-listen",
+        "127.0.0.1:0",
+    ];
+    let arguments = [&stores[..], &roles, &free].concat();
+    let mut process = super::Role::start_unready("run", &arguments);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(process.wait_until_listening());
+    process.stop_in_time();
+}
+
+#[test]
+fn flags_that_contradict_the_set_are_refused_in_plain_words() {
+    let stores = ["--redis-url", "redis://127.0.0.1:1", "--mongo-uri", "mongodb://127.0.0.1:1/"];
+    let all = "gateway,accounts,chat,presence";
+    let table: [(&str, &[&str], &[&str]); 12] = [
+        ("", &[], &["--roles"]),
+        ("gateway,wizard", &[], &["--roles"]),
+        (
+            "accounts,presence",
+            &["--listen", "127.0.0.1:1"],
+            &["--listen", "--accounts-listen", "--presence-listen"],
+        ),
+        (
+            "accounts",
+            &["--listen", "127.0.0.1:1", "--accounts-listen", "127.0.0.1:2"],
+            &["both set the address"],
+        ),
+        (
+            all,
+            &["--accounts-url", "http://127.0.0.1:1"],
+            &["--accounts-url", "gateway and accounts run in one process"],
+        ),
+        (
+            all,
+            &["--presence-url", "http://127.0.0.1:1"],
+            &["--presence-url", "chat and presence run in one process"],
+        ),
+        ("presence,accounts", &["--payload-limit", "2048"], &["no role of --roles", "--payload-limit"]),
+        ("gateway,chat", &["--chat-listen", "127.0.0.1:8080"], &["--listen", "--chat-listen", "same port"]),
+        (
+            all,
+            &["--presence-listen", "127.0.0.1:8081"],
+            &["--accounts-listen", "--presence-listen", "same port"],
+        ),
+        (all, &["--admin-listen", "127.0.0.1:3000"], &["--admin-listen", "--chat-listen", "same port"]),
+        ("gateway,chat", &["--text-limit", "65536"], &["--text-limit", "--payload-limit"]),
+        ("gateway,chat", &["--chat-listen", "127.0.0.1:0"], &["--accounts-url (GODZILLA_ACCOUNTS_URL)"]),
+    ];
+    let key = key_file();
+    for (roles, more, expected) in table {
+        let key = key.path().to_string_lossy();
+        let roles: &[&str] = if roles.is_empty() { &[] } else { &["--roles", roles] };
+        let mut arguments = vec!["run"];
+        arguments.extend_from_slice(roles);
+        if !more.contains(&"--payload-limit") {
+            arguments.extend(stores);
+            arguments.extend(["--secret-file", &*key]);
+        }
+        arguments.extend_from_slice(more);
+        let output = run(&arguments, &[]);
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {printed}");
+        for part in expected {
+            assert!(printed.contains(part), "{arguments:?}: {part:?} is not in {printed:?}");
+        }
+    }
+}
+
+#[test]
+fn variables_contradict_the_set_as_flags_do_and_those_of_other_roles_are_ignored() {
+    let variables = [("GODZILLA_ROLES", "accounts,presence"), ("GODZILLA_LISTEN", "127.0.0.1:1")];
+    let printed = text(&run(&["run"], &variables));
+    assert!(printed.contains("GODZILLA_LISTEN") && printed.contains("--presence-listen"), "{printed}");
+    // A variable of another role is ignored, also one with white space.
+    let variables = [("GODZILLA_ROLES", "presence\n"), ("GODZILLA_BCRYPT_COST", " 5\n")];
+    let output =
+        run(&["doctor", "run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"], &variables);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}

@@ -28,6 +28,10 @@ pub struct Config {
     pub polling: bool,
     /// Whether clients may open sessions with a WebSocket, or upgrade to one.
     pub websocket: bool,
+    /// Whether the heads of a session's first and of its latest request are kept
+    /// ([`crate::Socket::handshake`], [`crate::Socket::request`]). It costs a copy of the headers for each
+    /// request, and about 1 KB for each session.
+    pub request_heads: bool,
     /// The origins whose pages may use long-polling. CORS does not apply to WebSockets: see
     /// [`crate::App::admit`].
     pub cors: Cors,
@@ -68,6 +72,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             polling: true,
             websocket: true,
+            request_heads: false,
             cors: Cors::default(),
             max_payload: 1_000_000,
             max_attachments: 10,

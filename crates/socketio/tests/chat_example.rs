@@ -102,7 +102,7 @@ async fn a_poll_is_acknowledged_with_the_answers_of_all_members() {
 async fn names_and_commands_that_are_not_valid_are_refused() {
     let example = Example::start();
     let (_, answer) = example.connect(r#"{"name":""}"#).await;
-    assert_eq!(answer, r#"44{"data":{"code":"invalid_name"},"message":"a name has 1 to 64 bytes"}"#);
+    assert_eq!(answer, r#"44{"message":"a name has 1 to 64 bytes","data":{"code":"invalid_name"}}"#);
     let mut alice = example.member("alice").await;
     for (command, error) in [
         (r#"["message","tea","hello"]"#, "not a member of this room"),

@@ -30,6 +30,7 @@ use crate::{
     close::CloseReason,
     connection::{Connection, send_queue::SendQueue},
     packet,
+    request::RequestHead,
 };
 
 /// The state of a recovered session, besides the socket id ([`Socket::adopt`]).
@@ -122,6 +123,17 @@ impl Socket {
     /// The name of the session's current transport.
     pub fn transport(&self) -> &'static str {
         self.0.connection.transport()
+    }
+
+    /// The head of the request that opened the session. `None` unless [`Config::request_heads`] is set.
+    pub fn handshake(&self) -> Option<Arc<RequestHead>> {
+        self.0.connection.handshake()
+    }
+
+    /// The head of the session's latest request. In [`crate::Peer::event`] it is the request that carried the
+    /// event: the POST, or the WebSocket's upgrade. `None` unless [`Config::request_heads`] is set.
+    pub fn request(&self) -> Option<Arc<RequestHead>> {
+        self.0.connection.request()
     }
 
     /// Gives the socket the id of a recovered session. From then on it does not receive the events that a

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Recovery;
+
 /// Intervals and limits of a server. Where the reference implementation has the setting, the default is the
 /// same.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,9 @@ pub struct Config {
     pub polling: bool,
     /// Whether clients may open sessions with a WebSocket, or upgrade to one.
     pub websocket: bool,
+    /// Connection state recovery in memory, for every namespace. `None`: off, or an application with a log of
+    /// its own ([`crate::Accepted::recovered`]). Servers with the same [`crate::Io`] share the log of the first.
+    pub recovery: Option<Recovery>,
     /// Whether the heads of a session's first and of its latest request are kept
     /// ([`crate::Socket::handshake`], [`crate::Socket::request`]). It costs a copy of the headers for each
     /// request, and about 1 KB for each session.
@@ -72,6 +77,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             polling: true,
             websocket: true,
+            recovery: None,
             request_heads: false,
             cors: Cors::default(),
             max_payload: 1_000_000,

@@ -65,9 +65,9 @@
 //!
 //! # Recovery
 //!
-//! A client that reconnects within a window can get its socket id, rooms and missed events back
-//! ([`Accepted::recovered`]). [`InMemoryRecovery`] keeps them in the process; an application with a log of its
-//! own reads them there and marks its events with positions ([`Encoded::at`]).
+//! A client that reconnects within a window can get its socket id, rooms and missed events back. With
+//! [`Config::recovery`] the server keeps them in memory for every namespace. An application with a log of its
+//! own reads them there ([`Accepted::recovered`]) and marks its events with positions ([`Encoded::at`]).
 //!
 //! # Structure
 //!
@@ -111,6 +111,7 @@ mod packet;
 mod query;
 mod recovery;
 mod request;
+mod router;
 mod server;
 mod session;
 mod shard;
@@ -132,8 +133,9 @@ pub use io::Io;
 pub use on_event::{Listener, OnEvent, on_event};
 pub use operation::{Emit, Operation, SocketInfo, Target};
 pub use query::Responses;
-pub use recovery::{InMemoryRecovery, RecoveredSession};
+pub use recovery::{ClientOffset, Recovery};
 pub use request::RequestHead;
+pub use router::{Ack, Client, Router, RouterPeer};
 pub use server::Server;
 pub use socket::{ReadPosition, Recovered, Reply, Socket, SocketId};
 pub use tcp::on_connect;

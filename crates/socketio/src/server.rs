@@ -3,7 +3,6 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use actix::Actor;
 use actix_web::{
     HttpRequest,
     http::header::{HeaderName, HeaderValue},
@@ -20,7 +19,6 @@ use crate::{
         registry::Registry,
         worker::{HandlerFactory, Worker},
     },
-    shard::Shard,
     socket::LocalSockets,
     transport,
 };
@@ -76,6 +74,7 @@ impl<A: App> HandlerFactory for SocketIo<A> {
 impl<H: HandlerFactory> Mounted<H> {
     /// A server that is not mounted yet.
     pub(crate) fn new(io: Io, factory: H, config: Config) -> Self {
+        io.recover(&config);
         Self {
             factory: Arc::new(factory),
             limits: Limits::new(&config),
@@ -87,8 +86,8 @@ impl<H: HandlerFactory> Mounted<H> {
 
     /// The server on this worker. Registers the worker's shard with the [`Io`].
     pub(crate) fn worker(&self) -> Worker<H> {
-        let local = Rc::new(LocalSockets::new(&self.config));
-        self.io.add(Shard::new(local.clone(), self.io.shard_guard()).start());
+        let local = Rc::new(LocalSockets::new(&self.config, &self.io));
+        self.io.add(local.clone());
         Worker {
             factory: self.factory.clone(),
             config: self.config.clone(),

@@ -122,8 +122,7 @@ async fn a_body_is_refused_by_its_declared_length() {
 #[actix_rt::test]
 async fn a_malformed_packet_ends_the_session_after_the_packets_before_it_were_processed() {
     let server = start(Config::default());
-    for bad in
-        ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}"]
+    for bad in ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}"]
     {
         let poller = Poller::join(&server).await;
         assert_eq!(poller.post(bad).await.status, 400, "{bad:?}");

@@ -125,7 +125,7 @@ fn count(frames: &Bytes) -> usize {
 }
 
 /// Splits off the first frame. Server frames are unmasked and complete.
-fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
+pub(crate) fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
     let first = *frames.first()?;
     let (start, length) = match *frames.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(frames.get(2..4)?.try_into().ok()?))),

@@ -157,12 +157,7 @@ impl<T: SessionHandler> Session<T> {
 
     /// The session has ended on long-polling. Its last packets are sent with the pending GET, or with the
     /// next one if the server has ended it, or `waits_for_poll`.
-    pub(super) fn end_polling(
-        &mut self,
-        reason: CloseReason,
-        waits_for_poll: bool,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn end_polling(&mut self, reason: CloseReason, waits_for_poll: bool, ctx: &mut Context<Self>) {
         if self.pending_get.is_some() {
             match reason {
                 CloseReason::TransportClose => self.release_get("6", ctx),

@@ -89,7 +89,9 @@ async fn apply(session: &RecordedSession, input: Input) -> Option<PollBody> {
         }
         Input::Probe(pipe) => {
             let send_queue = Arc::new(SendQueue::new(Limits::new(&Config::default())));
-            let _ = session.send(Probe { pipe: PipeId(pipe), send_queue, tcp: TcpHandle::new(None), head: None }).await;
+            let _ = session
+                .send(Probe { pipe: PipeId(pipe), send_queue, tcp: TcpHandle::new(None), head: None })
+                .await;
         }
         Input::Text(pipe, text) => return send(pipe, PipeInput::Text(text.into())),
         Input::Binary(pipe) => return send(pipe, PipeInput::Binary(bytes::Bytes::from_static(b"x"))),

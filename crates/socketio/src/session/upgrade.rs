@@ -81,7 +81,11 @@ impl<T: SessionHandler> Session<T> {
 impl<T: SessionHandler> Handler<Probe> for Session<T> {
     type Result = Result<(), TransportConflict>;
 
-    fn handle(&mut self, Probe { pipe, send_queue, tcp, head }: Probe, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(
+        &mut self,
+        Probe { pipe, send_queue, tcp, head }: Probe,
+        ctx: &mut Context<Self>,
+    ) -> Self::Result {
         if self.connection.is_over() {
             return Err(TransportConflict::WrongTransport);
         }

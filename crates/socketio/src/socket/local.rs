@@ -1,24 +1,60 @@
 //! The sockets of one worker, their rooms and the heartbeats of their sessions. Single-threaded: sockets call
 //! it directly, other workers through the shard.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
 
 use futures_util::future::join_all;
 
 use super::{Socket, room_table::RoomTable};
-use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats};
+use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats, io::Io, recovery::Log};
 
 /// The sockets of one worker.
 pub(crate) struct LocalSockets {
     namespaces: RefCell<HashMap<Rc<str>, RoomTable<Socket>>>,
     /// The heartbeats of the worker's sessions.
     pub(crate) heartbeats: Heartbeats,
+    /// The log for connection state recovery, and the [`Io`] whose events it stores.
+    recovery: Option<(Log, Io)>,
+    /// The number of the last broadcast of the log that this worker has applied.
+    applied: Cell<u64>,
 }
 
 impl LocalSockets {
-    /// A worker without sockets.
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { namespaces: RefCell::default(), heartbeats: Heartbeats::new(config) }
+    /// A worker without sockets, for the events of `io`.
+    pub(crate) fn new(config: &Config, io: &Io) -> Self {
+        Self {
+            namespaces: RefCell::default(),
+            heartbeats: Heartbeats::new(config),
+            recovery: io.log().map(|log| (log.clone(), io.clone())),
+            applied: Cell::default(),
+        }
+    }
+
+    /// The log for connection state recovery, and its [`Io`].
+    pub(crate) fn recovery(&self) -> Option<&(Log, Io)> {
+        self.recovery.as_ref()
+    }
+
+    /// The number of the last broadcast of the log that this worker has applied.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.get()
+    }
+
+    /// This worker has applied the broadcasts of the log up to `number`.
+    pub(crate) fn set_applied(&self, number: u64) {
+        self.applied.set(number);
+    }
+
+    /// Advances the heartbeats, and drops what is too old for recovery.
+    pub(crate) fn advance(&self) {
+        self.heartbeats.advance();
+        if let Some((log, _)) = &self.recovery {
+            log.expire();
+        }
     }
 
     /// Adds a socket to its namespace. Returns its key.

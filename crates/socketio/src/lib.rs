@@ -2,18 +2,15 @@
 //!
 //! # First steps
 //!
-//! For an application that only handles events, one function is enough:
+//! An application of typed handlers is a [`Router`]:
 //!
 //! ```no_run
-//! use socketio::{Config, Encoded, Io, Server, on_connect, on_event};
+//! use socketio::{Config, Io, Router, Server, on_connect};
 //!
 //! #[actix_web::main]
 //! async fn main() -> std::io::Result<()> {
-//!     let echo = on_event(|socket, event, reply| match reply {
-//!         Some(reply) => reply.send(&event.args),
-//!         None => socket.emit(&Encoded::event("/", &event.name, &event.args, None).expect("an array")),
-//!     });
-//!     let server = Server::new(Io::new(), echo, Config::default());
+//!     let app = Router::new().on("sum", |_, (a, b): (i64, i64), ack| ack.send(&(a + b,)));
+//!     let server = Server::new(Io::new(), app, Config::default());
 //!     actix_web::HttpServer::new(move || actix_web::App::new().configure(|service| server.mount(service)))
 //!         .on_connect(on_connect).h1_allow_half_closed(false).bind("127.0.0.1:3000")?.run().await
 //! }

@@ -107,10 +107,16 @@ async fn names_and_commands_that_are_not_valid_are_refused() {
     for (command, error) in [
         (r#"["message","tea","hello"]"#, "not a member of this room"),
         (r#"["leave","tea"]"#, "not a member of this room"),
-        (r#"["message","tea"]"#, "the second argument is missing or of another type"),
-        (r#"["join",5]"#, "the first argument is the name of a room, 1 to 64 bytes"),
         (r#"["dance","tea"]"#, "unknown event"),
     ] {
         ask(&mut alice, &format!("420{command}"), &format!(r#"430[{{"error":"{error}"}}]"#)).await;
+    }
+    for (command, message) in [
+        (r#"["message","tea"]"#, r#"invalid type: string \"tea\", expected a tuple of size 2"#),
+        (r#"["join",5]"#, "invalid type: integer `5`, expected a string"),
+        (r#"["join",""]"#, "a room has 1 to 64 bytes"),
+    ] {
+        let answer = format!(r#"430[{{"error":"invalid_payload","message":"{message}"}}]"#);
+        ask(&mut alice, &format!("420{command}"), &answer).await;
     }
 }

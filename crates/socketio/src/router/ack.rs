@@ -15,11 +15,13 @@ struct Problem<'a> {
     message: &'a str,
 }
 
-impl Ack {
-    pub(super) fn new(reply: Option<Reply>) -> Self {
+impl From<Option<Reply>> for Ack {
+    fn from(reply: Option<Reply>) -> Self {
         Self(reply)
     }
+}
 
+impl Ack {
     /// Sends the ack. `args` must serialise to an array (a tuple does), as with [`Reply::send`].
     pub fn send(self, args: &impl Serialize) {
         if let Some(reply) = self.0 {

@@ -82,7 +82,7 @@ impl<D: 'static> Routes<D> {
     /// Calls the handler of an event.
     pub(super) fn event(&self, client: &Client<D>, event: Event, reply: Option<Reply>) {
         match (self.events.get(&event.name), &self.fallback) {
-            (Some(handler), _) => handler(client, event.args, Ack::new(reply)),
+            (Some(handler), _) => handler(client, event.args, Ack::from(reply)),
             (None, Some(fallback)) => fallback(client, event, reply),
             (None, None) => tracing::debug!(name = event.name, "event without a handler ignored"),
         }
@@ -91,7 +91,7 @@ impl<D: 'static> Routes<D> {
     /// Answers an event that cannot be represented.
     pub(super) fn unreadable(&self, name: &str, reply: Option<Reply>) {
         if self.events.contains_key(name) {
-            Ack::new(reply).refuse("invalid_payload", "the arguments cannot be represented");
+            Ack::from(reply).refuse("invalid_payload", "the arguments cannot be represented");
         }
     }
 }

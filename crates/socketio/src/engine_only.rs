@@ -88,7 +88,7 @@ impl EngineSocket {
     }
 
     /// The head of the session's latest request. In [`EnginePeer::text`] and [`EnginePeer::binary`] it is the
-    /// request that carried the message: the POST, or the WebSocket's upgrade. `None` unless
+    /// request with the message: the POST, or the WebSocket's upgrade. `None` unless
     /// [`Config::request_heads`] is set.
     pub fn request(&self) -> Option<Arc<RequestHead>> {
         self.connection.request()

@@ -10,12 +10,12 @@ use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    Config,
+    Config, Encoded,
     close::CloseReason,
-    operation::Operation,
+    operation::{Operation, Target},
     recovery::Log,
     shard::{Deliver, DeliverNumbered, Shard, ShardGuard},
-    socket::LocalSockets,
+    socket::{Leaving, LocalSockets, Position, SocketId, SocketLog},
 };
 
 /// Sends operations to all sockets of the process. It is created before the [`crate::Server`], so that
@@ -27,6 +27,41 @@ pub struct Io {
     ended: watch::Sender<usize>,
     /// The log for connection state recovery.
     log: Arc<OnceLock<Log>>,
+}
+
+/// An [`Io`] whose events are numbered and stored for connection state recovery.
+pub(crate) struct NumberedIo {
+    pub(crate) log: Log,
+    pub(crate) io: Io,
+}
+
+impl SocketLog for NumberedIo {
+    fn direct(&self, sid: &SocketId, packet: &Encoded, applied: u64) -> Option<(Encoded, Position)> {
+        self.log.direct(sid, packet, applied)
+    }
+
+    fn late(&self, pid: &str, namespace: &str, sid: &SocketId, packet: &Encoded) {
+        if self.log.contains(pid) {
+            let to = Target::room(namespace, sid.room());
+            let send = Operation::Send { to, packet: packet.clone(), volatile: false };
+            drop(self.io.publish(&self.log, vec![send]));
+        }
+    }
+
+    fn position(&self, applied: u64) -> Position {
+        self.log.position(applied)
+    }
+
+    fn leave(&self, pid: &str, leaving: Option<Leaving>) {
+        match leaving {
+            Some(leaving) => self.log.disconnect(pid, leaving),
+            None => self.log.remove(pid),
+        }
+    }
+
+    fn expire(&self) {
+        self.log.expire();
+    }
 }
 
 impl Io {
@@ -96,13 +131,6 @@ impl Io {
         counts.into_iter().flatten().sum()
     }
 
-    /// Sends one operation without waiting for the clients.
-    pub(crate) fn send_later(&self, operation: Operation) {
-        if let Some(log) = self.log.get() {
-            drop(self.publish(log, vec![operation]));
-        }
-    }
-
     /// Numbers the events of a batch and sends it to every worker, in one step, so that all workers apply all
     /// batches in one order. Each receiver resolves when a worker has queued the batch for its sockets.
     #[allow(clippy::disallowed_methods, reason = "bounded: every sender awaits its batch")]
@@ -127,9 +155,9 @@ impl Io {
         }
     }
 
-    /// The log for connection state recovery.
-    pub(crate) fn log(&self) -> Option<&Log> {
-        self.log.get()
+    /// The log for connection state recovery with this `Io`.
+    pub(crate) fn numbered(&self) -> Option<NumberedIo> {
+        self.log.get().map(|log| NumberedIo { log: log.clone(), io: self.clone() })
     }
 
     /// Adds the shard of a worker with these sockets.

@@ -63,7 +63,7 @@
 //! # Recovery
 //!
 //! A client that reconnects within a window can get its socket id, rooms and missed events back. With
-//! [`Config::recovery`] the server keeps them in memory for every namespace. An application with a log of its
+//! [`Config::recovery`] the server keeps them in memory for all namespaces. An application with a log of its
 //! own reads them there ([`Accepted::recovered`]) and marks its events with positions ([`Encoded::at`]).
 //!
 //! # Structure
@@ -122,7 +122,7 @@ pub use ack::{AckError, Response};
 pub use app::{Accepted, App, Connect, Event, Peer, Refusal, Resume};
 pub use backpressure::{BackpressureToken, BackpressureWait};
 pub use close::CloseReason;
-pub use config::{Config, Cors};
+pub use config::{Config, Cors, Recovery};
 pub use encoded::Encoded;
 pub use engine::handshake::NoEntropy;
 pub use engine_only::{EngineApp, EnginePeer, EngineServer, EngineSocket};
@@ -130,7 +130,7 @@ pub use io::Io;
 pub use on_event::{Listener, OnEvent, on_event};
 pub use operation::{Emit, Operation, SocketInfo, Target};
 pub use query::Responses;
-pub use recovery::{ClientOffset, Recovery};
+pub use recovery::ClientOffset;
 pub use request::RequestHead;
 pub use router::{Ack, Client, Router, RouterPeer};
 pub use server::Server;

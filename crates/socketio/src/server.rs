@@ -19,7 +19,7 @@ use crate::{
         registry::Registry,
         worker::{HandlerFactory, Worker},
     },
-    socket::LocalSockets,
+    socket::{LocalSockets, SocketLog},
     transport,
 };
 
@@ -67,7 +67,7 @@ impl<A: App> HandlerFactory for SocketIo<A> {
         connection: Rc<Connection>,
         admission: A::Admission,
     ) -> Namespaces<A> {
-        Namespaces::new(self.0.clone(), worker.config.clone(), worker.local.clone(), connection, admission)
+        Namespaces::new(self.0.clone(), worker, connection, admission)
     }
 }
 
@@ -86,7 +86,9 @@ impl<H: HandlerFactory> Mounted<H> {
 
     /// The server on this worker. Registers the worker's shard with the [`Io`].
     pub(crate) fn worker(&self) -> Worker<H> {
-        let local = Rc::new(LocalSockets::new(&self.config, &self.io));
+        let recovery = self.io.numbered().map(Rc::new);
+        let log = recovery.clone().map(|recovery| recovery as Rc<dyn SocketLog>);
+        let local = Rc::new(LocalSockets::new(&self.config, log));
         self.io.add(local.clone());
         Worker {
             factory: self.factory.clone(),
@@ -94,6 +96,7 @@ impl<H: HandlerFactory> Mounted<H> {
             limits: self.limits.clone(),
             registry: self.registry.clone(),
             local,
+            recovery,
             recent_sessions: RefCell::default(),
         }
     }

@@ -169,10 +169,10 @@ async fn a_private_id_of_one_namespace_does_not_resume_in_another() {
     let client = Stock::connect(address, "/admin", &json!({})).await;
     for other in ["/", "/news"] {
         let auth = json!({"pid": client.pid, "offset": null});
-        let mut stranger = Stock::connect(address, other, &auth).await;
-        assert_ne!((&stranger.pid, &stranger.sid), (&client.pid, &client.sid));
-        let state = stranger.ask("state", &json!([])).await;
-        assert_eq!(state, json!([false, stranger.sid, [stranger.sid]]));
+        let mut other_client = Stock::connect(address, other, &auth).await;
+        assert_ne!((&other_client.pid, &other_client.sid), (&client.pid, &client.sid));
+        let state = other_client.ask("state", &json!([])).await;
+        assert_eq!(state, json!([false, other_client.sid, [other_client.sid]]));
     }
     let mut client = client;
     assert_eq!(client.ask("state", &json!([])).await[0], json!(false), "the session was not closed");

@@ -37,7 +37,7 @@ fn heads(packet: &str, id: u32) -> Value {
 }
 
 #[actix_rt::test]
-async fn a_peer_reads_the_heads_of_the_handshake_and_of_the_request_that_carried_the_event() {
+async fn a_peer_reads_the_heads_of_the_handshake_and_of_the_request_with_the_event() {
     let server = start(Config { request_heads: true, ..Config::default() });
     let poller = join(&server).await;
     let query = poller.query();

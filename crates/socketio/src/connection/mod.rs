@@ -67,7 +67,6 @@ impl Connection {
     /// The connection of a session that opens at `now`.
     pub(crate) fn new(
         sid: Rc<str>,
-        handshake: Option<Arc<RequestHead>>,
         session: Recipient<EndRequest>,
         tcp: Arc<TcpHandle>,
         transport: &'static str,
@@ -82,14 +81,19 @@ impl Connection {
             tcp: RefCell::new(tcp),
             transport: Cell::new(transport),
             session,
-            request: RefCell::new(handshake.clone()),
-            handshake,
+            handshake: None,
+            request: RefCell::default(),
             pushed: Cell::new(0),
             unconfirmed: Cell::new(false),
             ended: Cell::new(None),
             over: Cell::new(false),
             ignores_input: Cell::new(false),
         }
+    }
+
+    /// The same connection with the head of the request that opened the session, if heads are kept.
+    pub(crate) fn with_handshake(self, head: Option<Arc<RequestHead>>) -> Self {
+        Self { request: RefCell::new(head.clone()), handshake: head, ..self }
     }
 
     /// The head of the request that opened the session.

@@ -4,12 +4,11 @@
 use actix::{ActorFutureExt, AsyncContext, fut::wrap_future};
 use serde_json::Value;
 
-use super::{NamespaceSlot, Namespaces, machine::Effect};
+use super::{NamespaceSlot, Namespaces, machine::Effect, recovery::Start};
 use crate::{
     app::{Accepted, App, Connect, Peer, Refusal, Resume},
     close::CloseReason,
     packet,
-    recovery::Start,
     session::{Session, handler::SessionContext},
     socket::{Socket, SocketId},
 };
@@ -40,12 +39,13 @@ impl<A: App> Namespaces<A> {
 
     /// Recovers the session of the client if the configuration requests it, and asks the application.
     fn decide(&self, connect: Connect<A::Admission>) -> impl Future<Output = Answer<A::Peer>> + use<A> {
-        let (app, local) = (self.app.clone(), self.local.clone());
-        let since = local.recovery().map(|(log, _)| log.position(local.applied()));
+        let (app, recovery) = (self.app.clone(), self.recovery.clone());
+        let applied = self.local.applied();
+        let recovery = recovery.map(|recovery| (recovery.log.position(applied), recovery));
         async move {
-            let start = match local.recovery().zip(since) {
-                Some(((log, io), since)) => {
-                    let start = Start::begin(log, io, &connect.socket, connect.resume.as_ref(), since).await;
+            let start = match &recovery {
+                Some((since, io)) => {
+                    let start = Start::begin(io, &connect.socket, connect.resume.as_ref(), *since).await;
                     Some(start.map_err(|error| Refusal::new(error.to_string()))?)
                 }
                 None => None,

@@ -3,6 +3,7 @@
 
 mod connect;
 pub(crate) mod machine;
+mod recovery;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,10 +21,12 @@ use crate::{
     close::CloseReason,
     connection::Connection,
     encoded::Encoded,
+    io::NumberedIo,
     packet,
     session::{
         handler::{SessionContext, SessionHandler},
         rate::RateLimit,
+        worker::{HandlerFactory, Worker},
     },
     socket::{LocalSockets, Socket},
 };
@@ -34,6 +37,8 @@ pub(crate) struct Namespaces<A: App> {
     config: Arc<Config>,
     local: Rc<LocalSockets>,
     connection: Rc<Connection>,
+    /// The log for connection state recovery.
+    recovery: Option<Rc<NumberedIo>>,
     admission: Rc<A::Admission>,
     machine: Machine,
     slots: Vec<NamespaceSlot<A::Peer>>,
@@ -60,19 +65,20 @@ struct NamespaceSlot<P> {
 
 impl<A: App> Namespaces<A> {
     /// A client in no namespace.
-    pub(crate) fn new(
+    pub(crate) fn new<H: HandlerFactory>(
         app: Arc<A>,
-        config: Arc<Config>,
-        local: Rc<LocalSockets>,
+        worker: &Worker<H>,
         connection: Rc<Connection>,
         admission: A::Admission,
     ) -> Self {
+        let (config, local) = (worker.config.clone(), worker.local.clone());
         let machine = Machine::new(&config);
         Self {
             app,
             config,
             local,
             connection,
+            recovery: worker.recovery.clone(),
             admission: Rc::new(admission),
             machine,
             slots: Vec::new(),

@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::{Position, Recovery};
-use crate::{Encoded, Room, operation::Target, socket::SocketId};
+use crate::{
+    Encoded, Recovery, Room,
+    operation::Target,
+    socket::{Position, SocketId},
+};
 
 /// The bytes that count for an event besides its packet.
 const OVERHEAD: usize = 128;

@@ -11,16 +11,16 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    ClientOffset, Leaving, Position, Recovery,
+    ClientOffset,
     events::{Events, Recipient, Recipients},
     session::{Disconnected, SessionState, Sessions},
 };
 use crate::{
-    Encoded, Room,
+    Encoded, Recovery, Room,
     app::Resume,
     engine::handshake::{NoEntropy, new_id},
     operation::{Emit, Operation, Target},
-    socket::{Recovered, SocketId},
+    socket::{Leaving, Position, Recovered, SocketId},
 };
 
 /// The log of a process. Cheap to clone.
@@ -51,8 +51,8 @@ struct State {
 /// A session that is being resumed. Its drop makes the session available again, unless it was resumed.
 pub(crate) struct Resuming {
     log: Log,
-    pub(super) pid: String,
-    pub(super) sid: SocketId,
+    pub(crate) pid: String,
+    pub(crate) sid: SocketId,
     /// The session's state before. `None` once it was resumed.
     disconnected: Option<Disconnected>,
 }
@@ -164,7 +164,7 @@ impl Log {
     }
 
     /// Adds a session whose client is connected.
-    pub(super) fn add(&self, pid: &str, sid: SocketId, namespace: &str, since: Position) {
+    pub(crate) fn add(&self, pid: &str, sid: SocketId, namespace: &str, since: Position) {
         self.state().sessions.add(pid.into(), sid, namespace.into(), since);
     }
 
@@ -194,14 +194,14 @@ impl Log {
     }
 
     /// The socket of a session that is still connected, as far as the server has noticed.
-    pub(super) fn connected_socket(&self, pid: &str, namespace: &str) -> Option<SocketId> {
+    pub(crate) fn connected_socket(&self, pid: &str, namespace: &str) -> Option<SocketId> {
         let state = self.state();
         let session = state.sessions.get(pid).filter(|session| *session.namespace == *namespace)?;
         state.sessions.is_connected(pid).then(|| session.sid.clone())
     }
 
     /// Resolves when the client of a session is not connected.
-    pub(super) async fn until_disconnected(&self, pid: &str) {
+    pub(crate) async fn until_disconnected(&self, pid: &str) {
         loop {
             // Registered before the check, so that a disconnect between the two is not missed.
             let mut disconnected = std::pin::pin!(self.0.disconnected.notified());
@@ -217,7 +217,7 @@ impl Log {
     ///
     /// # Errors
     /// Why it cannot be recovered.
-    pub(super) fn resume(
+    pub(crate) fn resume(
         &self,
         resume: &Resume,
         namespace: &str,
@@ -265,12 +265,12 @@ impl Log {
 
 impl Resuming {
     /// The rooms of the session.
-    pub(super) fn rooms(&self) -> &[Room] {
+    pub(crate) fn rooms(&self) -> &[Room] {
         self.disconnected.as_ref().map_or(&[], |disconnected| &disconnected.leaving.rooms)
     }
 
     /// The session was resumed.
-    pub(super) fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.disconnected = None;
         self.log.state().sessions.finish_resume(&self.pid);
     }

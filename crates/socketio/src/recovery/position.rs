@@ -1,27 +1,9 @@
-//! Positions in the log, and their text: the offsets of clients.
-//!
-//! Broadcasts are numbered when they are published, and every worker applies them in this order. An event to
-//! one socket is sent at once, between two broadcasts. So each client receives its events in the order of their
-//! positions, and an offset covers everything before it.
+//! The text of positions: the offsets of clients.
 
 use super::ClientOffset;
-
-/// A position in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Position {
-    /// The number of the broadcast, or of the last one that the socket's worker has applied before an event to
-    /// one socket.
-    pub(crate) broadcast: u64,
-    /// The number of the event to one socket. 0 for a broadcast.
-    pub(crate) direct: u64,
-}
+use crate::socket::Position;
 
 impl Position {
-    /// The position of a broadcast.
-    pub(crate) fn broadcast(number: u64) -> Self {
-        Self { broadcast: number, direct: 0 }
-    }
-
     /// The offset of this position in the log `epoch`.
     pub(super) fn offset(self, epoch: &str) -> String {
         let Self { broadcast, direct } = self;

@@ -7,10 +7,9 @@ use std::{
     time::Instant,
 };
 
-use super::{Position, Recovery};
 use crate::{
-    Room,
-    socket::{ReadPosition, SocketId},
+    Recovery,
+    socket::{Leaving, Position, SocketId},
 };
 
 /// The largest number of rooms of a session that is kept.
@@ -48,19 +47,6 @@ pub(super) struct Disconnected {
     pub(super) leaving: Leaving,
 }
 
-/// What a socket knows when its client disconnects.
-#[derive(Debug, Clone)]
-pub(crate) struct Leaving {
-    /// The rooms without the room of the socket's id.
-    pub(crate) rooms: Vec<Room>,
-    /// The position of the last event that was sent to the client.
-    pub(crate) sent: Position,
-    /// The position up to which the socket was sent all its events.
-    pub(crate) through: Position,
-    /// How far the client has read.
-    pub(crate) read: ReadPosition<Position>,
-}
-
 impl Sessions {
     pub(super) fn get(&self, pid: &str) -> Option<&StoredSession> {
         self.sessions.get(pid)
@@ -91,7 +77,7 @@ impl Sessions {
         Some(before)
     }
 
-    /// Whether the session exists and is not known to be disconnected.
+    /// Whether the session exists, and the server has not noticed that its client is disconnected.
     pub(super) fn is_connected(&self, pid: &str) -> bool {
         self.get(pid).is_some_and(|session| matches!(session.state, SessionState::Connected))
     }

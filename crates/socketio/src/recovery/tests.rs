@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{session::Leaving, *};
+use super::*;
 use crate::{
-    Encoded,
+    Encoded, Recovery,
     app::Resume,
     operation::{Operation, Target},
-    socket::SocketId,
+    socket::{Leaving, Position, SocketId},
 };
 
 fn log(limits: Recovery) -> Log {
@@ -136,11 +136,11 @@ fn a_session_that_is_resumed_or_connected_is_in_use() {
     let name = Resume { pid: "alice".into(), offset: None };
     assert!(log.resume(&name, "/").is_err(), "connected");
     leave(&log, "alice", &["a"], since);
-    let (resuming, ..) = log.resume(&name, "/").ok().unwrap();
+    let (resuming, ..) = log.resume(&name, "/").unwrap();
     assert_eq!(resuming.rooms(), ["a".into()]);
     assert_eq!(resume(&log, "alice", None), Err("the session is in use"));
     drop(resuming);
-    let (resuming, ..) = log.resume(&name, "/").ok().expect("a CONNECT that failed leaves the session");
+    let (resuming, ..) = log.resume(&name, "/").expect("a CONNECT that failed leaves the session");
     resuming.finish();
     assert_eq!(resume(&log, "alice", None), Err("the session is in use"));
     assert_eq!(log.connected_socket("alice", "/"), Some(sid("alice")));
@@ -259,7 +259,7 @@ fn disconnected_sessions_are_bounded() {
         for pid in ["a", "b"] {
             leave(&log, pid, &[], since);
             let resume = Resume { pid: pid.into(), offset: None };
-            log.resume(&resume, "/").ok().unwrap().0.finish();
+            log.resume(&resume, "/").unwrap().0.finish();
         }
     }
     ["a", "b", "c"].iter().for_each(|pid| leave(&log, pid, &[], since));

@@ -12,11 +12,13 @@ use crate::{app::Event, close::CloseReason, socket::Reply};
 pub(super) struct Routes<D> {
     events: HashMap<String, Box<Handler<D>>>,
     pub(super) fallback: Option<Box<Fallback<D>>>,
-    pub(super) connected: Option<Box<dyn Fn(&Client<D>) + Send + Sync>>,
-    pub(super) closed: Option<Box<dyn Fn(&Client<D>, CloseReason) + Send + Sync>>,
+    pub(super) connected: Option<Box<Connected<D>>>,
+    pub(super) closed: Option<Box<Closed<D>>>,
 }
 
 type Handler<D> = dyn Fn(&Client<D>, Vec<Value>, Ack) + Send + Sync;
+type Connected<D> = dyn Fn(&Client<D>) + Send + Sync;
+type Closed<D> = dyn Fn(&Client<D>, CloseReason) + Send + Sync;
 type Fallback<D> = dyn Fn(&Client<D>, Event, Option<Reply>) + Send + Sync;
 
 impl<D> Default for Routes<D> {

@@ -113,16 +113,16 @@ impl<T: SessionHandler> Session<T> {
         let mut opened = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
-            let connection = Rc::new(Connection::new(
+            let connection = Connection::new(
                 sid,
-                head,
                 end,
                 tcp,
                 transport.name(),
                 &worker.config,
                 worker.limits.clone(),
                 worker.local.heartbeats.now(),
-            ));
+            );
+            let connection = Rc::new(connection.with_handshake(head));
             opened = Some(connection.clone());
             let handler = worker.factory.handler(worker, connection.clone(), admission);
             let worker = WorkerContext {

@@ -9,34 +9,34 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{Socket, room_table::RoomTable};
-use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats, io::Io, recovery::Log};
+use super::{Socket, SocketLog, room_table::RoomTable};
+use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats};
 
 /// The sockets of one worker.
 pub(crate) struct LocalSockets {
     namespaces: RefCell<HashMap<Rc<str>, RoomTable<Socket>>>,
     /// The heartbeats of the worker's sessions.
     pub(crate) heartbeats: Heartbeats,
-    /// The log for connection state recovery, and the [`Io`] whose events it stores.
-    recovery: Option<(Log, Io)>,
+    /// The log for connection state recovery.
+    log: Option<Rc<dyn SocketLog>>,
     /// The number of the last broadcast of the log that this worker has applied.
     applied: Cell<u64>,
 }
 
 impl LocalSockets {
-    /// A worker without sockets, for the events of `io`.
-    pub(crate) fn new(config: &Config, io: &Io) -> Self {
+    /// A worker without sockets.
+    pub(crate) fn new(config: &Config, log: Option<Rc<dyn SocketLog>>) -> Self {
         Self {
             namespaces: RefCell::default(),
             heartbeats: Heartbeats::new(config),
-            recovery: io.log().map(|log| (log.clone(), io.clone())),
+            log,
             applied: Cell::default(),
         }
     }
 
-    /// The log for connection state recovery, and its [`Io`].
-    pub(crate) fn recovery(&self) -> Option<&(Log, Io)> {
-        self.recovery.as_ref()
+    /// The log for connection state recovery.
+    pub(super) fn log(&self) -> Option<&dyn SocketLog> {
+        self.log.as_deref()
     }
 
     /// The number of the last broadcast of the log that this worker has applied.
@@ -52,7 +52,7 @@ impl LocalSockets {
     /// Advances the heartbeats, and drops what is too old for recovery.
     pub(crate) fn advance(&self) {
         self.heartbeats.advance();
-        if let Some((log, _)) = &self.recovery {
+        if let Some(log) = &self.log {
             log.expire();
         }
     }

@@ -24,7 +24,7 @@ pub use id::SocketId;
 pub(crate) use local::LocalSockets;
 pub use read_position::ReadPosition;
 pub use reply::Reply;
-pub(crate) use session::SocketSession;
+pub(crate) use session::{Leaving, Position, SocketLog, SocketSession};
 
 use crate::{
     Config, Encoded, Room,
@@ -135,8 +135,8 @@ impl Socket {
         self.0.connection.handshake()
     }
 
-    /// The head of the session's latest request. In [`crate::Peer::event`] it is the request that carried the
-    /// event: the POST, or the WebSocket's upgrade. `None` unless [`Config::request_heads`] is set.
+    /// The head of the session's latest request. In [`crate::Peer::event`] it is the request with the event: the
+    /// POST, or the WebSocket's upgrade. `None` unless [`Config::request_heads`] is set.
     pub fn request(&self) -> Option<Arc<RequestHead>> {
         self.0.connection.request()
     }

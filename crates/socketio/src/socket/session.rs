@@ -1,17 +1,66 @@
 //! A socket with connection state recovery: numbers the events that are sent to it alone, and reports what its
-//! client has received when it leaves. The log is in [`crate::recovery`].
+//! client has received when it leaves. The log is a [`SocketLog`], which `recovery` and `io` implement.
+//!
+//! Broadcasts are numbered when they are published, and every worker applies them in this order. An event to
+//! one socket is sent at once, between two broadcasts. So each client receives its events in the order of their
+//! positions, and an offset covers everything before it.
 
 use std::cell::Cell;
 
 use serde::Serialize;
 
-use super::{ReadPosition, Socket};
-use crate::{
-    Encoded,
-    close::CloseReason,
-    operation::{Operation, Target},
-    recovery::{Leaving, Position},
-};
+use super::{ReadPosition, Socket, SocketId};
+use crate::{Encoded, Room, close::CloseReason};
+
+/// A position in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Position {
+    /// The number of the broadcast, or of the last one that the socket's worker has applied before an event to
+    /// one socket.
+    pub(crate) broadcast: u64,
+    /// The number of the event to one socket. 0 for a broadcast.
+    pub(crate) direct: u64,
+}
+
+impl Position {
+    /// The position of a broadcast.
+    pub(crate) fn broadcast(number: u64) -> Self {
+        Self { broadcast: number, direct: 0 }
+    }
+}
+
+/// The state of a socket whose client disconnects.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaving {
+    /// The rooms without the room of the socket's id.
+    pub(crate) rooms: Vec<Room>,
+    /// The position of the last event that was sent to the client.
+    pub(crate) sent: Position,
+    /// The position up to which the socket was sent all its events.
+    pub(crate) through: Position,
+    /// How far the client has read.
+    pub(crate) read: ReadPosition<Position>,
+}
+
+/// The log as a socket uses it.
+pub(crate) trait SocketLog {
+    /// Adds the offset to an event to the socket `sid` and stores it. `applied` is the number of the last
+    /// broadcast before it. `None` if the packet has no offset.
+    fn direct(&self, sid: &SocketId, packet: &Encoded, applied: u64) -> Option<(Encoded, Position)>;
+
+    /// Sends an event to the client of the session `pid` whose socket has left, on its present socket or when it
+    /// recovers the session.
+    fn late(&self, pid: &str, namespace: &str, sid: &SocketId, packet: &Encoded);
+
+    /// The position after all events of a socket whose worker has applied the broadcasts up to `applied`.
+    fn position(&self, applied: u64) -> Position;
+
+    /// The client of the session `pid` has left. `None`: it cannot recover the session.
+    fn leave(&self, pid: &str, leaving: Option<Leaving>);
+
+    /// Drops what is too old.
+    fn expire(&self);
+}
 
 /// The recoverable session of a socket.
 pub(crate) struct SocketSession {
@@ -43,9 +92,9 @@ impl Socket {
     /// Sends an event. With [`crate::Config::recovery`] it is stored, and a client that is disconnected
     /// receives it when it has recovered its session.
     pub fn emit(&self, event: &Encoded) {
-        let recovery = self.0.local.recovery().zip(self.0.session.get());
+        let recovery = self.0.local.log().zip(self.0.session.get());
         match recovery {
-            Some(((log, _), session)) if event.position().is_none() && self.0.key.get().is_some() => {
+            Some((log, session)) if event.position().is_none() && self.0.key.get().is_some() => {
                 let applied = self.0.local.applied().max(session.reached);
                 match log.direct(&self.id(), event, applied) {
                     Some((numbered, position)) => {
@@ -57,9 +106,8 @@ impl Socket {
                 }
             }
             // The client may have recovered its session on another socket, or may do so later.
-            Some(((log, io), session)) if event.position().is_none() && log.contains(&session.pid) => {
-                let to = Target::room(self.namespace(), self.id().room());
-                io.send_later(Operation::Send { to, packet: event.clone(), volatile: false });
+            Some((log, session)) if event.position().is_none() => {
+                log.late(&session.pid, self.namespace(), &self.id(), event);
             }
             _ => self.send(event),
         }
@@ -82,9 +130,9 @@ impl Socket {
 
     /// The client has left. Its session is kept if the reason is recoverable.
     pub(crate) fn leave_session(&self, reason: CloseReason) {
-        let Some(((log, _), session)) = self.0.local.recovery().zip(self.0.session.get()) else { return };
+        let Some((log, session)) = self.0.local.log().zip(self.0.session.get()) else { return };
         if !reason.is_recoverable() {
-            return log.remove(&session.pid);
+            return log.leave(&session.pid, None);
         }
         let own = self.id().room();
         let rooms = self.rooms().into_iter().filter(|room| *room != own).collect();
@@ -93,6 +141,6 @@ impl Socket {
         let is_read = self.0.connection.client_closed_after(self.0.last_position_push.get());
         let read = if is_read { ReadPosition::At(sent) } else { ReadPosition::Unknown };
         let through = log.position(self.0.local.applied().max(session.reached));
-        log.disconnect(&session.pid, Leaving { rooms, sent, through, read });
+        log.leave(&session.pid, Some(Leaving { rooms, sent, through, read }));
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{Log, Position, log::Resuming};
 use crate::{
     app::Resume,
     close::CloseReason,
     engine::handshake::{NoEntropy, new_id},
-    io::Io,
+    io::NumberedIo,
     operation::Operation,
-    socket::{Recovered, Socket, SocketSession},
+    recovery::{Log, Resuming},
+    socket::{Position, Recovered, Socket, SocketSession},
 };
 
 /// The longest wait for the session's earlier connection to close.
@@ -34,8 +34,7 @@ impl Start {
     /// # Errors
     /// [`NoEntropy`].
     pub(crate) async fn begin(
-        log: &Log,
-        io: &Io,
+        NumberedIo { log, io }: &NumberedIo,
         socket: &Socket,
         resume: Option<&Resume>,
         since: Position,

@@ -2,7 +2,7 @@
 //! missed. It replays all of them, or the client starts a new session. Called by [`super::connect`]; reads the recovery sessions and the broker.
 
 use proto::{Identity, RoomName, Timestamp};
-use socketio::{Encoded, ReadPosition, Recovered, Resume, Socket, SocketId};
+use socketio::{ClientOffset, Encoded, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
@@ -65,17 +65,14 @@ pub async fn resume(
 ) -> Result<Option<Recovery>, Error> {
     let offset = resume.and_then(|resume| resume.offset.as_deref());
     let left = chat.reconnects().take(&socket.id());
-    let after = match offset.map(|offset| chat.broker().parse_offset(offset)) {
-        None => session.since,
-        Some(ParsedOffset::Current(offset)) => offset,
-        Some(ParsedOffset::OtherEpoch | ParsedOffset::ReplacedHistory) => {
-            return Ok(not_recovered("the offset belongs to another stream"));
-        }
-        Some(ParsedOffset::Invalid) => match left {
-            ReadPosition::Start => session.since,
-            ReadPosition::At(offset) => offset,
-            ReadPosition::Unknown => return Ok(not_recovered("the read position is unknown")),
-        },
+    let offset = offset.map(|offset| match chat.broker().parse_offset(offset) {
+        ParsedOffset::Current(offset) => ClientOffset::At(offset),
+        ParsedOffset::OtherEpoch | ParsedOffset::ReplacedHistory => ClientOffset::OtherLog,
+        ParsedOffset::Invalid => ClientOffset::Invalid,
+    });
+    let after = match ClientOffset::replay_start(offset, session.since, left) {
+        Ok(after) => after,
+        Err(why) => return Ok(not_recovered(why)),
     };
     let JoinedRooms { rooms, fallback_deliveries } = joined;
     let client = MissedBy { user: &session.user, rooms, socket: &session.sid };

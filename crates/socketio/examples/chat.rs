@@ -16,7 +16,8 @@
 //! ```
 //!
 //! The other members of the room receive `joined (room, name)`, `message (room, { id, from, text })`, `typing
-//! (room, name, is_typing)` and `left (room, name)`. A command that fails is acknowledged with `{ error }`.
+//! (room, name, is_typing)` and `left (room, name)`. A command that fails is acknowledged with `{ error }`, one
+//! whose arguments do not fit with `{ error: "invalid_payload", message }`.
 
 #![allow(clippy::print_stdout, reason = "an example reports its address on standard output")]
 
@@ -26,13 +27,11 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App as HttpApp, HttpRequest, HttpServer, rt};
-use futures_util::future::LocalBoxFuture;
-use serde::Serialize;
+use actix_web::{App as HttpApp, HttpServer, rt};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use socketio::{
-    Accepted, App, CloseReason, Config, Connect, Encoded, Event, Io, Operation, Peer, Refusal, Reply, Room,
-    Server, Socket, Target, on_connect,
+    Ack, Client, Config, Connect, Encoded, Io, Operation, Refusal, Room, Router, Server, Target, on_connect,
 };
 use tokio::sync::mpsc;
 
@@ -66,154 +65,138 @@ struct Rooms {
     last_id: u64,
 }
 
-/// One connected client.
+/// The data of one connected client.
 struct Member {
     chat: Chat,
-    socket: Socket,
     name: String,
 }
+
+/// The name of a room in the payload of a command.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct RoomName(String);
 
 /// The content of an ack. The error is a text for humans.
 type Answer = Result<Value, &'static str>;
 
-impl App for Chat {
-    type Admission = ();
-    type Peer = Member;
+impl TryFrom<String> for RoomName {
+    type Error = &'static str;
 
-    /// Every HTTP request may open a session. An application that authenticates by cookies, or restricts the
-    /// origins of WebSockets, checks the request here.
-    fn admit(&self, _: &HttpRequest) -> Result<(), Refusal> {
-        Ok(())
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        if is_valid(&name) { Ok(Self(name)) } else { Err("a room has 1 to 64 bytes") }
     }
+}
 
-    /// Decides about one CONNECT. `auth` is what the client passed as `io(url, { auth })`.
-    fn connect(&self, connect: Connect<()>) -> LocalBoxFuture<'static, Result<Accepted<Member>, Refusal>> {
-        let chat = self.clone();
-        Box::pin(async move {
-            let name = connect.auth["name"].as_str().unwrap_or_default().to_owned();
-            if &*connect.namespace != NAMESPACE {
-                Err(Refusal::new("Invalid namespace"))
-            } else if !is_valid(&name) {
-                let data = Some(json!({"code": "invalid_name"}));
-                Err(Refusal { message: "a name has 1 to 64 bytes".to_owned(), data })
-            } else {
-                Ok(Accepted::new(Member { chat, socket: connect.socket, name }))
+/// The application: a handler for each command.
+fn router(chat: Chat) -> Router<Member> {
+    // Decides about one CONNECT. `auth` is what the client passed as `io(url, { auth })`.
+    let accept = move |connect: Connect<()>| {
+        let (chat, name) = (chat.clone(), connect.auth["name"].as_str().unwrap_or_default().to_owned());
+        async move {
+            let data = Some(json!({"code": "invalid_name"}));
+            let refusal = || Refusal { message: "a name has 1 to 64 bytes".to_owned(), data };
+            is_valid(&name).then_some(Member { chat, name }).ok_or_else(refusal)
+        }
+    };
+    Router::accept(accept)
+        .on("join", |member, room, ack| answer(ack, join(member, &room)))
+        .on("leave", |member, room, ack| answer(ack, leave(member, &room)))
+        .on("message", |member, (room, text): (_, String), ack| answer(ack, post(member, &room, &text)))
+        .on("typing", |member, (room, is_typing), ack| answer(ack, typing(member, &room, is_typing)))
+        .on_async("poll", |member, (room, question), ack| async move {
+            answer(ack, poll(&member, room, question).await);
+        })
+        .fallback(|_, _, reply| answer(Ack::from(reply), Err("unknown event")))
+        // The socket is in no room any longer; `rooms` returns the last ones.
+        .on_disconnect(|member, _| {
+            for room in member.rooms() {
+                if let Some(name) = room.strip_prefix(PREFIX) {
+                    // An error means that the client is no member of the room.
+                    leave(member, &RoomName(name.to_owned())).ok();
+                }
             }
         })
-    }
 }
 
-impl Peer for Member {
-    fn event(&mut self, mut event: Event, reply: Option<Reply>) {
-        // Every command names a room. `arg` takes the argument out of the event.
-        let Some(name) = event.arg::<String>(0).ok().filter(|name| is_valid(name)) else {
-            return acknowledge(reply, Err("the first argument is the name of a room, 1 to 64 bytes"));
-        };
-        let second = event.arg::<Value>(1).unwrap_or_default();
-        let answer = match (event.name.as_str(), second) {
-            ("join", _) => self.join(&name),
-            ("leave", _) => self.leave(&name),
-            ("message", Value::String(text)) => self.post(&name, &text),
-            ("typing", Value::Bool(is_typing)) => self.typing(&name, is_typing),
-            // The answer is sent later, so the reply moves into the task that waits for the members.
-            ("poll", Value::String(question)) => return self.poll(name, question, reply),
-            ("message" | "typing" | "poll", _) => Err("the second argument is missing or of another type"),
-            _ => Err("unknown event"),
-        };
-        acknowledge(reply, answer);
-    }
-
-    /// The connection has ended. The socket is in no room any longer; `rooms` returns the last ones.
-    fn closed(&mut self, _: CloseReason) {
-        for room in self.socket.rooms() {
-            if let Some(name) = room.strip_prefix(PREFIX) {
-                // An error means that the client is no member of the room.
-                self.leave(name).ok();
-            }
-        }
-    }
+fn join(member: &Client<Member>, name: &RoomName) -> Answer {
+    let room = name.room();
+    member.join(&room);
+    let mut rooms = member.data().chat.rooms();
+    let members = rooms.members.entry(room).or_default();
+    members.insert(member.id().to_string(), member.data().name.clone());
+    let answer = json!({"members": members.values().collect::<Vec<_>>()});
+    // If the queue is full, the others miss this notice, and the client is a member nevertheless.
+    send_others(member, name, "joined", &(&name.0, &member.data().name), false).ok();
+    Ok(answer)
 }
 
-impl Member {
-    fn join(&self, name: &str) -> Answer {
-        let room = room(name);
-        self.socket.join(&room);
-        let mut rooms = self.chat.rooms();
-        let members = rooms.members.entry(room).or_default();
-        members.insert(self.socket.id().to_string(), self.name.clone());
-        let answer = json!({"members": members.values().collect::<Vec<_>>()});
-        // If the queue is full, the others miss this notice, and the client is a member nevertheless.
-        self.send_others(name, "joined", &(name, &self.name), false).ok();
-        Ok(answer)
+fn leave(member: &Client<Member>, name: &RoomName) -> Answer {
+    let room = name.room();
+    member.leave(&room);
+    let mut rooms = member.data().chat.rooms();
+    let members = rooms.members.get_mut(&room).ok_or(NOT_A_MEMBER)?;
+    members.remove(member.id().as_str()).ok_or(NOT_A_MEMBER)?;
+    let answer = json!({"members": members.values().collect::<Vec<_>>()});
+    if members.is_empty() {
+        rooms.members.remove(&room);
     }
+    send_others(member, name, "left", &(&name.0, &member.data().name), false).ok();
+    Ok(answer)
+}
 
-    fn leave(&self, name: &str) -> Answer {
-        let room = room(name);
-        self.socket.leave(&room);
-        let mut rooms = self.chat.rooms();
-        let members = rooms.members.get_mut(&room).ok_or(NOT_A_MEMBER)?;
-        members.remove(self.socket.id().as_str()).ok_or(NOT_A_MEMBER)?;
-        let answer = json!({"members": members.values().collect::<Vec<_>>()});
-        if members.is_empty() {
-            rooms.members.remove(&room);
-        }
-        self.send_others(name, "left", &(name, &self.name), false).ok();
-        Ok(answer)
-    }
+/// Sends a message to the other members. The ack contains its id, so the sender needs no copy.
+fn post(member: &Client<Member>, name: &RoomName, text: &str) -> Answer {
+    check_membership(member, name)?;
+    // Locked until the message is queued: the members receive the messages in the order of their ids.
+    let mut rooms = member.data().chat.rooms();
+    let id = rooms.last_id + 1;
+    let message = json!({"id": id, "from": member.data().name, "text": text});
+    send_others(member, name, "message", &(&name.0, message), false)?;
+    rooms.last_id = id;
+    Ok(json!({"id": id}))
+}
 
-    /// Sends a message to the other members. The ack contains its id, so the sender needs no copy.
-    fn post(&self, name: &str, text: &str) -> Answer {
-        self.check_membership(name)?;
-        // Locked until the message is queued: the members receive the messages in the order of their ids.
-        let mut rooms = self.chat.rooms();
-        let id = rooms.last_id + 1;
-        let message = json!({"id": id, "from": self.name, "text": text});
-        self.send_others(name, "message", &(name, message), false)?;
-        rooms.last_id = id;
-        Ok(json!({"id": id}))
-    }
+/// A typing indicator is volatile: a member that lags does not receive it.
+fn typing(member: &Client<Member>, name: &RoomName, is_typing: bool) -> Answer {
+    check_membership(member, name)?;
+    send_others(member, name, "typing", &(&name.0, &member.data().name, is_typing), true)?;
+    Ok(Value::Null)
+}
 
-    /// A typing indicator is volatile: a member that lags does not receive it.
-    fn typing(&self, name: &str, is_typing: bool) -> Answer {
-        self.check_membership(name)?;
-        self.send_others(name, "typing", &(name, &self.name, is_typing), true)?;
-        Ok(Value::Null)
-    }
+/// Asks all members of a room and acknowledges with their answers.
+async fn poll(member: &Client<Member>, name: RoomName, question: String) -> Answer {
+    check_membership(member, &name)?;
+    let to = Target::room(NAMESPACE, name.room());
+    let responses = member.data().chat.io.emit_with_ack(to, "question", &(question,), POLL_TIMEOUT).await;
+    let responses = responses.map_err(|_| "the poll failed")?;
+    let answers = responses.received.into_iter().map(|response| response.args.into_iter().next());
+    Ok(json!({"answers": answers.collect::<Vec<_>>(), "missing": responses.missing}))
+}
 
-    /// Asks all members of a room and acknowledges with their answers.
-    fn poll(&self, name: String, question: String, reply: Option<Reply>) {
-        if let Err(error) = self.check_membership(&name) {
-            return acknowledge(reply, Err(error));
-        }
-        let io = self.chat.io.clone();
-        rt::spawn(async move {
-            let to = Target::room(NAMESPACE, room(&name));
-            let responses = io.emit_with_ack(to, "question", &(question,), POLL_TIMEOUT).await;
-            let answer = responses.map_err(|_| "the poll failed").map(|responses| {
-                let answers = responses.received.into_iter().map(|response| response.args.into_iter().next());
-                json!({"answers": answers.collect::<Vec<_>>(), "missing": responses.missing})
-            });
-            acknowledge(reply, answer);
-        });
-    }
+fn check_membership(member: &Client<Member>, name: &RoomName) -> Result<(), &'static str> {
+    if member.is_in(&name.room()) { Ok(()) } else { Err(NOT_A_MEMBER) }
+}
 
-    fn check_membership(&self, name: &str) -> Result<(), &'static str> {
-        if self.socket.is_in(&room(name)) { Ok(()) } else { Err(NOT_A_MEMBER) }
-    }
+/// Queues an event for the members of a room without this one.
+fn send_others(
+    member: &Client<Member>,
+    name: &RoomName,
+    event: &str,
+    args: &impl Serialize,
+    volatile: bool,
+) -> Result<(), &'static str> {
+    // A socket's id names a room that contains only this socket.
+    let to = Target::room(NAMESPACE, name.room()).except(member.id().room());
+    let packet =
+        Encoded::event(NAMESPACE, event, args, None).map_err(|_| "the arguments are not an array")?;
+    let operation = Operation::Send { to, packet, volatile };
+    member.data().chat.operations.try_send(operation).map_err(|_| "busy, try again")
+}
 
-    /// Queues an event for the members of a room without this one.
-    fn send_others(
-        &self,
-        name: &str,
-        event: &str,
-        args: &impl Serialize,
-        volatile: bool,
-    ) -> Result<(), &'static str> {
-        // A socket's id names a room that contains only this socket.
-        let to = Target::room(NAMESPACE, room(name)).except(self.socket.id().room());
-        let packet =
-            Encoded::event(NAMESPACE, event, args, None).map_err(|_| "the arguments are not an array")?;
-        self.chat.operations.try_send(Operation::Send { to, packet, volatile }).map_err(|_| "busy, try again")
+impl RoomName {
+    /// The room of the server for this room of the chat.
+    fn room(&self) -> Room {
+        format!("{PREFIX}{}", self.0).into()
     }
 }
 
@@ -234,16 +217,9 @@ fn is_valid(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len())
 }
 
-/// The room of the server for a room of the chat.
-fn room(name: &str) -> Room {
-    format!("{PREFIX}{name}").into()
-}
-
 /// Sends the ack if the client requested one.
-fn acknowledge(reply: Option<Reply>, answer: Answer) {
-    if let Some(reply) = reply {
-        reply.send(&(answer.unwrap_or_else(|error| json!({"error": error})),));
-    }
+fn answer(ack: Ack, answer: Answer) {
+    ack.send(&(answer.unwrap_or_else(|error| json!({"error": error})),));
 }
 
 /// Delivers the operations of all members in one order, in batches. While clients lag, batches grow and the
@@ -262,7 +238,7 @@ async fn main() -> std::io::Result<()> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     rt::spawn(deliver(io.clone(), receiver));
     let chat = Chat { io: io.clone(), operations: sender, rooms: Arc::default() };
-    let server = Server::new(io, chat, Config::default());
+    let server = Server::new(io, router(chat), Config::default());
     let server = HttpServer::new(move || HttpApp::new().configure(|service| server.mount(service)))
         .on_connect(on_connect)
         .h1_allow_half_closed(false)

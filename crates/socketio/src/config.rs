@@ -28,6 +28,13 @@ pub struct Config {
     pub polling: bool,
     /// Whether clients may open sessions with a WebSocket, or upgrade to one.
     pub websocket: bool,
+    /// Connection state recovery in memory, for all namespaces. `None`: off, or an application with a log of
+    /// its own ([`crate::Accepted::recovered`]). Servers with the same [`crate::Io`] share the log of the first.
+    pub recovery: Option<Recovery>,
+    /// Whether the heads of a session's first and of its latest request are kept
+    /// ([`crate::Socket::handshake`], [`crate::Socket::request`]). It costs a copy of the headers for each
+    /// request, and about 1 KB for each session.
+    pub request_heads: bool,
     /// The origins whose pages may use long-polling. CORS does not apply to WebSockets: see
     /// [`crate::App::admit`].
     pub cors: Cors,
@@ -68,6 +75,8 @@ impl Default for Config {
             body_timeout: Duration::from_secs(10),
             polling: true,
             websocket: true,
+            recovery: None,
+            request_heads: false,
             cors: Cors::default(),
             max_payload: 1_000_000,
             max_attachments: 10,
@@ -79,6 +88,45 @@ impl Default for Config {
             queued_bytes: 256 * 1024 * 1024,
             stall_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+/// Connection state recovery in memory ([`Config::recovery`]), as `connectionStateRecovery` of the
+/// reference implementation. A session is recovered whole or not at all. Nothing survives a restart of the
+/// process.
+///
+/// Every event that is sent over [`crate::Io`] or [`crate::Socket::emit`] is stored, and the client receives its
+/// offset as an additional last argument. Volatile events and events that request an ack are not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// How long a disconnected session can be recovered, and an event is kept.
+    pub window: Duration,
+    /// The largest number of disconnected sessions. Beyond it the session that was disconnected first is
+    /// dropped. A session in more than 1,024 rooms is not kept.
+    pub max_sessions: usize,
+    /// The largest number of events. Beyond it the oldest is dropped.
+    pub max_events: usize,
+    /// The largest size of all events in bytes, each with 128 bytes for its place. Beyond it the oldest is
+    /// dropped.
+    pub max_bytes: usize,
+}
+
+impl Recovery {
+    /// Two minutes, 10,000 sessions, 100,000 events, 64 MiB. A client that has missed more bytes than
+    /// [`Config::send_queue_bytes`] starts a new session.
+    pub fn in_memory() -> Self {
+        Self {
+            window: Duration::from_secs(120),
+            max_sessions: 10_000,
+            max_events: 100_000,
+            max_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self::in_memory()
     }
 }
 

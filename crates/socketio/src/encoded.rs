@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{engine::frame, packet};
+use crate::{
+    engine::{frame, payload::split_frame},
+    packet,
+};
 
 /// An encoded packet: one text frame and its attachments as binary frames, in one buffer, so that no other
 /// frame can be sent between them.
@@ -59,6 +62,22 @@ impl Encoded {
         self.position
     }
 
+    /// The same event with `offset` as its last argument. `None` if this is not an event without ack.
+    pub(crate) fn with_offset(&self, offset: &str) -> Option<Self> {
+        let mut attachments = self.frames.clone();
+        let (first, text) = split_frame(&mut attachments)?;
+        let event =
+            text.strip_suffix(b"]").filter(|text| text.starts_with(b"42") || text.starts_with(b"45"))?;
+        let text = [event, b",\"", offset.as_bytes(), b"\"]"].concat();
+        let frames = [frame::encode(first, &text), attachments].concat();
+        Some(Self { frames: frames.into(), position: self.position })
+    }
+
+    /// Whether the last argument may be a string.
+    pub(crate) fn ends_with_string(&self) -> bool {
+        split_frame(&mut self.frames.clone()).is_some_and(|(_, text)| text.ends_with(b"\"]"))
+    }
+
     /// Encodes the text of a Socket.IO packet as an Engine.IO message.
     pub(crate) fn from_packet(text: &str) -> Self {
         Self { frames: frame::text(&["4", text]), position: None }
@@ -96,6 +115,24 @@ impl Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_offset_becomes_the_last_argument_before_the_attachments() {
+        let place = serde_json::json!([{"_placeholder": true, "num": 0}]);
+        for (size, args) in [(1, &place), (1000, &place), (70_000, &place), (0, &serde_json::json!([]))] {
+            let data = [Bytes::from(vec![7; size])];
+            let attachments = if args == &place { &data[..] } else { &[] };
+            let name = "n".repeat(size.max(1));
+            let plain = Encoded::binary_event("/x", &name, args, attachments, None).unwrap();
+            let expected = Encoded::binary_event("/x", &name, args, attachments, Some("e.1")).unwrap();
+            assert_eq!(plain.with_offset("e.1"), Some(expected));
+        }
+        assert_eq!(Encoded::from_packet("31[1]").with_offset("e.1"), None);
+        assert_eq!(Encoded::from_packet("1").with_offset("e.1"), None);
+        let ends = |args| Encoded::event("/", "a", &args, None).unwrap().ends_with_string();
+        assert!(ends(serde_json::json!([1, "x"])));
+        assert!(!ends(serde_json::json!(["x", 1])) && !ends(serde_json::json!([["x"]])));
+    }
 
     #[test]
     fn an_event_is_one_unmasked_text_frame() {

@@ -16,6 +16,7 @@ use crate::{
     close::CloseReason,
     connection::Connection,
     engine::frame,
+    request::RequestHead,
     server::Mounted,
     session::{
         handler::{SessionContext, SessionHandler},
@@ -79,6 +80,18 @@ impl EngineSocket {
     /// The session's id. It is a credential: with it, requests can be sent on behalf of this client.
     pub fn session_id(&self) -> &str {
         &self.connection.sid
+    }
+
+    /// The head of the request that opened the session. `None` unless [`Config::request_heads`] is set.
+    pub fn handshake(&self) -> Option<Arc<RequestHead>> {
+        self.connection.handshake()
+    }
+
+    /// The head of the session's latest request. In [`EnginePeer::text`] and [`EnginePeer::binary`] it is the
+    /// request with the message: the POST, or the WebSocket's upgrade. `None` unless
+    /// [`Config::request_heads`] is set.
+    pub fn request(&self) -> Option<Arc<RequestHead>> {
+        self.connection.request()
     }
 
     /// Ends the session.

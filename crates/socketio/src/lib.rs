@@ -2,18 +2,15 @@
 //!
 //! # First steps
 //!
-//! For an application that only handles events, one function is enough:
+//! An application of typed handlers is a [`Router`]:
 //!
 //! ```no_run
-//! use socketio::{Config, Encoded, Io, Server, on_connect, on_event};
+//! use socketio::{Config, Io, Router, Server, on_connect};
 //!
 //! #[actix_web::main]
 //! async fn main() -> std::io::Result<()> {
-//!     let echo = on_event(|socket, event, reply| match reply {
-//!         Some(reply) => reply.send(&event.args),
-//!         None => socket.emit(&Encoded::event("/", &event.name, &event.args, None).expect("an array")),
-//!     });
-//!     let server = Server::new(Io::new(), echo, Config::default());
+//!     let app = Router::new().on("sum", |_, (a, b): (i64, i64), ack| ack.send(&(a + b,)));
+//!     let server = Server::new(Io::new(), app, Config::default());
 //!     actix_web::HttpServer::new(move || actix_web::App::new().configure(|service| server.mount(service)))
 //!         .on_connect(on_connect).h1_allow_half_closed(false).bind("127.0.0.1:3000")?.run().await
 //! }
@@ -65,9 +62,9 @@
 //!
 //! # Recovery
 //!
-//! A client that reconnects within a window can get its socket id, rooms and missed events back
-//! ([`Accepted::recovered`]). [`InMemoryRecovery`] keeps them in the process; an application with a log of its
-//! own reads them there and marks its events with positions ([`Encoded::at`]).
+//! A client that reconnects within a window can get its socket id, rooms and missed events back. With
+//! [`Config::recovery`] the server keeps them in memory for all namespaces. An application with a log of its
+//! own reads them there ([`Accepted::recovered`]) and marks its events with positions ([`Encoded::at`]).
 //!
 //! # Structure
 //!
@@ -110,6 +107,8 @@ mod operation;
 mod packet;
 mod query;
 mod recovery;
+mod request;
+mod router;
 mod server;
 mod session;
 mod shard;
@@ -123,7 +122,7 @@ pub use ack::{AckError, Response};
 pub use app::{Accepted, App, Connect, Event, Peer, Refusal, Resume};
 pub use backpressure::{BackpressureToken, BackpressureWait};
 pub use close::CloseReason;
-pub use config::{Config, Cors};
+pub use config::{Config, Cors, Recovery};
 pub use encoded::Encoded;
 pub use engine::handshake::NoEntropy;
 pub use engine_only::{EngineApp, EnginePeer, EngineServer, EngineSocket};
@@ -131,7 +130,9 @@ pub use io::Io;
 pub use on_event::{Listener, OnEvent, on_event};
 pub use operation::{Emit, Operation, SocketInfo, Target};
 pub use query::Responses;
-pub use recovery::{InMemoryRecovery, RecoveredSession};
+pub use recovery::ClientOffset;
+pub use request::RequestHead;
+pub use router::{Ack, Client, Router, RouterPeer};
 pub use server::Server;
 pub use socket::{ReadPosition, Recovered, Reply, Socket, SocketId};
 pub use tcp::on_connect;

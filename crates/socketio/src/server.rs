@@ -3,7 +3,6 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use actix::Actor;
 use actix_web::{
     HttpRequest,
     http::header::{HeaderName, HeaderValue},
@@ -20,8 +19,7 @@ use crate::{
         registry::Registry,
         worker::{HandlerFactory, Worker},
     },
-    shard::Shard,
-    socket::LocalSockets,
+    socket::{LocalSockets, SocketLog},
     transport,
 };
 
@@ -69,13 +67,14 @@ impl<A: App> HandlerFactory for SocketIo<A> {
         connection: Rc<Connection>,
         admission: A::Admission,
     ) -> Namespaces<A> {
-        Namespaces::new(self.0.clone(), worker.config.clone(), worker.local.clone(), connection, admission)
+        Namespaces::new(self.0.clone(), worker, connection, admission)
     }
 }
 
 impl<H: HandlerFactory> Mounted<H> {
     /// A server that is not mounted yet.
     pub(crate) fn new(io: Io, factory: H, config: Config) -> Self {
+        io.recover(&config);
         Self {
             factory: Arc::new(factory),
             limits: Limits::new(&config),
@@ -87,14 +86,17 @@ impl<H: HandlerFactory> Mounted<H> {
 
     /// The server on this worker. Registers the worker's shard with the [`Io`].
     pub(crate) fn worker(&self) -> Worker<H> {
-        let local = Rc::new(LocalSockets::new(&self.config));
-        self.io.add(Shard::new(local.clone(), self.io.shard_guard()).start());
+        let recovery = self.io.numbered().map(Rc::new);
+        let log = recovery.clone().map(|recovery| recovery as Rc<dyn SocketLog>);
+        let local = Rc::new(LocalSockets::new(&self.config, log));
+        self.io.add(local.clone());
         Worker {
             factory: self.factory.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
             registry: self.registry.clone(),
             local,
+            recovery,
             recent_sessions: RefCell::default(),
         }
     }

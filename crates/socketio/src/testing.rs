@@ -124,7 +124,7 @@ pub(crate) fn open_session((worker, gate): &(Rc<RecordingWorker>, Arc<Notify>)) 
         worker,
         TransportState::WebSocket(PIPE),
         TcpHandle::new(None),
-        Admitted { sid: worker.new_sid().unwrap(), admission: events.clone(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: events.clone(), owner: None, head: None },
     );
     TestSession { gate: gate.clone(), worker: worker.clone(), session, connection, events }
 }

@@ -122,8 +122,7 @@ async fn a_body_is_refused_by_its_declared_length() {
 #[actix_rt::test]
 async fn a_malformed_packet_ends_the_session_after_the_packets_before_it_were_processed() {
     let server = start(Config::default());
-    for bad in
-        ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}", "4"]
+    for bad in ["", "x", "7", "8", "42[\"a\"]\x1e", "\x1e42[\"a\"]", "42[\"a\"]\x1e\x1e42[\"a\"]", "0", "0{}"]
     {
         let poller = Poller::join(&server).await;
         assert_eq!(poller.post(bad).await.status, 400, "{bad:?}");
@@ -136,6 +135,34 @@ async fn a_malformed_packet_ends_the_session_after_the_packets_before_it_were_pr
     let response = waiting.response().await;
     assert_eq!(response.packets(), ["431[\"good\",[],1]"]);
     poller.assert_unknown().await;
+}
+
+#[actix_rt::test]
+async fn after_a_message_that_is_refused_the_queue_is_delivered_and_then_a_close_packet() {
+    let server = start(Config::default());
+    for (bad, reason) in [
+        ("4", CloseReason::ParseError),
+        ("42[\"newListener\"]", CloseReason::ParseError),
+        ("bAQID", CloseReason::ParseError),
+        ("40", CloseReason::ProtocolViolation),
+        ("42/other,[\"a\"]", CloseReason::ProtocolViolation),
+        ("4599-[\"a\"]", CloseReason::TooManyAttachments),
+    ] {
+        let poller = Poller::join(&server).await;
+        poller.send_text(&format!("421[\"good\"]\x1e{bad}\x1e422[\"ignored\"]")).await;
+        assert_eq!(server.next_close(), reason, "{bad:?}");
+        poller.send_text("423[\"ignored\"]").await;
+        assert_eq!(poller.poll().await.short(), (200, "431[\"good\",[],1]"), "{bad:?}");
+        assert_eq!(poller.poll().await.short(), (200, "1"), "{bad:?}");
+        poller.assert_unknown().await;
+
+        let poller = Poller::join(&server).await;
+        let mut waiting = poller.wait().await;
+        poller.send_text(bad).await;
+        assert_eq!(waiting.response().await.short(), (200, "1"), "{bad:?}");
+        assert_eq!(server.next_close(), reason, "{bad:?}");
+        poller.assert_unknown().await;
+    }
 }
 
 #[actix_rt::test]

@@ -102,15 +102,21 @@ async fn a_poll_is_acknowledged_with_the_answers_of_all_members() {
 async fn names_and_commands_that_are_not_valid_are_refused() {
     let example = Example::start();
     let (_, answer) = example.connect(r#"{"name":""}"#).await;
-    assert_eq!(answer, r#"44{"data":{"code":"invalid_name"},"message":"a name has 1 to 64 bytes"}"#);
+    assert_eq!(answer, r#"44{"message":"a name has 1 to 64 bytes","data":{"code":"invalid_name"}}"#);
     let mut alice = example.member("alice").await;
     for (command, error) in [
         (r#"["message","tea","hello"]"#, "not a member of this room"),
         (r#"["leave","tea"]"#, "not a member of this room"),
-        (r#"["message","tea"]"#, "the second argument is missing or of another type"),
-        (r#"["join",5]"#, "the first argument is the name of a room, 1 to 64 bytes"),
         (r#"["dance","tea"]"#, "unknown event"),
     ] {
         ask(&mut alice, &format!("420{command}"), &format!(r#"430[{{"error":"{error}"}}]"#)).await;
+    }
+    for (command, message) in [
+        (r#"["message","tea"]"#, r#"invalid type: string \"tea\", expected a tuple of size 2"#),
+        (r#"["join",5]"#, "invalid type: integer `5`, expected a string"),
+        (r#"["join",""]"#, "a room has 1 to 64 bytes"),
+    ] {
+        let answer = format!(r#"430[{{"error":"invalid_payload","message":"{message}"}}]"#);
+        ask(&mut alice, &format!("420{command}"), &answer).await;
     }
 }

@@ -60,6 +60,35 @@ async fn assert_polling_refused(poller: &Poller) {
 }
 
 #[actix_rt::test]
+async fn b64_in_the_url_of_a_websocket_requests_binary_data_as_base64() {
+    let server = start(Config::default());
+    let event = "451-[\"bytes\",{\"_placeholder\":true,\"num\":0}]";
+    for (b64, is_base64) in [("", false), ("&b64=", false), ("&b64=1", true), ("&b64=0", true)] {
+        let mut client = Client::dial(server.address, None).await;
+        client.request(&upgrade_request(&format!("EIO=4&transport=websocket{b64}"))).await;
+        let Frame::Text(open) = client.next().await else { panic!("the open packet") };
+        assert!(open.starts_with('0'));
+        client.connect().await;
+        let mut probe = Client::dial(server.address, None).await;
+        let poller = Poller::join(&server).await;
+        probe.request(&upgrade_request(&format!("EIO=4&transport=websocket&sid={}{b64}", poller.sid))).await;
+        probe.send_text("2probe").await;
+        assert_eq!(probe.next().await, Frame::Text("3probe".into()));
+        probe.send_text("5").await;
+        for client in [&mut client, &mut probe] {
+            client.send_text(event).await;
+            client.send_text("bAAEC/w==").await;
+            assert_eq!(client.next().await, Frame::Text(event.into()));
+            let data = match is_base64 {
+                true => Frame::Text("bAAEC/w==".into()),
+                false => Frame::Binary(vec![0, 1, 2, 255]),
+            };
+            assert_eq!(client.next().await, data, "{b64}");
+        }
+    }
+}
+
+#[actix_rt::test]
 async fn the_pending_poll_is_released_and_the_session_is_upgraded() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;

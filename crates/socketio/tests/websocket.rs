@@ -39,7 +39,7 @@ async fn a_refused_client_receives_the_reason_and_may_retry() {
     let server = start(Config::default());
     let mut client = Client::open(&server).await;
     client.send_text("40{\"fail\":true}").await;
-    assert_eq!(client.next().await, text("44{\"data\":{\"code\":42},\"message\":\"no\"}"));
+    assert_eq!(client.next().await, text("44{\"message\":\"no\",\"data\":{\"code\":42}}"));
     client.send_text("40/unknown,").await;
     assert_eq!(client.next().await, text("44/unknown,{\"message\":\"Invalid namespace\"}"));
     client.connect().await;

@@ -1,7 +1,7 @@
 //! Profile `client`: the namespaces that the test suite of socket.io-client requires, and `/conf` for further
 //! checks.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{future::ready, io, rc::Rc, time::Duration};
 
 use actix_web::{
     App as HttpApp, HttpRequest, HttpServer,
@@ -11,8 +11,8 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 use serde_json::{Value, json};
 use socketio::{
-    Accepted, App, CloseReason, Config, Connect, Cors, Event, InMemoryRecovery, Io, Peer, Refusal, Reply,
-    Server, Socket, on_connect,
+    Accepted, App, CloseReason, Config, Connect, Cors, Event, Io, Peer, Recovery, Refusal, Reply, Server,
+    Socket, on_connect,
 };
 
 use crate::{
@@ -26,19 +26,15 @@ use crate::{
 /// The delay of each handshake. Some cases require that the client's own timeout elapses first.
 const DELAY: Duration = Duration::from_millis(10);
 
-/// How long sessions can be recovered, and the number of events that are kept for it.
-const RECOVERY: Duration = Duration::from_secs(120);
-const KEPT_EVENTS: usize = 10_000;
-
 /// Starts the server with a delay of each handshake.
 pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
     let io = Io::new();
-    let recovery = InMemoryRecovery::new(KEPT_EVENTS, RECOVERY).expect("random bytes");
-    let app = Client { io: io.clone(), recovery, port };
+    let app = Client { io: io.clone(), port };
     let config = Config {
         ping_interval: Duration::from_secs(2),
         ping_timeout: Duration::from_secs(20),
         cors: Cors::Reflect,
+        recovery: Some(Recovery::in_memory()),
         ..Config::default()
     };
     let server = Server::new(io, app, config);
@@ -67,13 +63,12 @@ pub fn listen(host: &str, port: u16) -> io::Result<HttpHandle> {
 
 struct Client {
     io: Io,
-    recovery: InMemoryRecovery,
     /// The port that `/conf` reports.
     port: u16,
 }
 
 /// A peer of any of the namespaces.
-pub struct AnyPeer(Box<dyn Peer>);
+struct AnyPeer(Box<dyn Peer>);
 
 /// `/foo`: sends clients their id on request.
 struct Foo(Socket);
@@ -99,20 +94,14 @@ impl App for Client {
         &self,
         connect: Connect<Value>,
     ) -> LocalBoxFuture<'static, Result<Accepted<AnyPeer>, Refusal>> {
-        let (recovery, io, port) = (self.recovery.clone(), self.io.clone(), self.port);
-        Box::pin(decide(connect, recovery, io, port))
+        Box::pin(ready(decide(connect, self.io.clone(), self.port)))
     }
 }
 
-async fn decide(
-    connect: Connect<Value>,
-    recovery: InMemoryRecovery,
-    io: Io,
-    port: u16,
-) -> Result<Accepted<AnyPeer>, Refusal> {
+fn decide(connect: Connect<Value>, io: Io, port: u16) -> Result<Accepted<AnyPeer>, Refusal> {
     let handshake = with_auth(&connect.admission, &connect.auth);
     let peer: Box<dyn Peer> = match &*connect.namespace {
-        "/" => return MainNamespace::accept(connect, handshake, recovery, io).await,
+        "/" => Box::new(MainNamespace::accept(connect.socket, handshake)?),
         "/conf" => Box::new(Conf::accept(connect.socket, handshake, io, port)?),
         "/foo" => Box::new(Foo(connect.socket)),
         "/abc" => Box::new(Abc { socket: connect.socket, handshake }),
@@ -120,20 +109,13 @@ async fn decide(
         "/no" => return Err(Refusal::new("Auth failed (custom namespace)")),
         _ => return Err(Refusal::new("Invalid namespace")),
     };
-    Ok(Accepted::new(AnyPeer::new(peer)))
+    Ok(Accepted::new(AnyPeer(peer)))
 }
 
 fn with_auth(handshake: &Rc<Value>, auth: &Value) -> Value {
     let mut handshake = Value::clone(handshake);
     handshake["auth"] = auth.clone();
     handshake
-}
-
-impl AnyPeer {
-    /// Wraps a peer.
-    pub fn new(peer: Box<dyn Peer>) -> Self {
-        Self(peer)
-    }
 }
 
 impl Peer for AnyPeer {

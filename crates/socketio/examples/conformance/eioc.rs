@@ -1,48 +1,31 @@
 //! Profile `eioc`: Engine.IO alone, as the test suite of engine.io-client requires it.
 
 use std::{
-    collections::HashMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use actix_web::{
     App, HttpRequest, HttpServer,
-    dev::{Server, Service as _, ServiceRequest},
-    http::{
-        Method,
-        header::{HeaderName, HeaderValue, SET_COOKIE},
-    },
+    dev::Server,
+    http::header::{HeaderName, HeaderValue, SET_COOKIE},
 };
 use bytes::Bytes;
-use serde_json::Value;
 use socketio::{Config, EngineApp, EnginePeer, EngineServer, EngineSocket, Refusal, on_connect};
 
 use crate::{WORKERS, handshake};
 
-/// The largest number of sessions whose headers are stored.
-const MAX_STORED: usize = 1024;
-
 /// Starts the server.
 pub fn listen(host: &str, port: u16) -> io::Result<Server> {
-    let posts = Posts::default();
     let config = Config {
         path: "/engine.io/".to_owned(),
         ping_interval: Duration::from_millis(500),
         max_payload: 100,
+        request_heads: true,
         ..Config::default()
     };
-    let engine = EngineServer::new(EchoApp { posts: posts.clone() }, config);
-    let server = HttpServer::new(move || {
-        let posts = posts.clone();
-        App::new()
-            .wrap_fn(move |request, service| {
-                posts.record(&request);
-                service.call(request)
-            })
-            .configure(|service| engine.mount(service))
-    });
+    let engine = EngineServer::new(EchoApp, config);
+    let server = HttpServer::new(move || App::new().configure(|service| engine.mount(service)));
     Ok(server
         .on_connect(on_connect)
         .h1_allow_half_closed(false)
@@ -52,38 +35,9 @@ pub fn listen(host: &str, port: u16) -> io::Result<Server> {
         .run())
 }
 
-/// The headers of each session's last POST, by session id.
-#[derive(Clone, Default)]
-struct Posts(Arc<Mutex<HashMap<String, Value>>>);
+struct EchoApp;
 
-impl Posts {
-    fn stored(&self) -> MutexGuard<'_, HashMap<String, Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, request: &ServiceRequest) {
-        let query = handshake::query(request.request());
-        let Some(sid) = query.get("sid").and_then(Value::as_str) else { return };
-        if *request.method() != Method::POST {
-            return;
-        }
-        let mut stored = self.stored();
-        if stored.len() >= MAX_STORED {
-            // Entries of requests that arrived after the end of their session.
-            stored.clear();
-        }
-        stored.insert(sid.to_owned(), handshake::headers(request.request()));
-    }
-}
-
-struct EchoApp {
-    posts: Posts,
-}
-
-struct Client {
-    socket: EngineSocket,
-    posts: Posts,
-}
+struct Client(EngineSocket);
 
 impl EngineApp for EchoApp {
     type Admission = ();
@@ -109,28 +63,24 @@ impl EngineApp for EchoApp {
 
     fn open(&self, socket: EngineSocket, _: ()) -> Client {
         socket.send_text("hi");
-        Client { socket, posts: self.posts.clone() }
+        Client(socket)
     }
 }
 
 impl EnginePeer for Client {
     fn text(&mut self, text: &str) {
         match text {
-            "give binary" => self.socket.send_binary(&[0, 1, 2, 3, 4]),
-            "give utf8" => self.socket.send_text("пойду спать всем спокойной ночи"),
+            "give binary" => self.0.send_binary(&[0, 1, 2, 3, 4]),
+            "give utf8" => self.0.send_text("пойду спать всем спокойной ночи"),
             "sendHeaders" => {
-                let headers = self.posts.stored().get(self.socket.session_id()).cloned();
-                self.socket.send_text(&headers.unwrap_or_default().to_string());
+                let headers = self.0.request().map(|request| handshake::headers(&request.headers));
+                self.0.send_text(&headers.unwrap_or_default().to_string());
             }
-            other => self.socket.send_text(other),
+            other => self.0.send_text(other),
         }
     }
 
     fn binary(&mut self, data: Bytes) {
-        self.socket.send_binary(&data);
-    }
-
-    fn closed(&mut self, _: socketio::CloseReason) {
-        self.posts.stored().remove(self.socket.session_id());
+        self.0.send_binary(&data);
     }
 }

@@ -3,7 +3,11 @@
 
 use std::time::SystemTime;
 
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderMap},
+    web,
+};
 use serde_json::{Map, Value, json};
 
 /// The handshake object without `auth`, which differs by namespace.
@@ -11,7 +15,7 @@ pub fn handshake(request: &HttpRequest) -> Value {
     let now = SystemTime::now();
     let issued = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
     json!({
-        "headers": headers(request),
+        "headers": headers(request.headers()),
         "time": humantime::format_rfc3339_millis(now).to_string(),
         "address": request.peer_addr().map(|address| address.ip().to_string()),
         "xdomain": request.headers().contains_key(header::ORIGIN),
@@ -23,9 +27,9 @@ pub fn handshake(request: &HttpRequest) -> Value {
 }
 
 /// The headers by lower-case name. The values of a repeated header are joined.
-pub fn headers(request: &HttpRequest) -> Value {
+pub fn headers(all: &HeaderMap) -> Value {
     let mut headers = Map::new();
-    for (name, value) in request.headers() {
+    for (name, value) in all {
         let value = String::from_utf8_lossy(value.as_bytes());
         let joined = match headers.get(name.as_str()).and_then(Value::as_str) {
             Some(before) => format!("{before}, {value}"),

@@ -21,7 +21,7 @@ use self::{
     heartbeat_timer::HeartbeatTimer,
     send_queue::{Limits, PushOutcome, SendQueue},
 };
-use crate::{Config, close::CloseReason, tcp::TcpHandle};
+use crate::{Config, close::CloseReason, request::RequestHead, tcp::TcpHandle};
 
 /// A request to the session's actor to end something.
 #[derive(Debug, Clone, Message)]
@@ -48,6 +48,10 @@ pub(crate) struct Connection {
     tcp: RefCell<Arc<TcpHandle>>,
     transport: Cell<&'static str>,
     session: Recipient<EndRequest>,
+    /// The head of the request that opened the session, if heads are kept.
+    handshake: Option<Arc<RequestHead>>,
+    /// The head of the latest request, if heads are kept.
+    request: RefCell<Option<Arc<RequestHead>>>,
     /// The number of frames that were queued so far.
     pushed: Cell<u64>,
     /// Whether the last poll response contained packets and the client has not polled since.
@@ -77,11 +81,35 @@ impl Connection {
             tcp: RefCell::new(tcp),
             transport: Cell::new(transport),
             session,
+            handshake: None,
+            request: RefCell::default(),
             pushed: Cell::new(0),
             unconfirmed: Cell::new(false),
             ended: Cell::new(None),
             over: Cell::new(false),
             ignores_input: Cell::new(false),
+        }
+    }
+
+    /// The same connection with the head of the request that opened the session, if heads are kept.
+    pub(crate) fn with_handshake(self, head: Option<Arc<RequestHead>>) -> Self {
+        Self { request: RefCell::new(head.clone()), handshake: head, ..self }
+    }
+
+    /// The head of the request that opened the session.
+    pub(crate) fn handshake(&self) -> Option<Arc<RequestHead>> {
+        self.handshake.clone()
+    }
+
+    /// The head of the latest request.
+    pub(crate) fn request(&self) -> Option<Arc<RequestHead>> {
+        self.request.borrow().clone()
+    }
+
+    /// A request of the session is processed. `None`: heads are not kept.
+    pub(crate) fn set_request(&self, head: Option<Arc<RequestHead>>) {
+        if head.is_some() {
+            self.request.replace(head);
         }
     }
 

@@ -17,9 +17,7 @@ pub(crate) fn text(parts: &[&str]) -> Bytes {
 
 /// One binary frame.
 pub(crate) fn binary(data: &[u8]) -> Bytes {
-    let mut frame = header(BINARY, data.len());
-    frame.put_slice(data);
-    frame.freeze()
+    encode(BINARY, data)
 }
 
 /// A close frame (§5.5.1) with a status code and a reason of at most 123 bytes. The reason may be empty.
@@ -27,6 +25,13 @@ pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let mut frame = header(CLOSE, 2 + reason.len());
     frame.put_u16(code);
     frame.put_slice(reason.as_bytes());
+    frame.freeze()
+}
+
+/// One frame with this first byte.
+pub(crate) fn encode(first: u8, payload: &[u8]) -> Bytes {
+    let mut frame = header(first, payload.len());
+    frame.put_slice(payload);
     frame.freeze()
 }
 

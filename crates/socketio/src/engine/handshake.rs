@@ -83,9 +83,16 @@ pub(crate) struct Query {
     transport: Option<String>,
     version: Option<String>,
     sid: Option<String>,
+    is_base64: bool,
 }
 
 impl Query {
+    /// Whether the client requests binary data as base64 text on this WebSocket: `b64` with any value but the
+    /// empty one.
+    pub(crate) fn is_base64(&self) -> bool {
+        self.is_base64
+    }
+
     /// Reads decoded pairs. Other parameters are ignored: they belong to the application.
     pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut query = Self::default();
@@ -93,6 +100,7 @@ impl Query {
             match name.as_str() {
                 "transport" => query.transport = Some(value),
                 "EIO" => query.version = Some(value),
+                "b64" => query.is_base64 = !value.is_empty(),
                 // As in the reference implementation, an empty id is ignored. It does not override another id, because checks before this
                 // one look for any id.
                 "sid" if value.is_empty() => {}

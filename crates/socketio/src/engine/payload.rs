@@ -8,7 +8,9 @@ use base64::{
         general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD},
     },
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+
+use super::frame;
 
 /// The separator of two packets (record separator).
 const SEPARATOR: char = '\x1e';
@@ -63,6 +65,18 @@ pub(crate) fn binary(data: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(alphabet, LENIENT).decode(data).ok()
 }
 
+/// The frames of a WebSocket with base64: each binary frame of `frames` becomes a text frame.
+pub(crate) fn without_binary(mut frames: Bytes) -> Bytes {
+    let mut converted = BytesMut::with_capacity(frames.len());
+    while let Some((first, payload)) = split_frame(&mut frames) {
+        match first {
+            0x82 => converted.extend_from_slice(&frame::text(&["b", &STANDARD.encode(&payload)])),
+            _ => converted.extend_from_slice(&frame::encode(first, &payload)),
+        }
+    }
+    converted.freeze()
+}
+
 /// A response body, built from queued WebSocket frames.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
@@ -111,7 +125,7 @@ fn count(frames: &Bytes) -> usize {
 }
 
 /// Splits off the first frame. Server frames are unmasked and complete.
-fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
+pub(crate) fn split_frame(frames: &mut Bytes) -> Option<(u8, Bytes)> {
     let first = *frames.first()?;
     let (start, length) = match *frames.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(frames.get(2..4)?.try_into().ok()?))),
@@ -140,8 +154,6 @@ mod tests {
         }
         assert_eq!(parts(&"\x1e".repeat(2000)).len(), 1, "a body with too many packets is one part");
     }
-    use crate::engine::frame;
-
     #[test]
     fn base64_is_decoded_with_or_without_padding_and_in_both_alphabets() {
         for text in ["+/8=", "+/8", "-_8=", "-_8"] {
@@ -161,6 +173,15 @@ mod tests {
         body.add_frames(frame::close(1000, ""));
         assert_eq!(body.packets, 4);
         assert_eq!(body.into_text(), format!("42[\"a\"]\x1e4{long}\x1ebAAEC\x1e1"));
+    }
+
+    #[test]
+    fn binary_frames_become_text_frames_with_base64() {
+        let frames = [frame::text(&["4"]), frame::binary(&[0, 1, 2]), frame::close(1000, "x")].concat();
+        let text = [frame::text(&["4"]), frame::text(&["bAAEC"]), frame::close(1000, "x")].concat();
+        assert_eq!(without_binary(frames.into()), text);
+        let long = without_binary(frame::binary(&[0; 60_000]));
+        assert_eq!(long, frame::text(&["b", &"A".repeat(80_000)]));
     }
 
     #[test]

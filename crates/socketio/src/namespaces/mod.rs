@@ -1,7 +1,9 @@
 //! Socket.IO on an Engine.IO session: the namespaces of one client, with the application's peer in each. The
 //! [`SessionHandler`] of a Socket.IO session; it drives the [`machine`] and calls the application.
 
+mod connect;
 pub(crate) mod machine;
+mod recovery;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -9,24 +11,24 @@ use std::{
     sync::Arc,
 };
 
-use actix::{ActorFutureExt, AsyncContext, fut::wrap_future};
 use bytes::Bytes;
 use serde_json::Value;
 
 use self::machine::{Effect, Machine};
 use crate::{
     Config,
-    app::{Accepted, App, Connect, Event, Peer, Refusal, Resume},
+    app::{App, Event, Peer},
     close::CloseReason,
     connection::Connection,
     encoded::Encoded,
+    io::NumberedIo,
     packet,
     session::{
-        Session,
         handler::{SessionContext, SessionHandler},
         rate::RateLimit,
+        worker::{HandlerFactory, Worker},
     },
-    socket::{LocalSockets, Socket, SocketId},
+    socket::{LocalSockets, Socket},
 };
 
 /// The namespaces of one client.
@@ -35,6 +37,8 @@ pub(crate) struct Namespaces<A: App> {
     config: Arc<Config>,
     local: Rc<LocalSockets>,
     connection: Rc<Connection>,
+    /// The log for connection state recovery.
+    recovery: Option<Rc<NumberedIo>>,
     admission: Rc<A::Admission>,
     machine: Machine,
     slots: Vec<NamespaceSlot<A::Peer>>,
@@ -61,19 +65,20 @@ struct NamespaceSlot<P> {
 
 impl<A: App> Namespaces<A> {
     /// A client in no namespace.
-    pub(crate) fn new(
+    pub(crate) fn new<H: HandlerFactory>(
         app: Arc<A>,
-        config: Arc<Config>,
-        local: Rc<LocalSockets>,
+        worker: &Worker<H>,
         connection: Rc<Connection>,
         admission: A::Admission,
     ) -> Self {
+        let (config, local) = (worker.config.clone(), worker.local.clone());
         let machine = Machine::new(&config);
         Self {
             app,
             config,
             local,
             connection,
+            recovery: worker.recovery.clone(),
             admission: Rc::new(admission),
             machine,
             slots: Vec::new(),
@@ -131,67 +136,6 @@ impl<A: App> Namespaces<A> {
         }
     }
 
-    fn connect(&mut self, namespace: &str, auth: Value, ctx: &mut SessionContext<Self>) {
-        // After a lost connection stock clients try again, after a refusal they do not.
-        let Ok(id) = SocketId::random() else { return self.connection.end(CloseReason::ServerClose) };
-        let socket = Socket::new(id, namespace, self.connection.clone(), self.local.clone(), &self.config);
-        self.slots.push(NamespaceSlot { socket: socket.clone(), peer: None });
-        let connect = Connect {
-            socket: socket.clone(),
-            namespace: namespace.into(),
-            resume: Resume::from_auth(&auth),
-            auth,
-            admission: self.admission.clone(),
-        };
-        self.pending_connects += 1;
-        let answer = wrap_future::<_, Session<Self>>(self.app.connect(connect));
-        ctx.spawn(
-            answer.map(move |answer, session, _| session.handler_mut().complete_connect(&socket, answer)),
-        );
-    }
-
-    /// The application has answered a CONNECT. The client may have left in the meantime.
-    fn complete_connect(&mut self, socket: &Socket, answer: Result<Accepted<A::Peer>, Refusal>) {
-        self.pending_connects -= 1;
-        let is_pending = self.machine.is_joining(socket.namespace())
-            && self.slots.iter().any(|slot| slot.socket.is(socket));
-        match answer {
-            Ok(mut accepted) if !is_pending => accepted.peer.closed(CloseReason::ClientDisconnect),
-            Err(_) if !is_pending => {}
-            Ok(accepted) => self.accept(socket, accepted),
-            Err(refusal) => self.reject(socket, &refusal),
-        }
-    }
-
-    fn accept(&mut self, socket: &Socket, accepted: Accepted<A::Peer>) {
-        let Accepted { mut peer, pid, recovered } = accepted;
-        let namespace = socket.namespace();
-        let early = self.machine.joined(namespace);
-        self.connection.timer.borrow_mut().on_join();
-        self.send(&packet::connect_text(namespace, socket.id().as_str(), pid.as_deref()));
-        socket.open(|| peer.connected(), recovered);
-        if let Some(slot) = self.slot(namespace) {
-            slot.peer = Some(peer);
-        }
-        for effect in early {
-            match effect {
-                Effect::Event { namespace, id, args, attachments } => {
-                    self.event(&namespace, id, args, attachments);
-                }
-                Effect::Unreadable { namespace, id, name } => self.unreadable(&namespace, id, &name),
-                _ => {}
-            }
-        }
-    }
-
-    fn reject(&mut self, socket: &Socket, refusal: &Refusal) {
-        let namespace = socket.namespace();
-        self.send(&packet::connect_error_text(namespace, &refusal.message, refusal.data.as_ref()));
-        self.machine.refused(namespace);
-        self.slots.retain(|slot| !slot.socket.is(socket));
-        socket.retire();
-    }
-
     fn event(&mut self, namespace: &str, id: Option<u64>, args: Vec<Value>, attachments: Vec<Bytes>) {
         let Some(NamespaceSlot { socket, peer: Some(peer) }) = self.slot(namespace) else { return };
         let mut args = args.into_iter();
@@ -234,6 +178,7 @@ impl<P: Peer> NamespaceSlot<P> {
     fn close(self, reason: CloseReason) {
         self.socket.retire();
         if let Some(mut peer) = self.peer {
+            self.socket.leave_session(reason);
             peer.closed(reason);
         }
     }

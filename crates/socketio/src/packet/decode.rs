@@ -9,8 +9,9 @@ use super::{
 };
 use crate::json;
 
-/// Event names that the client library reserves.
-const RESERVED: [&str; 4] = ["connect", "connect_error", "disconnect", "disconnecting"];
+/// Event names that clients must not send, as in the reference decoder (`RESERVED_EVENTS` of socket.io-parser).
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// The id of an event or ack. The reference decoder reads it as a double and returns it rounded from 2^53 on. Here it is exact
 /// up to 64 bits: rounded, it is the same double for JavaScript, and clients with 64-bit integers find their event. From 10^21

@@ -63,22 +63,20 @@ pub(crate) fn ack_text(
 
 /// The answer to a CONNECT. `pid` is present only with recovery.
 pub(crate) fn connect_text(namespace: &str, sid: &str, pid: Option<&str>) -> String {
-    let mut answer = serde_json::Map::new();
-    answer.insert("sid".into(), sid.into());
-    if let Some(pid) = pid {
-        answer.insert("pid".into(), pid.into());
-    }
-    format!("{}{}", head('0', 0, namespace, None), Value::Object(answer))
+    let answer = object(&[("sid", Some(&sid.into())), ("pid", pid.map(Value::from).as_ref())]);
+    format!("{}{answer}", head('0', 0, namespace, None))
 }
 
 /// The refusal of a CONNECT.
 pub(crate) fn connect_error_text(namespace: &str, message: &str, data: Option<&Value>) -> String {
-    let mut answer = serde_json::Map::new();
-    answer.insert("message".into(), message.into());
-    if let Some(data) = data {
-        answer.insert("data".into(), data.clone());
-    }
-    format!("{}{}", head('4', 0, namespace, None), Value::Object(answer))
+    let answer = object(&[("message", Some(&message.into())), ("data", data)]);
+    format!("{}{answer}", head('4', 0, namespace, None))
+}
+
+/// A JSON object with the keys in this order, which `serde_json::Map` does not keep. `None` is omitted.
+fn object(fields: &[(&str, Option<&Value>)]) -> String {
+    let fields = fields.iter().filter_map(|(name, value)| Some(format!("\"{name}\":{}", (*value)?)));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
 /// A DISCONNECT from the server.
@@ -134,9 +132,12 @@ mod tests {
         assert_eq!(ack_text("/", 12, &("a",), 0).unwrap(), r#"312["a"]"#);
         assert_eq!(ack_text("/x", 1, &(), 0).unwrap(), "3/x,1[]");
         assert_eq!(connect_text("/", "s", None), r#"0{"sid":"s"}"#);
-        assert_eq!(connect_text("/x", "s", Some("p")), r#"0/x,{"pid":"p","sid":"s"}"#);
+        assert_eq!(connect_text("/x", "s", Some("p")), r#"0/x,{"sid":"s","pid":"p"}"#);
         assert_eq!(connect_error_text("/", "no", None), r#"4{"message":"no"}"#);
-        assert_eq!(connect_error_text("/", "no", Some(&json!(1))), r#"4{"data":1,"message":"no"}"#);
+        assert_eq!(
+            connect_error_text("/x", "a \"no\"", Some(&json!({"code": 1}))),
+            r#"4/x,{"message":"a \"no\"","data":{"code":1}}"#
+        );
         assert_eq!(disconnect_text("/"), "1");
         assert_eq!(disconnect_text("/x"), "1/x,");
     }

@@ -18,7 +18,8 @@ pub(crate) trait SessionHandler: Sized + Unpin + 'static {
     /// The client sent a text message.
     ///
     /// # Errors
-    /// The reason to close the session.
+    /// The reason to close the session. With long-polling the client first receives what is queued, and then a
+    /// close packet.
     fn text(&mut self, text: &str, ctx: &mut SessionContext<Self>) -> Result<(), CloseReason>;
 
     /// The client sent a binary message.

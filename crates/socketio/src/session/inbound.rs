@@ -60,9 +60,9 @@ impl<T: SessionHandler> Handler<Inbound> for Session<T> {
                 // The answer contains the same code (RFC 6455 §5.5.1).
                 let reason = CloseReason::TransportClose;
                 self.connection.send_queue.finish(frame::close(code.unwrap_or(reason.code()), ""));
-                Err(reason)
+                Err(reason.into())
             }
-            (PipeRole::Active, PipeInput::Failed(reason)) => Err(reason),
+            (PipeRole::Active, PipeInput::Failed(reason)) => Err(reason.into()),
             (PipeRole::Probing, PipeInput::Text(text)) => return self.receive_probe(&text, ctx),
             (PipeRole::Probing, PipeInput::Failed(reason)) => return self.end_probe(reason, None),
             (PipeRole::Probing, PipeInput::Closed(code)) => {

@@ -38,6 +38,7 @@ use crate::{
     connection::{Connection, EndRequest},
     encoded::Encoded,
     engine::{frame, handshake::open_packet, packet::Packet, payload},
+    request::RequestHead,
     tcp::TcpHandle,
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Session<T: SessionHandler> {
     worker: WorkerContext<T>,
     /// The pending GET.
     pending_get: Option<PendingGet>,
+    /// The head of the POST in progress, if heads are kept.
+    post_head: Option<Arc<RequestHead>>,
     /// Timer that runs after an aborted GET until the next GET.
     absence: Option<SpawnHandle>,
     /// The probing WebSocket.
@@ -63,6 +66,31 @@ pub(crate) struct Admitted<Admission> {
     pub(crate) sid: Rc<str>,
     pub(crate) admission: Admission,
     pub(crate) owner: Option<String>,
+    /// The head of the request, if heads are kept.
+    pub(crate) head: Option<Arc<RequestHead>>,
+}
+
+/// Why a session ends because of a packet of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Violation {
+    reason: CloseReason,
+    /// Whether the handler refused a message. Then a client on long-polling receives what is queued, and a
+    /// close packet. After a packet that violates Engine.IO itself it receives neither, as in the reference
+    /// implementation.
+    is_of_message: bool,
+}
+
+impl Violation {
+    /// The handler refused a message.
+    fn of_message(reason: CloseReason) -> Self {
+        Self { reason, is_of_message: true }
+    }
+}
+
+impl From<CloseReason> for Violation {
+    fn from(reason: CloseReason) -> Self {
+        Self { reason, is_of_message: false }
+    }
 }
 
 /// The parts of the worker and the process that a session uses.
@@ -81,11 +109,11 @@ impl<T: SessionHandler> Session<T> {
         tcp: Arc<TcpHandle>,
         admitted: Admitted<H::Admission>,
     ) -> (Addr<Self>, Rc<Connection>) {
-        let Admitted { sid, admission, owner } = admitted;
+        let Admitted { sid, admission, owner, head } = admitted;
         let mut opened = None;
         let session = Self::create(|ctx| {
             let end = ctx.address().recipient();
-            let connection = Rc::new(Connection::new(
+            let connection = Connection::new(
                 sid,
                 end,
                 tcp,
@@ -93,7 +121,8 @@ impl<T: SessionHandler> Session<T> {
                 &worker.config,
                 worker.limits.clone(),
                 worker.local.heartbeats.now(),
-            ));
+            );
+            let connection = Rc::new(connection.with_handshake(head));
             opened = Some(connection.clone());
             let handler = worker.factory.handler(worker, connection.clone(), admission);
             let worker = WorkerContext {
@@ -107,6 +136,7 @@ impl<T: SessionHandler> Session<T> {
                 handler,
                 worker,
                 pending_get: None,
+                post_head: None,
                 absence: None,
                 probing_pipe: None,
                 heartbeat_rate: RateLimit::new(MAX_HEARTBEATS_PER_SECOND),
@@ -133,21 +163,21 @@ impl<T: SessionHandler> Session<T> {
     }
 
     /// The client sent one Engine.IO packet as text.
-    fn receive_text(&mut self, text: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+    fn receive_text(&mut self, text: &str, ctx: &mut Context<Self>) -> Result<(), Violation> {
         let packet = Packet::parse(text).map_err(|_| CloseReason::ParseError)?;
         if matches!(packet, Packet::Pong | Packet::Noop) && !self.heartbeat_rate.allows(self.now()) {
-            return Err(CloseReason::Flood);
+            return Err(CloseReason::Flood.into());
         }
         match packet {
             Packet::Pong => self.connection.timer.borrow_mut().on_pong(self.now()),
             Packet::Noop => {}
-            Packet::Close => return Err(CloseReason::TransportClose),
-            Packet::Ping(_) | Packet::Upgrade => return Err(CloseReason::TransportError),
+            Packet::Close => return Err(CloseReason::TransportClose.into()),
+            Packet::Ping(_) | Packet::Upgrade => return Err(CloseReason::TransportError.into()),
             Packet::Message(message) => {
                 fault!("session");
                 self.connection.timer.borrow_mut().on_packet(self.now());
                 if !self.connection.ignores_input() {
-                    return self.handler.text(message, ctx);
+                    return self.handler.text(message, ctx).map_err(Violation::of_message);
                 }
             }
             Packet::Base64(data) => {
@@ -158,20 +188,26 @@ impl<T: SessionHandler> Session<T> {
         Ok(())
     }
 
-    fn receive_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
+    fn receive_binary(&mut self, data: Bytes, ctx: &mut Context<Self>) -> Result<(), Violation> {
         self.connection.timer.borrow_mut().on_packet(self.now());
-        if self.connection.ignores_input() { Ok(()) } else { self.handler.binary(data, ctx) }
+        if self.connection.ignores_input() {
+            return Ok(());
+        }
+        self.handler.binary(data, ctx).map_err(Violation::of_message)
     }
 
     /// Ends the handler, then the transport, then this actor. Only the first call takes effect.
-    fn end(&mut self, reason: CloseReason, ctx: &mut Context<Self>) {
+    fn end(&mut self, reason: impl Into<Violation>, ctx: &mut Context<Self>) {
         if self.connection.is_over() {
             return;
         }
+        let Violation { reason, is_of_message } = reason.into();
         let (reason, has_queued_frames) = self.finish(reason);
         match self.transport {
             TransportState::WebSocket(_) => ctx.stop(),
-            TransportState::Polling { .. } => self.end_polling(reason, has_queued_frames, ctx),
+            TransportState::Polling { .. } => {
+                self.end_polling(reason, has_queued_frames || is_of_message, ctx);
+            }
         }
     }
 

@@ -20,12 +20,13 @@ use crate::{
     connection::{heartbeat_timer::HeartbeatAction, send_queue::SendQueue},
     engine::payload,
     heartbeat::CLOSE_TIMEOUT,
+    request::RequestHead,
 };
 
-/// A GET: waits until packets are queued.
+/// A GET, with its head if heads are kept: waits until packets are queued.
 #[derive(Message)]
 #[rtype(result = "Result<PollBody, TransportConflict>")]
-pub(crate) struct Get;
+pub(crate) struct Get(pub(crate) Option<Arc<RequestHead>>);
 
 /// Resolves to the body of a GET's response, or to the conflict that prevents one. Fails if the session ends
 /// without a response.
@@ -44,10 +45,10 @@ const ABSENCE: Duration = Duration::from_secs(2);
 #[rtype(result = "()")]
 pub(crate) struct GetAborted;
 
-/// A POST begins; its body is not read yet. Returns the client's send queue.
+/// A POST begins, with its head if heads are kept; its body is not read yet. Returns the client's send queue.
 #[derive(Message)]
 #[rtype(result = "Result<Arc<SendQueue>, TransportConflict>")]
-pub(crate) struct PostStart;
+pub(crate) struct PostStart(pub(crate) Option<Arc<RequestHead>>);
 
 /// The last part of a POST's body.
 #[derive(Message)]
@@ -155,20 +156,15 @@ impl<T: SessionHandler> Session<T> {
     }
 
     /// The session has ended on long-polling. Its last packets are sent with the pending GET, or with the
-    /// next one if the client should receive a close packet or queued packets.
-    pub(super) fn end_polling(
-        &mut self,
-        reason: CloseReason,
-        has_queued_frames: bool,
-        ctx: &mut Context<Self>,
-    ) {
+    /// next one if the server has ended it, or `waits_for_poll`.
+    pub(super) fn end_polling(&mut self, reason: CloseReason, waits_for_poll: bool, ctx: &mut Context<Self>) {
         if self.pending_get.is_some() {
             match reason {
                 CloseReason::TransportClose => self.release_get("6", ctx),
                 _ => self.serve_get(ctx),
             }
         }
-        if reason.is_caused_by_client() && !has_queued_frames {
+        if reason.is_caused_by_client() && !waits_for_poll {
             ctx.stop();
         } else {
             ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
@@ -179,7 +175,7 @@ impl<T: SessionHandler> Session<T> {
 impl<T: SessionHandler> Handler<Get> for Session<T> {
     type Result = Result<PollBody, TransportConflict>;
 
-    fn handle(&mut self, _: Get, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Get(head): Get, ctx: &mut Context<Self>) -> Self::Result {
         let (answer, body) = oneshot::channel();
         if !self.is_within_deadline(ctx) {
             return Ok(body);
@@ -195,6 +191,7 @@ impl<T: SessionHandler> Handler<Get> for Session<T> {
             ctx.cancel_future(absence);
         }
         self.connection.set_unconfirmed(false);
+        self.connection.set_request(head);
         let connection = self.connection.clone();
         let ready = wrap_future::<_, Self>(poll_fn(move |cx| connection.send_queue.poll_ready(cx)));
         let watch = ctx.spawn(ready.map(|(), session, ctx| session.serve_get(ctx)));
@@ -233,12 +230,15 @@ impl<T: SessionHandler> Handler<GetAborted> for Session<T> {
 impl<T: SessionHandler> Handler<PostStart> for Session<T> {
     type Result = Result<Arc<SendQueue>, TransportConflict>;
 
-    fn handle(&mut self, _: PostStart, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, PostStart(head): PostStart, ctx: &mut Context<Self>) -> Self::Result {
         let started = self.transport.start_post();
         if started == Err(TransportConflict::Overlap) {
             self.end(CloseReason::TransportError, ctx);
         }
-        started.map(|()| self.connection.send_queue.clone())
+        started.map(|()| {
+            self.post_head = head;
+            self.connection.send_queue.clone()
+        })
     }
 }
 
@@ -261,7 +261,9 @@ impl<T: SessionHandler> Handler<PostPart> for Session<T> {
 
 impl<T: SessionHandler> Session<T> {
     fn receive_body(&mut self, body: &str, ctx: &mut Context<Self>) -> Result<(), CloseReason> {
-        let packets = payload::split(body).map_err(|_| CloseReason::TooLarge);
+        // A GET may have arrived after the POST began.
+        self.connection.set_request(self.post_head.clone());
+        let packets = payload::split(body).map_err(|_| CloseReason::TooLarge.into());
         let received = packets.and_then(|mut packets| {
             packets.try_for_each(|packet| {
                 if self.connection.is_over() { Ok(()) } else { self.receive_text(packet, ctx) }
@@ -269,9 +271,11 @@ impl<T: SessionHandler> Session<T> {
         });
         match received {
             Ok(()) => Ok(()),
-            Err(reason) => {
-                self.end(reason, ctx);
-                if reason == CloseReason::TransportClose { Ok(()) } else { Err(reason) }
+            Err(violation) => {
+                self.end(violation, ctx);
+                // The POST itself is valid. A client that receives an error for it would not poll again.
+                let is_answered = violation.is_of_message || violation.reason == CloseReason::TransportClose;
+                if is_answered { Ok(()) } else { Err(violation.reason) }
             }
         }
     }

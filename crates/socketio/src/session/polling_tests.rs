@@ -28,7 +28,7 @@ async fn joined() -> (Addr<Polled>, std::rc::Rc<Connection>) {
         &worker,
         TransportState::POLLING,
         TcpHandle::new(None),
-        Admitted { sid: worker.new_sid().unwrap(), admission: EventLog::default(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: EventLog::default(), owner: None, head: None },
     );
     assert!(poll(&session).await.unwrap().starts_with("0{"));
     assert_eq!(session.send(Post("40".into())).await.unwrap(), Ok(()));
@@ -37,7 +37,7 @@ async fn joined() -> (Addr<Polled>, std::rc::Rc<Connection>) {
 }
 
 async fn get(session: &Addr<Polled>) -> PollBody {
-    session.send(Get).await.unwrap().unwrap()
+    session.send(Get(None)).await.unwrap().unwrap()
 }
 
 async fn poll(session: &Addr<Polled>) -> Result<String, TransportConflict> {
@@ -46,7 +46,7 @@ async fn poll(session: &Addr<Polled>) -> Result<String, TransportConflict> {
 
 async fn probe(session: &Addr<Polled>) {
     let send_queue = Arc::new(SendQueue::new(Limits::new(&Config::default())));
-    let probe = Probe { pipe: PIPE, send_queue, tcp: TcpHandle::new(None) };
+    let probe = Probe { pipe: PIPE, send_queue, tcp: TcpHandle::new(None), head: None };
     assert_eq!(session.send(probe).await.unwrap(), Ok(()));
 }
 
@@ -104,7 +104,7 @@ async fn a_request_to_an_overdue_session_ends_it() {
         &worker,
         TransportState::POLLING,
         TcpHandle::new(None),
-        Admitted { sid: worker.new_sid().unwrap(), admission: EventLog::default(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: EventLog::default(), owner: None, head: None },
     );
     assert!(
         poll(&session).await.unwrap().ends_with("\x1e2"),
@@ -138,5 +138,5 @@ async fn events_to_a_client_over_a_limit_are_sent_with_the_next_poll() {
 
     let (session, _link) = joined().await;
     assert_eq!(session.send(flood()).await.unwrap(), Err(CloseReason::Flood));
-    assert!(session.send(Get).await.is_err(), "no packet was queued");
+    assert!(session.send(Get(None)).await.is_err(), "no packet was queued");
 }

@@ -76,10 +76,10 @@ async fn apply(session: &RecordedSession, input: Input) -> Option<PollBody> {
         None
     };
     match input {
-        Input::Get => return session.send(Get).await.ok()?.ok(),
+        Input::Get => return session.send(Get(None)).await.ok()?.ok(),
         Input::GetAborted => session.do_send(GetAborted),
         Input::PostStart => {
-            let _ = session.send(PostStart).await;
+            let _ = session.send(PostStart(None)).await;
         }
         Input::Post(body) => {
             let _ = session.send(Post(body.into())).await;
@@ -89,7 +89,9 @@ async fn apply(session: &RecordedSession, input: Input) -> Option<PollBody> {
         }
         Input::Probe(pipe) => {
             let send_queue = Arc::new(SendQueue::new(Limits::new(&Config::default())));
-            let _ = session.send(Probe { pipe: PipeId(pipe), send_queue, tcp: TcpHandle::new(None) }).await;
+            let _ = session
+                .send(Probe { pipe: PipeId(pipe), send_queue, tcp: TcpHandle::new(None), head: None })
+                .await;
         }
         Input::Text(pipe, text) => return send(pipe, PipeInput::Text(text.into())),
         Input::Binary(pipe) => return send(pipe, PipeInput::Binary(bytes::Bytes::from_static(b"x"))),
@@ -123,7 +125,7 @@ async fn run(transport: TransportState, inputs: Vec<Input>) {
         &worker,
         transport,
         TcpHandle::new(None),
-        Admitted { sid: worker.new_sid().unwrap(), admission: events.clone(), owner: None },
+        Admitted { sid: worker.new_sid().unwrap(), admission: events.clone(), owner: None, head: None },
     );
     let sid = connection.sid.clone();
     let mut bodies = Vec::new();

@@ -11,7 +11,8 @@ use super::{
     transport_state::{PipeId, PipeRole, ProbeAction, TransportConflict},
 };
 use crate::{
-    close::CloseReason, connection::send_queue::SendQueue, encoded::Encoded, engine::frame, tcp::TcpHandle,
+    close::CloseReason, connection::send_queue::SendQueue, encoded::Encoded, engine::frame,
+    request::RequestHead, tcp::TcpHandle,
 };
 
 /// A WebSocket that probes for an existing session.
@@ -22,12 +23,15 @@ pub(crate) struct Probe {
     /// The queue that the pipe sends from until the upgrade completes.
     pub(crate) send_queue: Arc<SendQueue>,
     pub(crate) tcp: Arc<TcpHandle>,
+    /// The head of the request, if heads are kept.
+    pub(crate) head: Option<Arc<RequestHead>>,
 }
 
 /// A probing pipe.
 pub(super) struct ProbingPipe {
     send_queue: Arc<SendQueue>,
     tcp: Arc<TcpHandle>,
+    head: Option<Arc<RequestHead>>,
 }
 
 impl ProbingPipe {
@@ -54,8 +58,9 @@ impl<T: SessionHandler> Session<T> {
                 }
             }
             ProbeAction::Upgrade => {
-                let Some(ProbingPipe { send_queue, tcp }) = self.probing_pipe.take() else { return };
+                let Some(ProbingPipe { send_queue, tcp, head }) = self.probing_pipe.take() else { return };
                 self.connection.upgraded(tcp, self.now());
+                self.connection.set_request(head);
                 self.finish_upgrade(ctx);
                 send_queue.move_to(self.connection.send_queue.clone());
             }
@@ -76,12 +81,16 @@ impl<T: SessionHandler> Session<T> {
 impl<T: SessionHandler> Handler<Probe> for Session<T> {
     type Result = Result<(), TransportConflict>;
 
-    fn handle(&mut self, Probe { pipe, send_queue, tcp }: Probe, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(
+        &mut self,
+        Probe { pipe, send_queue, tcp, head }: Probe,
+        ctx: &mut Context<Self>,
+    ) -> Self::Result {
         if self.connection.is_over() {
             return Err(TransportConflict::WrongTransport);
         }
         self.transport.start_probe(pipe)?;
-        self.probing_pipe = Some(ProbingPipe { send_queue, tcp });
+        self.probing_pipe = Some(ProbingPipe { send_queue, tcp, head });
         ctx.run_later(self.worker.config.upgrade_timeout, move |session, _| {
             if session.transport.role(pipe) == PipeRole::Probing {
                 session.end_probe(CloseReason::ServerClose, None);

@@ -20,6 +20,7 @@ use crate::{
     connection::{Connection, send_queue::Limits},
     engine::handshake::NoEntropy,
     engine::handshake::new_id,
+    io::NumberedIo,
     socket::LocalSockets,
 };
 
@@ -56,6 +57,8 @@ pub(crate) struct Worker<H: HandlerFactory + ?Sized> {
     pub(crate) limits: Limits,
     pub(crate) registry: Registry<H::Handler>,
     pub(crate) local: Rc<LocalSockets>,
+    /// The log for connection state recovery.
+    pub(crate) recovery: Option<Rc<NumberedIo>>,
     /// The sessions that opened last, the oldest first. They may have ended.
     pub(crate) recent_sessions: RefCell<VecDeque<Weak<Connection>>>,
 }

@@ -2,15 +2,19 @@
 //! heartbeat wheel. The state is in [`LocalSockets`], which the sessions of the same thread use directly.
 
 mod backpressure;
+mod broadcast;
 mod query;
 
 use std::{rc::Rc, sync::Arc};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture};
-use tokio::sync::watch;
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, fut::wrap_future};
+use tokio::sync::{oneshot, watch};
 
 pub(crate) use self::query::{EmitWithAck, FetchSockets};
-use self::{backpressure::LaggingClients, query::send};
+use self::{
+    backpressure::LaggingClients,
+    broadcast::{Delivery, broadcast},
+};
 use crate::{
     close::CloseReason,
     operation::{Emit, Operation},
@@ -32,6 +36,17 @@ pub(crate) struct ShardGuard(watch::Sender<usize>);
 #[rtype(result = "()")]
 pub(crate) struct Deliver(pub(crate) Arc<[Operation]>);
 
+/// Applies a batch whose events have numbers of the log ([`crate::recovery`]).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct DeliverNumbered {
+    pub(crate) batch: Arc<[Operation]>,
+    /// The number of the last event up to this batch.
+    pub(crate) last: u64,
+    /// Resolved as the answer to [`Deliver`].
+    pub(crate) done: oneshot::Sender<()>,
+}
+
 /// Closes one of every `of` sockets.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -49,6 +64,14 @@ impl Shard {
     /// The shard of `local`.
     pub(crate) fn new(local: Rc<LocalSockets>, alive: ShardGuard) -> Self {
         Self { local, _guard: alive }
+    }
+
+    /// Applies a batch. Returns the clients that lag after it.
+    fn deliver(&self, batch: &[Operation]) -> LaggingClients {
+        fault!("shard");
+        let mut lagging = LaggingClients::default();
+        batch.iter().for_each(|operation| apply(&self.local, operation, &mut lagging));
+        lagging
     }
 }
 
@@ -68,36 +91,27 @@ impl Drop for ShardGuard {
 /// Applies one operation. Adds the clients that lag after it to `lagging`.
 fn apply(local: &LocalSockets, operation: &Operation, lagging: &mut LaggingClients) {
     match operation {
-        Operation::Emit(event) => emit(local, event, lagging),
+        Operation::Emit(emit) => {
+            let Emit { packet, volatile, backpressure, .. } = emit;
+            let delivery = Delivery { packet, volatile: *volatile, token: backpressure.as_ref() };
+            broadcast(local, &emit.into(), delivery, lagging);
+        }
+        Operation::Send { to, packet, volatile } => {
+            let delivery = Delivery { packet, volatile: *volatile, token: None };
+            broadcast(local, &to.into(), delivery, lagging);
+        }
         Operation::Join { of, room } => local.each(of, |socket| socket.join(room)),
         Operation::Leave { of, room } => local.each(of, |socket| socket.leave(room)),
         Operation::Close { of, reason } => local.each(of, |socket| socket.close(*reason)),
-        Operation::Send { to, packet, volatile } => send(local, to, packet, *volatile, lagging),
         Operation::Disconnect { of, close } => local.each(of, |socket| socket.disconnect(*close)),
     }
-}
-
-fn emit(local: &LocalSockets, event: &Emit, lagging: &mut LaggingClients) {
-    let packet = event.packet.unshared();
-    let mut sent = 0;
-    local.table(&event.namespace, |table| {
-        table.select(&event.rooms, |_, socket| {
-            if !event.except.as_ref().is_some_and(|id| socket.has_id(id)) {
-                if socket.deliver(&packet, event.volatile) {
-                    lagging.add(socket.send_queue(), event.backpressure.as_ref());
-                }
-                sent += 1;
-            }
-        });
-    });
-    metrics::counter!("socketio_packets_delivered_total").increment(sent);
 }
 
 impl Actor for Shard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.local.heartbeats.step(), |shard, _| shard.local.heartbeats.advance());
+        ctx.run_interval(self.local.heartbeats.step(), |shard, _| shard.local.advance());
     }
 }
 
@@ -107,10 +121,22 @@ impl Handler<Deliver> for Shard {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Deliver(batch): Deliver, _: &mut Self::Context) -> Self::Result {
-        fault!("shard");
-        let mut lagging = LaggingClients::default();
-        batch.iter().for_each(|operation| apply(&self.local, operation, &mut lagging));
-        Box::pin(lagging.catch_up())
+        Box::pin(self.deliver(&batch).catch_up())
+    }
+}
+
+impl Handler<DeliverNumbered> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: DeliverNumbered, ctx: &mut Self::Context) {
+        let lagging = self.deliver(&message.batch);
+        self.local.set_applied(message.last);
+        let done = message.done;
+        ctx.spawn(wrap_future(async move {
+            lagging.catch_up().await;
+            // An error means that the sender no longer waits.
+            let _ = done.send(());
+        }));
     }
 }
 

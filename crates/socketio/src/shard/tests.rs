@@ -2,7 +2,6 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use actix::Actor;
 use tokio::sync::Notify;
 
 use super::*;
@@ -37,7 +36,7 @@ async fn client(worker: &(Rc<RecordingWorker>, Arc<Notify>)) -> (TestSession, So
 async fn an_emit_reaches_each_member_once_and_not_the_excepted_socket() {
     let worker = worker(Config::default());
     let io = Io::new();
-    io.add(Shard::new(worker.0.local.clone(), io.shard_guard()).start());
+    io.add(worker.0.local.clone());
     let (alice, alice_id) = client(&worker).await;
     let (bob, bob_id) = client(&worker).await;
     let join_room = |of: &SocketId, room: &str| Operation::Join { of: of.room(), room: room.into() };
@@ -61,7 +60,7 @@ async fn an_emit_reaches_each_member_once_and_not_the_excepted_socket() {
 async fn a_target_is_sent_to_fetched_and_queried() {
     let worker = worker(Config::default());
     let io = Io::new();
-    io.add(Shard::new(worker.0.local.clone(), io.shard_guard()).start());
+    io.add(worker.0.local.clone());
     let (alice, alice_id) = client(&worker).await;
     let (bob, bob_id) = client(&worker).await;
     let to = Target::room("/", "a".into()).except(bob_id.room());
@@ -155,7 +154,8 @@ async fn the_wheel_pings_and_then_closes() {
     let beat = Duration::from_millis(100);
     let worker = worker(Config { ping_interval: beat, ping_timeout: beat, ..Config::default() });
     let (alice, _) = client(&worker).await;
-    let shard = Shard::new(worker.0.local.clone(), Io::new().shard_guard()).start();
+    let io = Io::new();
+    io.add(worker.0.local.clone());
     let mut pinged = false;
     while alice.session.connected() {
         pinged |= alice.received().contains(&"2".to_owned());
@@ -163,5 +163,4 @@ async fn the_wheel_pings_and_then_closes() {
     }
     assert!(pinged);
     assert_eq!(*alice.events.borrow(), ["connected", "closed: ping timeout"]);
-    drop(shard);
 }

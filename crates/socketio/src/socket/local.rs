@@ -1,11 +1,15 @@
 //! The sockets of one worker, their rooms and the heartbeats of their sessions. Single-threaded: sockets call
 //! it directly, other workers through the shard.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
 
 use futures_util::future::join_all;
 
-use super::{Socket, room_table::RoomTable};
+use super::{Socket, SocketLog, room_table::RoomTable};
 use crate::{Config, Room, close::CloseReason, heartbeat::Heartbeats};
 
 /// The sockets of one worker.
@@ -13,12 +17,44 @@ pub(crate) struct LocalSockets {
     namespaces: RefCell<HashMap<Rc<str>, RoomTable<Socket>>>,
     /// The heartbeats of the worker's sessions.
     pub(crate) heartbeats: Heartbeats,
+    /// The log for connection state recovery.
+    log: Option<Rc<dyn SocketLog>>,
+    /// The number of the last broadcast of the log that this worker has applied.
+    applied: Cell<u64>,
 }
 
 impl LocalSockets {
     /// A worker without sockets.
-    pub(crate) fn new(config: &Config) -> Self {
-        Self { namespaces: RefCell::default(), heartbeats: Heartbeats::new(config) }
+    pub(crate) fn new(config: &Config, log: Option<Rc<dyn SocketLog>>) -> Self {
+        Self {
+            namespaces: RefCell::default(),
+            heartbeats: Heartbeats::new(config),
+            log,
+            applied: Cell::default(),
+        }
+    }
+
+    /// The log for connection state recovery.
+    pub(super) fn log(&self) -> Option<&dyn SocketLog> {
+        self.log.as_deref()
+    }
+
+    /// The number of the last broadcast of the log that this worker has applied.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.get()
+    }
+
+    /// This worker has applied the broadcasts of the log up to `number`.
+    pub(crate) fn set_applied(&self, number: u64) {
+        self.applied.set(number);
+    }
+
+    /// Advances the heartbeats, and drops what is too old for recovery.
+    pub(crate) fn advance(&self) {
+        self.heartbeats.advance();
+        if let Some(log) = &self.log {
+            log.expire();
+        }
     }
 
     /// Adds a socket to its namespace. Returns its key.

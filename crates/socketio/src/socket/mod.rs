@@ -8,9 +8,10 @@ mod local;
 mod read_position;
 mod reply;
 mod room_table;
+mod session;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::Arc,
@@ -23,6 +24,7 @@ pub use id::SocketId;
 pub(crate) use local::LocalSockets;
 pub use read_position::ReadPosition;
 pub use reply::Reply;
+pub(crate) use session::{Leaving, Position, SocketLog, SocketSession};
 
 use crate::{
     Config, Encoded, Room,
@@ -30,6 +32,7 @@ use crate::{
     close::CloseReason,
     connection::{Connection, send_queue::SendQueue},
     packet,
+    request::RequestHead,
 };
 
 /// The state of a recovered session, besides the socket id ([`Socket::adopt`]).
@@ -69,6 +72,8 @@ struct Inner {
     max_pending_acks: usize,
     next_ack: Cell<u64>,
     unsent_acks: Cell<usize>,
+    /// The session that the client can recover with [`Config::recovery`].
+    session: OnceCell<Box<SocketSession>>,
 }
 
 impl Socket {
@@ -97,6 +102,7 @@ impl Socket {
             max_pending_acks: config.max_pending_acks,
             next_ack: Cell::new(0),
             unsent_acks: Cell::new(0),
+            session: OnceCell::new(),
         };
         let socket = Self(Rc::new(inner));
         socket.0.key.set(Some(socket.0.local.add(&socket)));
@@ -124,6 +130,17 @@ impl Socket {
         self.0.connection.transport()
     }
 
+    /// The head of the request that opened the session. `None` unless [`Config::request_heads`] is set.
+    pub fn handshake(&self) -> Option<Arc<RequestHead>> {
+        self.0.connection.handshake()
+    }
+
+    /// The head of the session's latest request. In [`crate::Peer::event`] it is the request with the event: the
+    /// POST, or the WebSocket's upgrade. `None` unless [`Config::request_heads`] is set.
+    pub fn request(&self) -> Option<Arc<RequestHead>> {
+        self.0.connection.request()
+    }
+
     /// Gives the socket the id of a recovered session. From then on it does not receive the events that a
     /// socket with this id emitted. Call it only while the application decides about the CONNECT, and after
     /// an earlier connection with this id was closed.
@@ -141,11 +158,6 @@ impl Socket {
     /// The largest message that the client may send, in bytes.
     pub fn max_payload(&self) -> usize {
         self.0.max_payload
-    }
-
-    /// Sends an event.
-    pub fn emit(&self, event: &Encoded) {
-        self.send(event);
     }
 
     /// Joins a room.

@@ -1,18 +1,17 @@
 //! How far a client that has left has read the log. Recovery continues from there if the client sends no
-//! offset. The socket records the positions that it sends; [`crate::InMemoryRecovery`] and applications read
-//! them.
+//! offset. The socket records the positions that it sends; [`crate::recovery`] and applications read them.
 
 use super::Socket;
 
 /// The log position that a client had received when it left, as far as the server can determine it
 /// ([`Socket::read_position`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReadPosition {
+pub enum ReadPosition<P = u64> {
     /// The client closed the connection, and received no event of the log on it.
     Start,
     /// The client closed the connection after it had received all events up to this [`crate::Encoded::at`]
     /// position, and no later event.
-    At(u64),
+    At(P),
     /// Undetermined: the connection is open, or was lost, or events were queued when it closed.
     Unknown,
 }

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::{
     engine::handshake::{HandshakeError, HandshakeRequest, Query, RequestKind, Transport},
+    request::RequestHead,
     session::{
         Admitted,
         registry::LookupError,
@@ -62,9 +63,10 @@ async fn respond<H: HandlerFactory>(
     let is_upgrade = is_upgrade(request);
     let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
     let query = Query::from_pairs(pairs.map(web::Query::into_inner).unwrap_or_default());
+    let is_base64 = query.is_base64();
     let kind = RequestKind { is_get: request.method() == Method::GET, is_upgrade };
     match query.check(kind, &worker.config) {
-        Ok(HandshakeRequest::Open(transport)) => open(worker, request, payload, transport).await,
+        Ok(HandshakeRequest::Open(transport)) => open(worker, request, payload, transport, is_base64).await,
         Ok(HandshakeRequest::Use { sid, transport, is_current_version }) => {
             let owner = worker.factory.owner(request);
             let session = match worker.registry.find(&sid, owner.as_deref()) {
@@ -81,8 +83,8 @@ async fn respond<H: HandlerFactory>(
                 _ if !is_current_version || is_probe != is_upgrade => {
                     refuse_handshake(HandshakeError::BadRequest, is_upgrade)
                 }
-                Method::GET if is_probe => ws::probe(worker, request, payload, session).await,
-                Method::GET => polling::get(session).await,
+                Method::GET if is_probe => ws::probe(worker, request, payload, session, is_base64).await,
+                Method::GET => polling::get(session, RequestHead::of(request, &worker.config)).await,
                 Method::POST => polling::post(worker, request, session, payload).await,
                 _ => refuse_handshake(HandshakeError::BadRequest, is_upgrade),
             }
@@ -96,6 +98,7 @@ async fn open<H: HandlerFactory>(
     request: &HttpRequest,
     payload: web::Payload,
     transport: Transport,
+    is_base64: bool,
 ) -> HttpResponse {
     let admission = match worker.factory.admit(request) {
         Ok(admission) => admission,
@@ -108,10 +111,11 @@ async fn open<H: HandlerFactory>(
         let body = ErrorBody { code: HandshakeError::BadRequest.code(), message: "Unavailable, try again" };
         return HttpResponse::ServiceUnavailable().force_close().json(body);
     };
-    let admitted = Admitted { sid, admission, owner: worker.factory.owner(request) };
+    let head = RequestHead::of(request, &worker.config);
+    let admitted = Admitted { sid, admission, owner: worker.factory.owner(request), head };
     let mut response = match transport {
         Transport::Polling => polling::open(worker, admitted).await,
-        Transport::WebSocket => match ws::open(worker, request, payload, admitted) {
+        Transport::WebSocket => match ws::open(worker, request, payload, admitted, is_base64) {
             Ok(response) => response,
             Err(error) => return refuse_handshake(error, true),
         },

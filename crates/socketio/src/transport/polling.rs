@@ -2,7 +2,7 @@
 //! than their session, so they communicate with it only by messages. A request that is aborted notifies its
 //! session.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::{Addr, MailboxError};
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
@@ -15,6 +15,7 @@ use crate::{
     close::CloseReason,
     connection::send_queue::SendQueue,
     engine::{handshake::HandshakeError, payload},
+    request::RequestHead,
     session::{
         Admitted, Session,
         handler::SessionHandler,
@@ -38,13 +39,16 @@ pub(super) async fn open<H: HandlerFactory>(
     admitted: Admitted<H::Admission>,
 ) -> HttpResponse {
     let (session, _) = Session::open(worker, TransportState::POLLING, TcpHandle::new(None), admitted);
-    get(session).await
+    get(session, None).await
 }
 
 /// Answers a GET when packets are queued.
-pub(super) async fn get<T: SessionHandler>(session: Addr<Session<T>>) -> HttpResponse {
+pub(super) async fn get<T: SessionHandler>(
+    session: Addr<Session<T>>,
+    head: Option<Arc<RequestHead>>,
+) -> HttpResponse {
     let guard = AbortGuard::new(&session, true);
-    let body = match session.send(Get).await {
+    let body = match session.send(Get(head)).await {
         Ok(Ok(body)) => body,
         result => {
             guard.disarm();
@@ -73,7 +77,7 @@ pub(super) async fn post<H: HandlerFactory>(
 ) -> HttpResponse {
     let max = worker.config.max_payload;
     let guard = AbortGuard::new(&session, false);
-    let send_queue = match session.send(PostStart).await {
+    let send_queue = match session.send(PostStart(RequestHead::of(request, &worker.config))).await {
         Ok(Ok(send_queue)) => send_queue,
         result => {
             guard.disarm();

@@ -15,6 +15,7 @@ use futures_util::Stream;
 use crate::{
     close::CloseReason,
     connection::send_queue::{QueueItem, SendQueue},
+    engine::payload,
     session::{Inbound, PipeInput, Session, handler::SessionHandler, transport_state::PipeId},
     tcp::TcpHandle,
 };
@@ -28,6 +29,8 @@ pub(super) struct ResponseBody<S, T: SessionHandler> {
     inner: Option<Pin<Box<S>>>,
     handles: PipeHandles<T>,
     in_a_row: usize,
+    /// Whether binary messages are sent as base64 text.
+    is_base64: bool,
     /// Whether all frames were given to the HTTP server. It writes them before it polls again.
     ending: bool,
 }
@@ -42,8 +45,8 @@ pub(super) struct PipeHandles<T: SessionHandler> {
 
 impl<S: Stream<Item = Result<Bytes, Error>>, T: SessionHandler> ResponseBody<S, T> {
     /// A body of `inner`, the pipe's own frames, and the frames of the send queue.
-    pub(super) fn new(inner: Pin<Box<S>>, handles: PipeHandles<T>) -> Self {
-        Self { inner: Some(inner), handles, in_a_row: 0, ending: false }
+    pub(super) fn new(inner: Pin<Box<S>>, handles: PipeHandles<T>, is_base64: bool) -> Self {
+        Self { inner: Some(inner), handles, in_a_row: 0, is_base64, ending: false }
     }
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Error>> {
@@ -85,6 +88,7 @@ impl<S: Stream<Item = Result<Bytes, Error>>, T: SessionHandler> Stream for Respo
             match this.handles.send_queue.poll_take(cx) {
                 Poll::Ready(QueueItem::Frame(frame)) => {
                     this.in_a_row += 1;
+                    let frame = if this.is_base64 { payload::without_binary(frame) } else { frame };
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(QueueItem::Moved(other)) => this.handles.send_queue = other,

@@ -36,6 +36,7 @@ use crate::{
     close::CloseReason,
     connection::send_queue::SendQueue,
     engine::{frame, handshake::HandshakeError},
+    request::RequestHead,
     session::{
         Admitted, Inbound, PipeInput, Session,
         handler::SessionHandler,
@@ -53,12 +54,13 @@ pub(super) fn open<H: HandlerFactory>(
     request: &HttpRequest,
     payload: web::Payload,
     admitted: Admitted<H::Admission>,
+    is_base64: bool,
 ) -> Result<HttpResponse, HandshakeError> {
     let response = handshake(request)?;
     let (id, tcp) = (next_id(), TcpHandle::new(request.conn_data::<Descriptor>().copied()));
     let (session, connection) = Session::open(worker, TransportState::WebSocket(id), tcp.clone(), admitted);
     let end = PipeHandles { id, session, tcp, send_queue: connection.send_queue.clone() };
-    Ok(stream(response, end, payload, &worker.config))
+    Ok(stream(response, end, payload, &worker.config, is_base64))
 }
 
 /// Starts to probe for an upgrade of a long-polling session to the WebSocket of `request`.
@@ -67,6 +69,7 @@ pub(super) async fn probe<H: HandlerFactory>(
     request: &HttpRequest,
     payload: web::Payload,
     session: Addr<Session<H::Handler>>,
+    is_base64: bool,
 ) -> HttpResponse {
     let response = match handshake(request) {
         Ok(response) => response,
@@ -74,17 +77,19 @@ pub(super) async fn probe<H: HandlerFactory>(
     };
     let (id, tcp) = (next_id(), TcpHandle::new(request.conn_data::<Descriptor>().copied()));
     let send_queue = Arc::new(SendQueue::new(worker.limits.clone()));
-    match session.send(Probe { pipe: id, send_queue: send_queue.clone(), tcp: tcp.clone() }).await {
-        Ok(Ok(())) => stream(response, PipeHandles { id, session, tcp, send_queue }, payload, &worker.config),
+    let head = RequestHead::of(request, &worker.config);
+    match session.send(Probe { pipe: id, send_queue: send_queue.clone(), tcp: tcp.clone(), head }).await {
+        Ok(Ok(())) => {}
         Ok(Err(_)) => {
             // As in the reference implementation: stock clients treat a refused upgrade as a failure of the
             // whole connection.
             send_queue
                 .finish(frame::close(CloseReason::ServerClose.code(), CloseReason::ServerClose.in_frame()));
-            stream(response, PipeHandles { id, session, tcp, send_queue }, payload, &worker.config)
         }
-        Err(_) => refuse_handshake(HandshakeError::SessionUnknown, true),
+        Err(_) => return refuse_handshake(HandshakeError::SessionUnknown, true),
     }
+    let end = PipeHandles { id, session, tcp, send_queue };
+    stream(response, end, payload, &worker.config, is_base64)
 }
 
 fn stream<T: SessionHandler>(
@@ -92,6 +97,7 @@ fn stream<T: SessionHandler>(
     end: PipeHandles<T>,
     payload: web::Payload,
     config: &Config,
+    is_base64: bool,
 ) -> HttpResponse {
     let flow = Rc::new(FlowControl::default());
     let guarded = GuardedStream::new(payload, config.max_payload, config.body_timeout, flow.clone());
@@ -105,7 +111,7 @@ fn stream<T: SessionHandler>(
     };
     let codec = Codec::new().max_size(config.max_payload);
     let inner = Box::pin(WebsocketContext::with_codec(pipe, guarded, codec));
-    response.streaming(ResponseBody::new(inner, end))
+    response.streaming(ResponseBody::new(inner, end, is_base64))
 }
 
 fn next_id() -> PipeId {

@@ -108,6 +108,14 @@ impl Peer for TestPeer {
                 self.socket.emit(&Encoded::binary_event("/", "bytes", &place, &[data], None).unwrap());
                 return;
             }
+            "request" => {
+                let describe = |head: std::sync::Arc<socketio::RequestHead>| {
+                    let name = head.headers.get("x-name").and_then(|name| name.to_str().ok());
+                    json!([head.method.as_str(), name, head.uri.query(), head.peer.is_some()])
+                };
+                let heads = [self.socket.handshake().map(describe), self.socket.request().map(describe)];
+                return reply.unwrap().send(&heads);
+            }
             "drop ack" => return drop(reply),
             _ => {}
         }

@@ -48,11 +48,6 @@ impl RawSocket {
         }
     }
 
-    /// Reads what the kernel has received, and discards it.
-    pub fn empty_receive_buffer(&self) {
-        while self.stream.try_read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
-    }
-
     /// Upgrades and sends `bytes` in the same TCP segment as the upgrade.
     pub async fn open_with(from: Ipv4Addr, to: SocketAddr, token: &str, bytes: &[u8]) -> Self {
         let mut raw = Self { stream: dial(from, to, None).await, read: Vec::new() };

@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tempfile::TempDir;
 
 use crate::support::{
-    LoadSenders, Request, TIMEOUT, TestServer, TestUser, free_addresses, program, with_timeout,
+    LoadSenders, PATIENT, Request, TIMEOUT, TestServer, TestUser, free_addresses, program, with_timeout,
 };
 
 /// The metric of dropped log lines, without its `reason`.
@@ -174,13 +174,12 @@ async fn messages_are_delivered_and_the_server_stops_on_sigterm_while_the_log_is
 async fn a_thousand_clients_receive_all_messages_while_the_log_is_a_pipe_that_is_not_read() {
     const CLIENTS: usize = 1000;
     let (log, _reader) = Sink::Unread.pipe().expect("a pipe");
-    let mut server = TestServer::start_with_log(log, &["--log", "trace"]).await;
+    let mut server = TestServer::start_with_log(log, &[&PATIENT[..], &["--log", "trace"]].concat()).await;
     let users: Vec<TestUser> = server.users_for("client", CLIENTS).await;
     let mut senders = LoadSenders::connect(&server).await;
-    let clients = LoadSenders::polling_clients(&users, CLIENTS).await;
-    let upgrading: Vec<_> = clients.into_iter().map(|client| tokio::spawn(client.upgrade_after(0))).collect();
+    let clients = senders.start_clients(&users, CLIENTS, |_| 0).await;
     let all = senders.send_messages(200, 100).await;
-    for client in upgrading {
+    for client in clients {
         let client = with_timeout("a client to receive the last message", client)
             .await
             .expect("a client that only reads");

@@ -1,7 +1,7 @@
 //! A thousand clients upgrade from long-polling to WebSocket under fifty messages a second: each receives every message once and in order,
 //! over both transports together.
 
-use crate::support::{LoadSenders, TestServer, with_timeout};
+use crate::support::{LoadSenders, PATIENT, TestServer, with_timeout};
 
 const CLIENTS: usize = 1000;
 /// The number of messages; the clients upgrade one after the other during the first three quarters.
@@ -9,18 +9,15 @@ const MESSAGES: usize = 400;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_clients_upgrade_to_websocket_under_load_and_miss_no_message() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&PATIENT).await;
     let users = server.users_for("client", CLIENTS).await;
     let mut senders = LoadSenders::connect(&server).await;
-    let clients = LoadSenders::polling_clients(&users, CLIENTS).await;
     let spread = MESSAGES * 3 / 4;
-    let upgrading = clients.into_iter().enumerate();
-    let upgrading = upgrading.map(|(n, client)| tokio::spawn(client.upgrade_after(1 + n * spread / CLIENTS)));
-    let upgrading: Vec<_> = upgrading.collect();
+    let clients = senders.start_clients(&users, CLIENTS, |n| 1 + n * spread / CLIENTS).await;
 
     let all = senders.send_messages(MESSAGES, 100).await;
     let mut on_both = 0;
-    for client in upgrading {
+    for client in clients {
         let client = with_timeout("a client to receive the last message", client)
             .await
             .expect("clients fail only by an assertion");

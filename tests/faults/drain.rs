@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::json;
-use tokio::{task::JoinHandle, time::interval};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
 
-use crate::support::{Handshake, NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
+use crate::support::{
+    NODES, PATIENT, Progress, Request, Response, Socket, TestServer, TestUser, with_timeout,
+};
 
 /// The number of sockets on the node.
 const SOCKETS: usize = 2_000;
@@ -22,8 +28,11 @@ const MESSAGES: usize = 300;
 const BEFORE: usize = 40;
 /// The time between two messages.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The time between two connection attempts: all clients can reconnect while messages are still being sent.
-const RETRY: Duration = Duration::from_millis(500);
+/// How often a client reports its progress.
+const REPORT: Duration = Duration::from_millis(500);
+/// The delays of a stock client before it reconnects, the first and the longest, before randomization. Clients that retry faster keep a slow
+/// machine busy with handshakes.
+const DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// The messages that one client received, and how often it reconnected.
 struct Received {
@@ -33,7 +42,7 @@ struct Received {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_clients_of_a_draining_node_reconnect_and_receive_every_message_once() {
-    let mut server = TestServer::start_split().await;
+    let mut server = TestServer::start_with(&PATIENT).await;
     let users = server.users_for("client", SOCKETS).await;
     let senders = server.users_for("sender", SENDERS * 20).await;
     let [draining, staying] = NODES;
@@ -41,17 +50,27 @@ async fn two_thousand_clients_of_a_draining_node_reconnect_and_receive_every_mes
     server.system.stop_process(staying).await;
     let opening = (0..SOCKETS).map(|n| {
         let user = users[n % users.len()].clone();
-        async { (user.connect().await, user) }
+        async { (user.connect_patiently(user.handshake()).await.expect("a socket"), user) }
     });
     let sockets: Vec<_> = stream::iter(opening).buffer_unordered(AT_ONCE).collect().await;
     server.system.restart_process(staying).await;
-    let listening = sockets.into_iter().map(|(socket, user)| tokio::spawn(receive_all(user, socket)));
-    let listeners: Vec<_> = listening.collect();
+    let mut progress = Progress::default();
+    let mut listeners = Vec::new();
+    for (n, (socket, user)) in sockets.into_iter().enumerate() {
+        let (sender, receiver) = watch::channel(0);
+        progress.0.push(receiver);
+        // From a half to one and a half.
+        let randomized = 0.5 + n as f64 / SOCKETS as f64;
+        let delays = (DELAYS.0.mul_f64(randomized), DELAYS.1.mul_f64(randomized));
+        listeners.push(tokio::spawn(receive_all(user, socket, sender, delays)));
+    }
 
     let mut clock = interval(PAUSE);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut requests: Vec<JoinHandle<u64>> = Vec::new();
     for n in 0..MESSAGES {
         clock.tick().await;
+        progress.catch_up(n + 1).await;
         let (sender, text) = (senders[n % SENDERS].clone(), format!("{n} of {MESSAGES}"));
         requests.push(tokio::spawn(send_until_stored(sender, text)));
         if n == BEFORE {
@@ -138,11 +157,17 @@ async fn send_until_stored(sender: TestUser, text: String) -> u64 {
 }
 
 /// Receives all messages and reconnects when the connection ends.
-async fn receive_all(user: TestUser, mut socket: Socket) -> Received {
+async fn receive_all(
+    user: TestUser,
+    mut socket: Socket,
+    progress: watch::Sender<usize>,
+    (first, longest): (Duration, Duration),
+) -> Received {
     let mut received = Received { seqs: Vec::new(), reconnects: 0 };
     loop {
-        while socket.is_open_for(RETRY).await {
+        while socket.is_open_for(REPORT).await {
             received.take(&mut socket);
+            progress.send_replace(received.seqs.len());
             if received.seqs.len() >= MESSAGES {
                 return received;
             }
@@ -150,12 +175,11 @@ async fn receive_all(user: TestUser, mut socket: Socket) -> Received {
         received.take(&mut socket);
         let auth = json!({"pid": socket.pid, "offset": socket.offset});
         let old = socket.pid.clone();
+        let mut delay = first;
         socket = loop {
-            tokio::time::sleep(RETRY).await;
-            let handshake = Handshake { auth: Some(auth.clone()), ..user.handshake() };
-            if let Ok(socket) =
-                user.try_connect(crate::support::Handshake { auth: Some(auth.clone()), ..handshake }).await
-            {
+            tokio::time::sleep(delay).await;
+            delay = longest.min(delay * 2);
+            if let Ok(socket) = user.try_connect(user.handshake().auth(auth.clone())).await {
                 break socket;
             }
         };

@@ -102,7 +102,7 @@ impl ClientLog {
         self.offset = socket.offset.clone().or(self.offset.take());
         drop(socket);
         let auth = json!({"pid": pid, "offset": self.offset});
-        let reconnected = user.try_connect(user.handshake().auth(auth)).await;
+        let reconnected = user.connect_patiently(user.handshake().auth(auth)).await;
         let reconnected = reconnected.unwrap_or_else(|why| panic!("{}: {why:?}", self.name));
         self.recovered += usize::from(reconnected.pid == pid);
         reconnected

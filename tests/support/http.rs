@@ -1,7 +1,10 @@
 //! A raw HTTP/1.1 client: the test writes every header, and the response is kept unchanged. Used by `TestUser` and by tests that send forged
 //! requests; uses only a TCP socket.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
@@ -120,6 +123,17 @@ impl Request {
 }
 
 impl Response {
+    /// Removes a complete response with a `Content-Length` from the start of `bytes`.
+    pub fn take(bytes: &mut Vec<u8>) -> Option<Self> {
+        let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+        let mut response = complete(&bytes[..head_end], true)?;
+        let length = response.header("content-length").and_then(|length| length.parse::<usize>().ok());
+        let length = length.unwrap_or_else(|| panic!("{response:?} has no length"));
+        response.body = String::from_utf8(bytes.get(head_end..head_end + length)?.to_vec()).expect("text");
+        bytes.drain(..head_end + length);
+        Some(response)
+    }
+
     /// The first header of that name (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
@@ -129,6 +143,13 @@ impl Response {
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The time after which a refused request may be sent again.
+    #[track_caller]
+    pub fn retry_after(&self) -> Duration {
+        let seconds = self.header("retry-after").and_then(|seconds| seconds.parse().ok());
+        Duration::from_secs(seconds.unwrap_or_else(|| panic!("no time to retry in {self:?}")))
     }
 
     /// The session token that this response sets.
@@ -189,7 +210,7 @@ async fn read_response(stream: &mut TcpStream) -> Option<Response> {
     }
 }
 
-/// The response in `bytes`, when it is complete.
+/// The response at the start of `bytes`, when it is complete.
 fn complete(bytes: &[u8], ended: bool) -> Option<Response> {
     let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let (head, body) = (lossy(&bytes[..head_end]), &bytes[head_end..]);

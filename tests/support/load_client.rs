@@ -10,13 +10,14 @@ use futures_util::{SinkExt, StreamExt, future::join};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::watch,
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use super::{Request, TestUser, http::connect, with_timeout};
+use super::{Request, Response, TestUser, http::connect, user::MAX_REFUSALS, with_timeout};
 
 /// The text of the last message of a load test: a client that received it has received all messages.
 pub const LAST_MESSAGE: &str = "the last message";
@@ -37,16 +38,24 @@ pub struct LoadClient {
     pub polled: usize,
     /// Whether [`LAST_MESSAGE`] was received.
     ended: bool,
+    /// Stores the number of received messages, for the senders.
+    progress: watch::Sender<usize>,
 }
 
 impl LoadClient {
     /// Opens a session over long-polling and joins `/`.
     pub async fn connect(user: &TestUser) -> Self {
-        let stream = connect(user.source, user.server).await;
-        let (user, received) = (user.clone(), Vec::new());
-        let mut client =
-            Self { user, sid: String::new(), stream, read: Vec::new(), received, polled: 0, ended: false };
-        let open = client.get().await;
+        let mut client = Self {
+            user: user.clone(),
+            sid: String::new(),
+            stream: connect(user.source, user.server).await,
+            read: Vec::new(),
+            received: Vec::new(),
+            polled: 0,
+            ended: false,
+            progress: watch::Sender::new(0),
+        };
+        let open = client.open().await;
         let open: serde_json::Value =
             serde_json::from_str(open.trim_start_matches('0')).expect("an open packet");
         client.sid = open["sid"].as_str().expect("a session id").to_owned();
@@ -57,6 +66,11 @@ impl LoadClient {
             client.handle_packet(packet);
         }
         client
+    }
+
+    /// The number of received messages from now on.
+    pub fn progress(&self) -> watch::Receiver<usize> {
+        self.progress.subscribe()
     }
 
     /// Continues the session through another address of the same system.
@@ -133,6 +147,7 @@ impl LoadClient {
             let digits = seq.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
             self.received.push(digits.and_then(|digits| digits.parse().ok()).expect("a message has a seq"));
             self.ended |= packet.contains(LAST_MESSAGE);
+            self.progress.send_replace(self.received.len());
         } else {
             let is_expected = packet == "2" || packet == "6" || packet.starts_with("42[");
             assert!(is_expected, "{}: unexpected packet {packet:?}", self.user.name);
@@ -146,8 +161,28 @@ impl LoadClient {
         assert_eq!(self.user.request(request).await.expect(200).body, "ok");
     }
 
-    /// One GET on the kept connection; returns the body of the response.
+    /// Opens the session; returns the open packet. Retries like a stock client while the server responds with 503 and `Retry-After`: a
+    /// burst of handshakes may exceed what the session store of a slow machine answers in time.
+    async fn open(&mut self) -> String {
+        for _ in 0..MAX_REFUSALS {
+            let answer = self.try_get().await;
+            if answer.status != 503 {
+                return answer.expect(200).body;
+            }
+            tokio::time::sleep(answer.retry_after()).await;
+        }
+        panic!("{}: refused {MAX_REFUSALS} times", self.user.name);
+    }
+
+    /// One GET of the session; returns the body of the response.
     async fn get(&mut self) -> String {
+        let answer = self.try_get().await;
+        assert_eq!(answer.status, 200, "{}: {answer:?}", self.user.name);
+        answer.body
+    }
+
+    /// One GET on the kept connection.
+    async fn try_get(&mut self) -> Response {
         let (to, token) = (self.user.server, self.user.token());
         let sid = if self.sid.is_empty() { String::new() } else { format!("&sid={}", self.sid) };
         let request = format!(
@@ -156,26 +191,14 @@ impl LoadClient {
         self.stream.write_all(request.as_bytes()).await.expect("an open connection");
         with_timeout("a response to a poll", async {
             loop {
-                if let Some(body) = self.take_body() {
-                    return body;
+                if let Some(response) = Response::take(&mut self.read) {
+                    return response;
                 }
                 let n = self.stream.read_buf(&mut self.read).await.expect("an open connection");
                 assert!(n > 0, "{}: the connection closed during a poll", self.user.name);
             }
         })
         .await
-    }
-
-    fn take_body(&mut self) -> Option<String> {
-        let start = self.read.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-        let head = String::from_utf8_lossy(&self.read[..start]).to_ascii_lowercase();
-        let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.split("\r\n").next());
-        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or_else(|| panic!("{head}"));
-        let body = self.read.get(start..start + length)?;
-        let body = String::from_utf8(body.to_vec()).expect("text");
-        assert!(head.starts_with("http/1.1 200 "), "{}: {head}{body}", self.user.name);
-        self.read.drain(..start + length);
-        Some(body)
     }
 }
 

@@ -28,7 +28,7 @@ use std::{
 pub use connection::{ConnectFailure, Handshake};
 pub use flaky_network::FlakyNetwork;
 pub use http::{Request, Response, connect};
-pub use load::LoadSenders;
+pub use load::{LoadSenders, PATIENT, Progress};
 pub use load_client::{LAST_MESSAGE, LoadClient};
 pub use official_client::{Connected, OfficialClient};
 pub use raw::{RawSocket, masked};

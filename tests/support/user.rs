@@ -1,10 +1,18 @@
 //! A user of the HTTP API: registers, logs in, sends requests, opens sockets. Made by `TestServer`; calls `http` and `socket`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::{ConnectFailure, Handshake, Request, Response, Socket};
+
+/// The most attempts of a client that retries.
+pub const MAX_REFUSALS: usize = 60;
+/// The time between two attempts, as in `Retry-After`.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A user name with a password, a source address and, after a login, a session.
 #[derive(Clone)]
@@ -113,6 +121,30 @@ impl TestUser {
     /// Opens a socket with another handshake.
     pub async fn try_connect(&self, handshake: Handshake) -> Result<Socket, ConnectFailure> {
         Socket::open(&self.name, self.source, self.server, handshake).await
+    }
+
+    /// As [`TestUser::try_connect`], but retries like a stock client while the server refuses the handshake with 503: a burst of handshakes
+    /// may exceed what the session store of a slow machine answers in time.
+    pub async fn connect_patiently(&self, handshake: Handshake) -> Result<Socket, ConnectFailure> {
+        for _ in 0..MAX_REFUSALS {
+            match self.try_connect(handshake.clone()).await {
+                Err(ConnectFailure::Http(503, _)) => tokio::time::sleep(RETRY_DELAY).await,
+                outcome => return outcome,
+            }
+        }
+        panic!("{}: refused {MAX_REFUSALS} times", self.name);
+    }
+
+    /// Sends a request with the session cookie, and again while the server responds with 503 and `Retry-After`.
+    pub async fn request_patiently(&self, request: Request) -> Response {
+        for _ in 0..MAX_REFUSALS {
+            let response = self.request(request.clone()).await;
+            if response.status != 503 {
+                return response;
+            }
+            tokio::time::sleep(response.retry_after()).await;
+        }
+        panic!("{}: {request:?} was refused {MAX_REFUSALS} times", self.name);
     }
 
     /// The handshake with this user's session cookie.

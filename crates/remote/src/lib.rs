@@ -1,9 +1,9 @@
 //! A client of the Redis that several processes share, with bounded waiting and response times. Sessions, the event stream of a
 //! cluster and the table of chat nodes each use a [`Redis`] of their own.
 //!
-//! Redis has [`DEADLINE`] to respond to a request, measured from the moment when the request is sent. Before that, a request waits for
-//! a free connection while other requests get responses: neither a thousand concurrent clients nor one late response is an
-//! outage. After [`OUTAGE`] consecutive requests without a response in time, all waiting requests fail at once, and requests fail
+//! Redis has [`DEADLINE`] to respond to a request, measured from the moment when the request is sent, without the time in which this
+//! process did not run. Before that, a request waits for a free connection while other requests get responses: neither a thousand
+//! concurrent clients, nor one late response, nor a busy processor is an outage. After [`OUTAGE`] consecutive requests without a response in time, all waiting requests fail at once, and requests fail
 //! without waiting until the next response arrives.
 //!
 //! The MongoDB client, in [`mongo`], has queues of its own, so only its response times are bounded.
@@ -14,7 +14,7 @@ mod greeting;
 pub mod mongo;
 mod operations;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use deadpool_redis::{
     Pool,
@@ -22,7 +22,7 @@ use deadpool_redis::{
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 pub use cause::{NO_ANSWER, REFUSES};
@@ -32,6 +32,13 @@ pub use operations::SCRIPTS;
 
 /// The maximum time of one request to Redis, including the connection setup.
 pub const DEADLINE: Duration = Duration::from_millis(250);
+
+/// The number of equal parts of [`DEADLINE`]. A part that ends late counts as one part: until then this process did not run and could not
+/// receive a response.
+const PARTS: u32 = 10;
+
+/// The maximum time of one request when this process is slow.
+const MAX_DEADLINE: Duration = Duration::from_millis(750);
 
 /// The number of consecutive requests without a response that count as an outage.
 const OUTAGE: u32 = 4;
@@ -85,6 +92,20 @@ pub fn field(info: &str, name: &str) -> String {
     value.unwrap_or_default().trim().to_owned()
 }
 
+/// The result of `response`, if it is ready within `deadline` of the time in which this process runs, and within `max` altogether.
+async fn within<T>(response: impl Future<Output = T>, deadline: Duration, max: Duration) -> Option<T> {
+    let (mut response, started) = (pin!(response), Instant::now());
+    for _ in 0..PARTS {
+        if let Ok(response) = timeout(deadline / PARTS, &mut response).await {
+            return Some(response);
+        }
+        if started.elapsed() >= max {
+            break;
+        }
+    }
+    None
+}
+
 impl Redis {
     /// The Redis at `at`, used over at most `connections` connections. It need not be reachable yet.
     ///
@@ -136,7 +157,7 @@ impl Redis {
     ) -> Result<T, Unanswered> {
         let _permit = self.acquire().await?;
         let response = async { Ok(request(self.pool.get().await?).await?) };
-        let response = timeout(DEADLINE, response).await.unwrap_or(Err(Unanswered::Late));
+        let response = within(response, DEADLINE, MAX_DEADLINE).await.unwrap_or(Err(Unanswered::Late));
         let is_unanswered = match &response {
             Ok(_) => false,
             Err(Unanswered::Redis(error)) => error.is_io_error(),
@@ -164,5 +185,27 @@ impl Redis {
             _ = unanswered.wait_for(|count| *count >= OUTAGE) => Err(Unanswered::Late),
             () = sleep(MAX_WAIT) => Err(Unanswered::Late),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_time_in_which_the_process_does_not_run_does_not_count() {
+        let (deadline, max) = (Duration::from_millis(100), Duration::from_secs(600));
+        for blocked in [deadline, 2 * deadline, 5 * deadline] {
+            let response = async {
+                // The thread does other work, then the response arrives by way of other tasks.
+                std::thread::sleep(blocked);
+                for _ in 0..3 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            assert_eq!(within(response, deadline, max).await, Some(()), "{blocked:?}");
+        }
+        assert_eq!(within(std::future::pending::<()>(), deadline, max).await, None);
+        assert_eq!(within(std::future::pending::<()>(), deadline, Duration::ZERO).await, None, "the maximum");
     }
 }

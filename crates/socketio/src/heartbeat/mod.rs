@@ -50,10 +50,19 @@ impl Heartbeats {
         }
     }
 
-    /// The current time without suspensions.
+    /// The current time without suspensions, also directly after a suspension, before the wheel has advanced.
     pub(crate) fn now(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_sub(self.suspended.get()).unwrap_or(now)
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Instant {
+        now.checked_sub(self.suspended.get() + self.suspension(now)).unwrap_or(now)
+    }
+
+    /// The time of the suspension that has ended since the last advance, or zero.
+    fn suspension(&self, now: Instant) -> Duration {
+        let elapsed = now.saturating_duration_since(self.last_advance.get());
+        if elapsed > self.step + SUSPENSION { elapsed - self.step } else { Duration::ZERO }
     }
 
     /// The interval in which [`Heartbeats::advance`] must be called.
@@ -76,10 +85,8 @@ impl Heartbeats {
     /// Checks every session that is due.
     pub(crate) fn advance(&self) {
         let now = Instant::now();
-        let elapsed = now.duration_since(self.last_advance.replace(now));
-        if elapsed > self.step + SUSPENSION {
-            self.suspended.set(self.suspended.get() + elapsed - self.step);
-        }
+        self.suspended.set(self.suspended.get() + self.suspension(now));
+        self.last_advance.set(now);
         let due = self.wheel.borrow_mut().advance(self.now());
         due.iter().filter_map(Weak::upgrade).for_each(|connection| self.check(&connection));
     }
@@ -104,5 +111,23 @@ impl Heartbeats {
             HeartbeatAction::Close(reason) => return connection.end(reason),
         }
         self.watch(connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspension_does_not_count_before_the_wheel_advances() {
+        let heartbeats = Heartbeats::new(&Config::default());
+        let (start, step) = (heartbeats.last_advance.get(), heartbeats.step());
+        let before = heartbeats.at(start + step);
+        for seconds in [3, 6, 600] {
+            let after = heartbeats.at(start + step + SUSPENSION + Duration::from_secs(seconds));
+            assert_eq!(after, before, "{seconds}");
+        }
+        let late = step + SUSPENSION;
+        assert_eq!(heartbeats.at(start + late), start + late, "a late advance is not a suspension");
     }
 }

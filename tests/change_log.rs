@@ -51,7 +51,7 @@ impl Client {
             if !self.socket.has_ended() {
                 return;
             }
-            self.reconnect().await;
+            Box::pin(self.reconnect()).await;
         }
     }
 
@@ -60,7 +60,7 @@ impl Client {
             let change = self.socket.next("change").await;
             let after = change["after"].as_u64().expect("a number");
             if after > self.state.rev {
-                self.catch_up().await;
+                Box::pin(self.catch_up()).await;
             } else {
                 self.state.apply(&change);
             }
@@ -157,15 +157,15 @@ async fn all_clients_hold_the_same_members_after_kills_during_changes() {
         server.user(&format!("user{n}")).await;
     }
     let mut clients = [
-        Client::start(&server, "recovering", Kind::Recovering).await,
-        Client::start(&server, "joining", Kind::Joining).await,
+        Box::pin(Client::start(&server, "recovering", Kind::Recovering)).await,
+        Box::pin(Client::start(&server, "joining", Kind::Joining)).await,
     ];
     // Without a message a client has no offset, and recovers from its connect.
     owner.post("/rooms/lobby/messages", &json!({"text": "an offset"})).await.expect(201);
     let mut count = 0;
     for round in 0..ROUNDS {
         for client in &mut clients {
-            client.settle().await;
+            Box::pin(client.settle()).await;
         }
         let changes = async {
             for _ in 0..CHANGES {
@@ -173,7 +173,7 @@ async fn all_clients_hold_the_same_members_after_kills_during_changes() {
                 count += 1;
             }
         };
-        tokio::join!(changes, kill_and_restart(&mut server, round));
+        tokio::join!(Box::pin(changes), Box::pin(kill_and_restart(&mut server, round)));
     }
     let position = owner.get(&format!("/rooms/{ROOM}/changes")).await.expect(200).json();
     let last = position["rev"].as_u64().expect("a number");
@@ -188,7 +188,7 @@ async fn all_clients_hold_the_same_members_after_kills_during_changes() {
     for client in &mut clients {
         with_timeout("a client to receive the last change", async {
             while client.state.rev < last {
-                client.settle().await;
+                Box::pin(client.settle()).await;
             }
         })
         .await;

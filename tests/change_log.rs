@@ -129,10 +129,12 @@ async fn change(owner: &TestUser, n: usize) {
     let member = format!("/rooms/{ROOM}/members/user{}", n / 2 % 5);
     match n % 7 {
         6 => {
-            let body = json!({"private": n % 2 == 0});
+            let body = json!({"private": n.is_multiple_of(2)});
             act(owner, || Request::new("PATCH", &format!("/rooms/{ROOM}")).json(&body)).await;
         }
-        kind => act(owner, || Request::new(if kind % 2 == 0 { "PUT" } else { "DELETE" }, &member)).await,
+        kind => {
+            act(owner, || Request::new(if kind.is_multiple_of(2) { "PUT" } else { "DELETE" }, &member)).await
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub struct CatchUp {
     messages: Vec<Message>,
     /// The last change that this answer covers.
     rev: u64,
-    /// The changes after the client's `rev`, in ascending order. Empty when the client has none.
+    /// The changes after the client's `rev`, in ascending order. Empty without a `rev`.
     changes: Vec<Changes>,
     /// Whether there are later changes: the client asks again with this answer's `rev`.
     more: bool,
@@ -96,10 +96,10 @@ pub async fn read(
     if enters {
         chat.ask(room, Add { by: user.clone(), user: user.clone() }, deadline).await?;
     }
-    let known = chat.ask(room, ReadRev(user.clone()), deadline).await?;
+    let last = chat.ask(room, ReadRev(user.clone()), deadline).await?;
     let changed = match rev {
-        None => ChangesSince::page(known, vec![]),
-        Some(_) if is_replaced => ChangesSince::reset(known),
+        None => ChangesSince::page(last, vec![]),
+        Some(_) if is_replaced => ChangesSince::reset(last),
         Some(rev) => chat.directory().changes_since(room, rev, &types).await?.ok_or(Error::NotFound)?,
     };
     let replaced = is_replaced && since.is_some_and(|seq| seq > 0);
@@ -115,11 +115,11 @@ pub async fn read(
             (slice.head, slice.messages.into_iter().map(|stored| stored.message).collect())
         }
     };
-    let changed = if reset && rev.is_some() { ChangesSince::reset(changed.rev.max(known)) } else { changed };
+    let changed = if reset && rev.is_some() { ChangesSince::reset(changed.rev.max(last)) } else { changed };
     let changes = changed.changes.into_iter().map(|(rev, items)| Changes { rev, items }).collect();
     Ok(CatchUp {
         head,
-        // A client that knows changes loads what it shows by `history` after a reset.
+        // A client that sends its `rev` loads what it shows by `history` after a reset.
         messages: if reset && rev.is_some() { vec![] } else { messages },
         rev: changed.rev,
         changes,

@@ -7,7 +7,7 @@ use proto::{RoomName, Timestamp, Username, event::Item};
 
 use crate::{
     Error,
-    directory::{ChangeKind, ChangesSince},
+    room_change::{ChangeKind, ChangesSince},
 };
 
 /// The number of changes that a room keeps. The oldest are deleted.
@@ -25,7 +25,7 @@ pub struct Change {
     pub at: Timestamp,
     /// The kind of the change.
     pub what: ChangeKind,
-    /// The user that made the change. `None` when it is not known.
+    /// The user that made the change. `None` for changes of earlier releases.
     pub by: Option<Username>,
     /// The changed parts of the room in their state after the change. `None` when the room cannot be read.
     pub items: Option<Vec<Item>>,

@@ -30,6 +30,7 @@ pub mod recovery_sessions;
 mod redis;
 mod revocation;
 mod room;
+pub mod room_change;
 mod rooms;
 mod rows;
 mod seed;

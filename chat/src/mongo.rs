@@ -21,6 +21,9 @@ use crate::{Error, column::integer};
 // The MongoDB backend must report its own timeout before the caller's deadline expires.
 const _: () = assert!(DEADLINE.as_millis() < crate::config::STORE_DEADLINE.as_millis());
 
+/// Name of the collection of messages.
+pub(crate) const MESSAGES: &str = "messages";
+
 /// Deadline of the creation of indexes of existing collections at start.
 pub(crate) const PREPARATION: Duration = Duration::from_secs(60);
 

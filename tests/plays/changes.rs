@@ -109,10 +109,10 @@ async fn a_client_that_was_away_receives_all_changes_by_recovery_and_by_join() {
     {
         fresh.apply(change);
     }
-    let known =
+    let held =
         |state: &RoomState| (state.members.get("carol").cloned(), state.settings["owner"].clone(), state.rev);
-    assert_eq!((known(&recovering), known(&joining)), (known(&fresh), known(&fresh)));
-    assert_eq!(known(&fresh), (Some(json!("member")), json!("bob"), last));
+    assert_eq!((held(&recovering), held(&joining)), (held(&fresh), held(&fresh)));
+    assert_eq!(held(&fresh), (Some(json!("member")), json!("bob"), last));
 }
 
 #[tokio::test]

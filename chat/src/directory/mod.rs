@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use proto::{RoomName, Timestamp, Username, event::ItemType};
 use serde::Serialize;
 
-pub use self::change::{ChangeKind, ChangesSince, NewChange, RoomChange};
+pub use self::change::NewChange;
 use crate::Error;
+pub use crate::room_change::{ChangeKind, ChangesSince, RoomChange};
 pub use proto::event::Role;
 
 /// A room's properties.

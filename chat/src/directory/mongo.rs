@@ -31,8 +31,7 @@ use self::{
 use super::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
 use crate::{
     Error,
-    history::mongo::COLLECTION as MESSAGES,
-    mongo::{DEADLINE, collection, deadline_now, with_deadline},
+    mongo::{DEADLINE, MESSAGES, collection, deadline_now, with_deadline},
 };
 
 /// Name of the collection.

@@ -28,12 +28,10 @@ use crate::{
     column::integer,
     config,
     mongo::{
-        DEADLINE, PREPARATION, collection, date, deadline_now, number, unique, unprepared, with_deadline,
+        DEADLINE, MESSAGES, PREPARATION, collection, date, deadline_now, number, unique, unprepared,
+        with_deadline,
     },
 };
-
-/// Name of the collection.
-pub const COLLECTION: &str = "messages";
 
 /// The names of the unique indexes: of a room's numbers, and of an author's `client_id`s in a room.
 const UNIQUE: [&str; 2] = ["room_seq", "room_author_client"];
@@ -59,8 +57,7 @@ impl MongoHistory {
     /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let messages =
-            collection(&store, COLLECTION).with_unique_indexes(&UNIQUE).with_trial(document::trial);
+        let messages = collection(&store, MESSAGES).with_unique_indexes(&UNIQUE).with_trial(document::trial);
         let rooms = collection(&store, ROOMS);
         Self { messages, rooms, prepared: Prepared::default() }
     }
@@ -100,7 +97,7 @@ impl MongoHistory {
             .messages
             .write(Operation::Index, async |messages| messages.create_indexes(indexes).await)
             .await;
-        created.map(drop).map_err(|error| unprepared(COLLECTION, error))
+        created.map(drop).map_err(|error| unprepared(MESSAGES, error))
     }
 
     async fn has_any(&self, deadline: Instant) -> Result<bool, Error> {

@@ -16,9 +16,8 @@ use tokio::time::Instant;
 use super::Lineage;
 use crate::{
     Error,
-    history::mongo::COLLECTION as MESSAGES,
     id::new_id,
-    mongo::{DEADLINE, collection, deadline_now, with_deadline},
+    mongo::{DEADLINE, MESSAGES, collection, deadline_now, with_deadline},
     redis::EPOCH_LENGTH,
 };
 

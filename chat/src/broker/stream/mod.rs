@@ -5,6 +5,7 @@
 //! The store of messages is the source of truth. Messages that a crash left in the store only are published by the next writer of
 //! the room. While Redis is unavailable, every node delivers from the store.
 
+mod announce;
 mod append;
 mod applied_changes;
 mod comparisons;
@@ -32,7 +33,6 @@ use std::{
 };
 
 use proto::RoomName;
-use socketio::SocketId;
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
@@ -181,48 +181,6 @@ impl Stream {
     /// Whether the stream is followed. False from an error until the next successful connection.
     pub fn is_available(&self) -> bool {
         self.available.load(Ordering::Acquire)
-    }
-
-    /// Announces to other nodes that the client of a socket has reconnected to this one. A failed announcement is retried until it
-    /// succeeds.
-    pub async fn announce_superseded(&self, socket: &SocketId) {
-        let record = StreamRecord::Superseded { socket: socket.as_str().to_owned() };
-        if self.is_available() && self.write(&record).await.is_ok() {
-            return;
-        }
-        self.queue_record(record);
-    }
-
-    /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`]. Returns
-    /// whether they are.
-    async fn wait_until_announced(&self) -> bool {
-        let queued = self.changes_queued.load(Ordering::Acquire);
-        let written = async {
-            loop {
-                let mut written = std::pin::pin!(self.change_written.notified());
-                written.as_mut().enable();
-                if self.changes_written.load(Ordering::Acquire) >= queued {
-                    return;
-                }
-                written.await;
-            }
-        };
-        timeout(DELIVERY_TIMEOUT, written).await.is_ok()
-    }
-
-    /// Records that clients of this node have received a room's changes up to `rev` without an offset.
-    fn note_fallback_change(&self, room: &RoomName, rev: u64) {
-        let mut fallback = self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner);
-        if fallback.len() >= MAX_BACKLOG {
-            fallback.clear();
-        }
-        fallback.insert(room.clone(), rev);
-    }
-
-    /// Whether clients of this node may have received the change `rev` of a room without an offset.
-    fn is_fallback_change(&self, room: &RoomName, rev: u64) -> bool {
-        let fallback = self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner);
-        fallback.get(room).is_some_and(|last| rev <= *last)
     }
 
     /// Appends a record that has no `seq`. Returns its offset.

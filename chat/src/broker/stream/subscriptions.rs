@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{MutexGuard, PoisonError, atomic::Ordering},
+    sync::{MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,10 +15,7 @@ use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    DELIVERY_TIMEOUT, MAX_PENDING, RemoteChange, Stream, applied_changes::AppliedChanges, follow::Follower,
-    record::StreamRecord,
-};
+use super::{RemoteChange, Stream, applied_changes::AppliedChanges, follow::Follower, record::StreamRecord};
 use crate::{
     Error,
     broker::Entry,
@@ -56,49 +53,6 @@ impl Stream {
             applied.add(room, version);
         }
         true
-    }
-
-    /// Publishes a change that this node has committed. The task [`super::maintenance::announce_pending`] writes its record, and this
-    /// node applies the change when it reads the record, as other nodes do. If the record cannot be written, the change is applied from
-    /// the store at once, and the record is written later.
-    pub fn publish_change(&self, change: &RoomChange) {
-        self.queue_record(StreamRecord::of_change(change));
-    }
-
-    /// Queues the record of a change. When the queue is full, the change is applied from the store only, on every node.
-    pub(super) fn queue_record(&self, record: StreamRecord) {
-        self.changes_queued.fetch_add(1, Ordering::AcqRel);
-        let Err(refused) = self.changes.try_send(record) else { return };
-        self.changes_queued.fetch_sub(1, Ordering::AcqRel);
-        metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
-        tracing::warn!(
-            max = MAX_PENDING,
-            "the queue of changes for other nodes is full; they apply this one from the store"
-        );
-        if let Some(room) = refused.into_inner().room() {
-            self.apply_from_store(room);
-        }
-    }
-
-    /// Makes [`super::follow`] apply the changes of a room from the store, without waiting for their records.
-    pub(super) fn apply_from_store(&self, room: &RoomName) {
-        self.applied().mark_unchecked(room);
-        self.wake.notify_one();
-    }
-
-    /// Waits until this node has applied the changes of a room up to `rev`, at most [`DELIVERY_TIMEOUT`].
-    pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
-        let applied = async {
-            loop {
-                let mut moved = std::pin::pin!(self.changes_applied.notified());
-                moved.as_mut().enable();
-                if !self.applied().lacks(room, rev) {
-                    return;
-                }
-                moved.await;
-            }
-        };
-        let _ = timeout(DELIVERY_TIMEOUT, applied).await;
     }
 
     pub(super) fn applied(&self) -> MutexGuard<'_, AppliedChanges> {

@@ -63,7 +63,7 @@ pub async fn each_change_has_a_number_and_its_items(directory: &dyn Directory) {
     let public = directory.create(new("open", "alice", false), LIMIT, record()).await.expect("creates");
     directory.archive(&public.name, &alice, record()).await.expect("archives");
 
-    let committed = committed.lock().expect("not poisoned");
+    let committed = committed.lock().expect("not poisoned").clone();
     let found: Vec<_> =
         committed.iter().map(|change| (change.room.as_str(), change.rev, texts(&change.items))).collect();
     let expected: [(&str, u64, &[&str]); 9] = [

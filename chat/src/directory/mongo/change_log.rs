@@ -23,9 +23,10 @@ use crate::{
     column::integer,
     directory::{
         ChangesSince, RoomRecord,
-        change::{MAX_CHANGED, key_of, settings, state_of},
+        change::{settings, state_of},
     },
     mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
+    room_change::{MAX_CHANGED, key_of},
 };
 
 /// Name of the collection of older changes.

@@ -11,8 +11,9 @@ use crate::{
     column::{integer, number},
     directory::{
         ChangeKind, ChangesSince, Member, NewChange, RoomChange, RoomInfo, RoomRecord,
-        change::{MAX_CHANGED, key_of, settings, state_of},
+        change::{settings, state_of},
     },
+    room_change::{MAX_CHANGED, key_of},
     rows::{BAD_CHANGE, refuse_bad},
 };
 
@@ -99,8 +100,8 @@ pub fn revs(conn: &Connection, room: &RoomName) -> rusqlite::Result<Revs> {
     Ok(conn.prepare_cached(query)?.query_row([room.as_str()], row).optional()?.unwrap_or_default())
 }
 
-/// Forgets the parts of an earlier room of the same name. Its number of changes is continued.
-pub fn forget(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
+/// Deletes the parts of an earlier room of the same name. Its number of changes is continued.
+pub fn delete(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
     revs(conn, room)?;
     conn.prepare_cached("DELETE FROM changes WHERE room = ?")?.execute([room.as_str()])?;
     let update = "UPDATE revs SET floor = rev, sum = row_sum(room, rev, rev) WHERE room = ?";

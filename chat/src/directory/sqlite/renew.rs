@@ -31,6 +31,6 @@ pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error
     for delete in ["messages", "members", "departures"] {
         conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;
     }
-    change_log::forget(conn, &room.name)?;
+    change_log::delete(conn, &room.name)?;
     Ok(None)
 }

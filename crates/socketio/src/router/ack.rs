@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::socket::Reply;
 
-/// The ack of one event of a [`super::Router`]. Without effect if the client requests none. If it is dropped,
+/// The ack of one event of a [`super::Router`]. Without effect if the client requests no ack. If it is dropped,
 /// no ack is sent.
 pub struct Ack(Option<Reply>);
 

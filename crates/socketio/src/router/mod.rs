@@ -33,7 +33,7 @@ const MAX_RUNNING: usize = 64;
 ///     .on_connect(|client| client.emit_event("welcome", &(client.id().as_str(),)));
 /// ```
 ///
-/// A handler's payload is read from the arguments of the event: none is `()` or `None`, one argument is the
+/// A handler's payload is read from the arguments of the event: no argument is `()` or `None`, one is the
 /// payload itself, several are a tuple or a sequence. Binary arguments are placeholders
 /// ([`Event::args`]); a handler that needs them is a [`Router::fallback`].
 ///

@@ -1,0 +1,98 @@
+//! Publishes changes of rooms and members, and waits for them. A change is queued, written to the stream, and applied by every node when it
+//! reads the record. Called through [`crate::broker::Broker`].
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use proto::RoomName;
+use socketio::SocketId;
+use tokio::time::timeout;
+
+use super::{DELIVERY_TIMEOUT, MAX_BACKLOG, MAX_PENDING, Stream, record::StreamRecord};
+use crate::room_change::RoomChange;
+
+impl Stream {
+    /// Publishes a change that this node has committed. The task [`super::maintenance::announce_pending`] writes its record, and this
+    /// node applies the change when it reads the record, as other nodes do. If the record cannot be written, the change is applied from
+    /// the store at once, and the record is written later.
+    pub fn publish_change(&self, change: &RoomChange) {
+        self.queue_record(StreamRecord::of_change(change));
+    }
+
+    /// Queues the record of a change. When the queue is full, the change is applied from the store only, on every node.
+    pub(super) fn queue_record(&self, record: StreamRecord) {
+        self.changes_queued.fetch_add(1, Ordering::AcqRel);
+        let Err(refused) = self.changes.try_send(record) else { return };
+        self.changes_queued.fetch_sub(1, Ordering::AcqRel);
+        metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
+        tracing::warn!(
+            max = MAX_PENDING,
+            "the queue of changes for other nodes is full; they apply this one from the store"
+        );
+        if let Some(room) = refused.into_inner().room() {
+            self.apply_from_store(room);
+        }
+    }
+
+    /// Makes [`super::follow`] apply the changes of a room from the store, without waiting for their records.
+    pub(super) fn apply_from_store(&self, room: &RoomName) {
+        self.applied().mark_unchecked(room);
+        self.wake.notify_one();
+    }
+
+    /// Waits until this node has applied the changes of a room up to `rev`, at most [`DELIVERY_TIMEOUT`].
+    pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
+        let applied = async {
+            loop {
+                let mut moved = std::pin::pin!(self.changes_applied.notified());
+                moved.as_mut().enable();
+                if !self.applied().lacks(room, rev) {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        let _ = timeout(DELIVERY_TIMEOUT, applied).await;
+    }
+
+    /// Announces to other nodes that the client of a socket has reconnected to this one. A failed announcement is retried until it
+    /// succeeds.
+    pub async fn announce_superseded(&self, socket: &SocketId) {
+        let record = StreamRecord::Superseded { socket: socket.as_str().to_owned() };
+        if self.is_available() && self.write(&record).await.is_ok() {
+            return;
+        }
+        self.queue_record(record);
+    }
+
+    /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`]. Returns
+    /// whether they are.
+    pub(super) async fn wait_until_announced(&self) -> bool {
+        let queued = self.changes_queued.load(Ordering::Acquire);
+        let written = async {
+            loop {
+                let mut written = std::pin::pin!(self.change_written.notified());
+                written.as_mut().enable();
+                if self.changes_written.load(Ordering::Acquire) >= queued {
+                    return;
+                }
+                written.await;
+            }
+        };
+        timeout(DELIVERY_TIMEOUT, written).await.is_ok()
+    }
+
+    /// Records that clients of this node have received a room's changes up to `rev` without an offset.
+    pub(super) fn note_fallback_change(&self, room: &RoomName, rev: u64) {
+        let mut fallback = self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if fallback.len() >= MAX_BACKLOG {
+            fallback.clear();
+        }
+        fallback.insert(room.clone(), rev);
+    }
+
+    /// Whether clients of this node may have received the change `rev` of a room without an offset.
+    pub(super) fn is_fallback_change(&self, room: &RoomName, rev: u64) -> bool {
+        let fallback = self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner);
+        fallback.get(room).is_some_and(|last| rev <= *last)
+    }
+}

@@ -17,6 +17,7 @@ mod frames;
 mod identity;
 mod interop;
 mod limits;
+mod old_stores;
 mod operations;
 mod orchestrators;
 mod pipelines;

@@ -92,6 +92,7 @@ impl Chat {
         if self.inner.rooms.send(SettleAll).await.is_err() {
             tracing::debug!("room registry stopped before the drain");
         }
+        self.inner.broker.flush_changes().await;
         self.inner.broker.flush().await;
     }
 

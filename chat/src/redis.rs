@@ -38,6 +38,8 @@ pub const STREAM: &str = "{log}:stream";
 pub const HEADS: &str = "{log}:heads";
 /// A hash of the last message of each room, as its `seq`, a space and its id. It verifies [`HEADS`].
 pub const LAST: &str = "{log}:last";
+/// A hash of the number of the last change of each room that has a record.
+pub const REVS: &str = "{log}:revs";
 /// A sorted set of offsets by the time at which they were the last.
 pub const MARKS: &str = "{log}:marks";
 /// The number of replacements of the store of messages by an older one.
@@ -208,7 +210,7 @@ async fn open_epoch<C: ConnectionLike>(
     let incarnation = remote::run(connection).await?;
     let epoch = new_id().map_err(|error| RedisError::from(std::io::Error::other(error)))?;
     let mut script = OPEN_EPOCH.prepare_invoke();
-    for key in [INCARNATION, EPOCH, OFFSET, BASE, STREAM, HEADS, LAST, MARKS, REPLACED, SINCE] {
+    for key in [INCARNATION, EPOCH, OFFSET, BASE, STREAM, HEADS, LAST, MARKS, REPLACED, SINCE, REVS] {
         script.key(at.key(key));
     }
     script.arg(incarnation).arg(&epoch[..EPOCH_LENGTH]).arg(watermarks.offset.load(Ordering::Acquire));

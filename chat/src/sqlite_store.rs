@@ -21,7 +21,8 @@ use crate::{
 /// - `members.added_by` is null for members who created or joined the room themselves.
 /// - `departures` contains users who have left a room that another user had added them to.
 /// - `tickets` contains the recovery sessions.
-/// - `revs` contains the number of changes of each room, and the number from which on `changes` is complete.
+/// - `revs` contains the number of changes of each room (from 1 on in older stores), the number from which on `changes` is complete, and the
+///   offset at which the room has taken the name of an earlier one.
 /// - `changes` contains one row for each part of a room that has changed: a member (`key` is the name) or the room (`key` is empty), with
 ///   the number and the offset of its last change. `since` is the offset at which a membership last began or ended.
 /// - `sum` is the checksum of a row. It is null in messages of earlier releases.
@@ -104,16 +105,17 @@ pub const MIGRATIONS: &[&str] = &[
         room TEXT PRIMARY KEY REFERENCES rooms (name),
         rev INTEGER NOT NULL,
         floor INTEGER NOT NULL,
-        sum INTEGER NOT NULL
+        renewed INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+    CREATE INDEX revs_by_renewal ON revs (renewed);
+    INSERT INTO revs (room, rev, floor, sum) SELECT name, 1, 1, row_sum(name, 1, 1, 0) FROM rooms WHERE name <> 'lobby';
     CREATE TABLE changes (
         room TEXT NOT NULL REFERENCES rooms (name),
         type TEXT NOT NULL,
         key TEXT NOT NULL COLLATE NOCASE,
         rev INTEGER NOT NULL,
         \"offset\" INTEGER NOT NULL,
-        since INTEGER NOT NULL,
-        sum INTEGER NOT NULL,
+        since INTEGER NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (room, type, key)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX changes_by_rev ON changes (room, rev);
@@ -143,8 +145,8 @@ const REPAIR: &[&str] = &[
     "DELETE FROM departures WHERE sum <> row_sum(room, user, adder, at)",
     "DELETE FROM changes WHERE sum <> row_sum(room, type, key, rev, \"offset\", since)",
     "UPDATE revs SET rev = 1 + (SELECT coalesce(max(rev), 0) FROM changes WHERE changes.room = revs.room)
-     WHERE sum <> row_sum(room, rev, floor)",
-    "UPDATE revs SET floor = rev, sum = row_sum(room, rev, rev) WHERE sum <> row_sum(room, rev, floor)",
+     WHERE sum <> row_sum(room, rev, floor, renewed)",
+    "UPDATE revs SET floor = rev, renewed = 0, sum = row_sum(room, rev, rev, 0) WHERE sum <> row_sum(room, rev, floor, renewed)",
 ];
 
 /// Queries that find inconsistencies in the file. Each row is a finding.
@@ -204,7 +206,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         since: 6,
         sql: "SELECT 'the number of changes of the room ' || revs.room || ' is damaged' FROM revs
-              WHERE sum <> row_sum(room, rev, floor)
+              WHERE sum <> row_sum(room, rev, floor, renewed)
                  OR rev < (SELECT coalesce(max(rev), 0) FROM changes WHERE changes.room = revs.room)",
     },
     Check {

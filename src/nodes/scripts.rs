@@ -10,7 +10,7 @@ const CLOCK: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
     local function parts(entry)
-        local expires, address, port, state = string.match(entry, '^(%d+) (http://[%w%.%-%[%]:]+:(%d+)) ?(%a*)$')
+        local expires, address, port, state = string.match(entry, '^(%d+) (http://%S+:(%d+)) ?(%a*)$')
         expires = tonumber(expires)
         -- No lease is that long: another program has written the entry, or the clock was set back.
         if not expires or expires > now + 86400000 or tonumber(port) > 65535 then return end

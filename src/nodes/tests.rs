@@ -435,3 +435,26 @@ async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
     let others: u32 = table.ask(async |mut redis| redis.hlen(TABLE_KEY).await).await.unwrap();
     assert!(others as usize > expected.len(), "{others}");
 }
+
+/// Every form of an address that a backend has is listed, renewed and released.
+#[tokio::test]
+async fn nodes_are_listed_with_every_form_of_an_address() {
+    let redis = Redis::start();
+    let watch = Watcher::start(&redis.url()).unwrap();
+    let long = Duration::from_secs(3_600);
+    for address in ["http://chat_1:3000", "http://CHAT-1.example:3000", "http://a~b:1", "http://[::1]:3000"] {
+        let address: Backend = address.parse().unwrap();
+        let lease = NodeLease::start(&redis.url(), "chat", address.clone(), long).unwrap();
+        lease.open().await;
+        let node = Node { backend: address.clone(), is_open: true };
+        let listed = Nodes::new([("chat".to_owned(), node)]);
+        let mut nodes = watch.nodes();
+        let seen = timeout(TIMEOUT, nodes.wait_for(|nodes| *nodes == listed)).await.map(|seen| seen.is_ok());
+        assert_eq!(seen, Ok(true), "{address:?}");
+        lease.open().await;
+        assert_eq!(lease.not_ready_reason()(), None, "{address:?}");
+        lease.release().await;
+        let gone = timeout(TIMEOUT, nodes.wait_for(|nodes| *nodes == Nodes::new([]))).await;
+        assert!(gone.is_ok(), "{address:?} stays listed");
+    }
+}

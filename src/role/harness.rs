@@ -129,8 +129,9 @@ async fn supervise(
     open: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
 ) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
-    let roles = open.await?;
+    // Before the stores are opened: a start that fails leaves them as they are.
     let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
+    let roles = open.await?;
     listener::check_passed()?;
     let readiness = Readiness::new();
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;

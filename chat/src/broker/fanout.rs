@@ -101,33 +101,38 @@ impl StreamPosition {
 /// The sockets of a new member join before the events, and those of a former member leave after them, so that they receive them too.
 fn changed(change: &RoomChange, offset: Option<u64>, position: &StreamPosition) -> Vec<Operation> {
     let (room, members) = (&change.room, member_sockets(&change.room));
-    let event = position.encode_change(&change.event(), offset).map(|packet| to_members(room, packet));
+    let event = position.encode_change(&change.event(), offset);
     let membership = |name, user: &Username| {
         let payload = membership(change, user);
         let packet = encode(name, &payload, None)?;
         Some(offset.map_or(packet.clone(), |offset| packet.at(offset)))
     };
-    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let mut first = Vec::new();
     match &change.what {
         ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
             first.push(Operation::Join { of: user_sockets(user), room: members });
             first.extend(membership(name::ROOM_JOINED, user).map(|packet| to_members(room, packet)));
         }
         ChangeKind::Left(user) => {
-            first.extend(membership(name::ROOM_LEFT, user).map(|packet| to_members(room, packet)));
-            last.push(Operation::Leave { of: user_sockets(user), room: members });
+            // The sockets of the former member may have left the room already.
+            let groups = vec![member_sockets(room), user_sockets(user)];
+            first.extend(membership(name::ROOM_LEFT, user).map(|packet| to(groups.clone(), packet)));
+            let event = event.map(|packet| to(groups, packet));
+            let leave = Operation::Leave { of: user_sockets(user), room: members };
+            return first.into_iter().chain(event).chain([leave]).collect();
         }
         // Each member receives the event of their own leaving only.
         ChangeKind::Archived => {
-            let events = change.members.iter().filter_map(|user| {
-                membership(name::ROOM_LEFT, user).map(|packet| to(user_sockets(user), packet))
-            });
-            first.extend(events);
-            last.push(Operation::Leave { of: members.clone(), room: members });
+            for user in &change.members {
+                let left = membership(name::ROOM_LEFT, user).into_iter().chain(event.clone());
+                first.extend(left.map(|packet| to(vec![user_sockets(user)], packet)));
+            }
+            first.push(Operation::Leave { of: members.clone(), room: members });
+            return first;
         }
         ChangeKind::Other => {}
     }
-    first.into_iter().chain(event).chain(last).collect()
+    first.into_iter().chain(event.map(|packet| to_members(room, packet))).collect()
 }
 
 /// The payload of `room:joined` or `room:left` for a user whose membership began or ended with `change`.
@@ -142,15 +147,15 @@ fn membership(change: &RoomChange, user: &Username) -> Membership {
 }
 
 fn to_members(room: &RoomName, packet: Encoded) -> Operation {
-    to(member_sockets(room), packet)
+    to(vec![member_sockets(room)], packet)
 }
 
-/// Sends one event to a group of sockets. Its backpressure token has no waiter: no room waits for clients that are slow to receive it.
-fn to(group: Room, packet: Encoded) -> Operation {
+/// Sends one event to groups of sockets. Its backpressure token has no waiter: no room waits for clients that are slow to receive it.
+fn to(rooms: Vec<Room>, packet: Encoded) -> Operation {
     let backpressure = Some(BackpressureToken::new().0);
     Operation::Emit(Emit {
         namespace: "/".into(),
-        rooms: vec![group],
+        rooms,
         except: None,
         packet,
         volatile: false,
@@ -264,14 +269,15 @@ mod tests {
         let joined = described(change(ChangeKind::Joined(alice.clone()), vec![]));
         assert_eq!(joined, ["user:alice joins room:lobby", "emit to room:lobby", "emit to room:lobby"]);
         let left = described(change(ChangeKind::Left(alice), vec![]));
-        assert_eq!(left, ["emit to room:lobby", "emit to room:lobby", "user:alice leaves room:lobby"]);
+        let both = "emit to room:lobby,user:alice";
+        assert_eq!(left, [both, both, "user:alice leaves room:lobby"]);
     }
 
     #[test]
     fn all_sockets_leave_an_archived_room() {
         let operations = described(change(ChangeKind::Archived, vec![user("a"), user("b")]));
-        let expected =
-            ["emit to user:a", "emit to user:b", "emit to room:lobby", "room:lobby leaves room:lobby"];
+        let (a, b) = ("emit to user:a", "emit to user:b");
+        let expected = [a, a, b, b, "room:lobby leaves room:lobby"];
         assert_eq!(operations, expected);
     }
 

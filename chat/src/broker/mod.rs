@@ -118,9 +118,9 @@ impl Broker {
         }
     }
 
-    /// Waits until the change `rev` of a room is on its way to the sockets of this node. The wait is bounded.
+    /// Waits until the change `rev` of a room is on its way to the sockets of this node. The wait is bounded. There is no change 0.
     pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
-        if let Some(stream) = &self.stream {
+        if let Some(stream) = self.stream.as_ref().filter(|_| rev > 0) {
             stream.wait_for_change(room, rev).await;
         }
     }
@@ -138,9 +138,10 @@ impl Broker {
     }
 
     /// Subscribes this node to a room that was just created. To be called before its sockets join it.
-    pub fn subscribe_new(&self, room: &RoomName) {
+    /// `rev` is the change that has created it.
+    pub fn subscribe_new(&self, room: &RoomName, rev: u64) {
         if let Some(stream) = &self.stream {
-            stream.subscribe_new(room);
+            stream.subscribe_new(room, rev);
         }
     }
 
@@ -193,6 +194,13 @@ impl Broker {
             stream.flush().await;
         }
         self.flush_local().await;
+    }
+
+    /// Waits until the records of all changes that this node has committed are in the stream. The wait is bounded.
+    pub async fn flush_changes(&self) {
+        if let Some(stream) = &self.stream {
+            stream.wait_until_announced().await;
+        }
     }
 
     /// Waits until all entries that were appended so far were delivered to the sockets of this node.

@@ -1,5 +1,7 @@
 //! A change of a room before it is committed: what it changes, and how clients see it. Pure.
 
+use std::collections::HashMap;
+
 use proto::{
     Username,
     event::{Item, MemberState, RoomKind, Settings},
@@ -61,6 +63,25 @@ pub fn settings(room_info: &RoomInfo, members: &[Member]) -> Settings {
         ephemeral: room_info.ephemeral,
         owner: room_info.owner.clone(),
         member_count: members.len() as u64,
+    }
+}
+
+/// The members of a room by [`Username::key`], for many look-ups.
+#[derive(Debug)]
+pub struct Roles<'a>(HashMap<String, &'a Member>);
+
+impl<'a> Roles<'a> {
+    /// The roles of `members`.
+    pub fn of(members: &'a [Member]) -> Self {
+        Self(members.iter().map(|member| (member.username.key(), member)).collect())
+    }
+
+    /// The membership of `user`, who may not be a member.
+    pub fn state_of(&self, user: &Username) -> MemberState {
+        match self.0.get(&user.key()) {
+            Some(member) => MemberState { username: member.username.clone(), role: Some(member.role) },
+            None => MemberState { username: user.clone(), role: None },
+        }
     }
 }
 

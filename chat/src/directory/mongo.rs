@@ -58,7 +58,7 @@ impl MongoDirectory {
         let store = store.into();
         let rooms = collection(&store, COLLECTION).with_trial(document::trial);
         let messages = collection(&store, MESSAGES);
-        let changes = collection(&store, change_log::COLLECTION);
+        let changes = collection(&store, change_log::COLLECTION).with_trial(change_log::trial);
         Self {
             rooms,
             messages,

@@ -58,7 +58,7 @@ pub async fn create(
         let (broker, rev) = (chat.broker().clone(), committed.clone());
         Box::new(move |change| {
             rev.store(change.rev, Ordering::Release);
-            broker.subscribe_new(&change.room);
+            broker.subscribe_new(&change.room, change.rev);
             broker.publish_change(change);
         })
     };

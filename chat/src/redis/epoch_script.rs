@@ -39,7 +39,7 @@ pub fn script(code: &str) -> Script {
 /// Validates the stream, and begins a new epoch if it is not intact. Returns the epoch, the last offset, the base, the number and offset
 /// of replacements, and a key whose value was invalid.
 ///
-/// Keys: those of [`super`], in the order incarnation, epoch, offset, base, stream, heads, last, marks, replaced, since. Arguments: the
+/// Keys: those of [`super`], in the order incarnation, epoch, offset, base, stream, heads, last, marks, replaced, since, revs. Arguments: the
 /// incarnation of this Redis, the id of a new epoch, the largest offset that the caller has seen, an epoch that the caller has found
 /// damaged, `1` if it is damaged because the store of messages was replaced, the number of replacements that the caller has seen.
 ///
@@ -53,7 +53,7 @@ pub fn script(code: &str) -> Script {
 pub static OPEN_EPOCH: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-        local kinds = {'string', 'string', 'string', 'string', 'stream', 'hash', 'hash', 'zset', 'string', 'string'}
+        local kinds = {'string', 'string', 'string', 'string', 'stream', 'hash', 'hash', 'zset', 'string', 'string', 'hash'}
         local far, most_replaced = 4500000000000000, 1000000000
         local damaged = nil
         for index, kind in ipairs(kinds) do
@@ -97,7 +97,7 @@ pub static OPEN_EPOCH: LazyLock<Script> = LazyLock::new(|| {
             if begins <= tonumber(ARGV[3]) then begins = tonumber(ARGV[3]) + 1 end
             local first = string.format('%.0f', begins)
             -- Deleted first: if the command is refused, the epoch stays and the next call retries.
-            redis.call('DEL', KEYS[6], KEYS[7])
+            redis.call('DEL', KEYS[6], KEYS[7], KEYS[11])
             if top >= begins or used >= begins then redis.call('DEL', KEYS[5]) end
             if epoch and epoch == ARGV[4] and ARGV[5] == '1' then
                 replaced = math.min(replaced + 1, most_replaced)

@@ -1,14 +1,17 @@
 //! Publishes changes of rooms and members, and waits for them. A change is queued, written to the stream, and applied by every node when it
 //! reads the record. Called through [`crate::broker::Broker`].
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::timeout;
 
 use super::{DELIVERY_TIMEOUT, MAX_BACKLOG, MAX_PENDING, Stream, record::StreamRecord};
-use crate::room_change::RoomChange;
+use crate::{Error, redis, room_change::RoomChange};
 
 impl Stream {
     /// Publishes a change that this node has committed. The task [`super::maintenance::announce_pending`] writes its record, and this
@@ -21,7 +24,13 @@ impl Stream {
     /// Queues the record of a change. When the queue is full, the change is applied from the store only, on every node.
     pub(super) fn queue_record(&self, record: StreamRecord) {
         self.changes_queued.fetch_add(1, Ordering::AcqRel);
+        if self.writes_fail.load(Ordering::Acquire)
+            && let Some(room) = record.room()
+        {
+            self.apply_from_store(room);
+        }
         let Err(refused) = self.changes.try_send(record) else { return };
+        self.lost_after.fetch_max(self.position.reached(), Ordering::AcqRel);
         self.changes_queued.fetch_sub(1, Ordering::AcqRel);
         metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
         tracing::warn!(
@@ -30,6 +39,49 @@ impl Stream {
         );
         if let Some(room) = refused.into_inner().room() {
             self.apply_from_store(room);
+        }
+    }
+
+    /// The versions of rooms up to which every change has a record. Where Redis has no number for a room, the last change counts as one
+    /// without a record if it is recent. It may be applied twice then; clients ignore a number that they have.
+    pub(super) async fn announced(&self, versions: &[(RoomName, u64)]) -> Vec<(RoomName, u64)> {
+        let numbers = self.announced_numbers(versions).await;
+        let has_all = numbers.iter().all(Option::is_some);
+        let recent: HashSet<RoomName> = match has_all {
+            true => HashSet::new(),
+            false => {
+                let recent = self.rooms.recent().await.unwrap_or_default();
+                recent.into_iter().map(|(room, _)| room).collect()
+            }
+        };
+        let announced = versions.iter().zip(numbers).map(|((room, version), number)| {
+            let last = match number {
+                Some(number) => number.min(*version),
+                None if recent.contains(room) => version.saturating_sub(1),
+                None => *version,
+            };
+            (room.clone(), last)
+        });
+        announced.collect()
+    }
+
+    /// The numbers of the last changes of rooms that have records. `None` for all when Redis does not answer.
+    async fn announced_numbers(&self, versions: &[(RoomName, u64)]) -> Vec<Option<u64>> {
+        if versions.is_empty() {
+            return vec![];
+        }
+        let mut read = remote::redis::cmd("HMGET");
+        read.arg(self.redis.key(redis::REVS));
+        for (room, _) in versions {
+            read.arg(room.as_str());
+        }
+        let read: Result<Vec<Option<String>>, Error> =
+            self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await;
+        match read {
+            Ok(numbers) => {
+                numbers.into_iter().map(|number| number.and_then(|number| number.parse().ok())).collect()
+            }
+            Err(_) => vec![None; versions.len()],
         }
     }
 
@@ -66,7 +118,10 @@ impl Stream {
 
     /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`]. Returns
     /// whether they are.
-    pub(super) async fn wait_until_announced(&self) -> bool {
+    pub async fn wait_until_announced(&self) -> bool {
+        if self.writes_fail.load(Ordering::Acquire) {
+            return false;
+        }
         let queued = self.changes_queued.load(Ordering::Acquire);
         let written = async {
             loop {

@@ -1,6 +1,8 @@
 //! [`Journal`] in the stream: reads the messages and changes that a client has missed, in pages. The records of changes state which rooms
 //! have changed and from which number on; the store has the changed parts in their present state.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 
 use super::{
@@ -21,7 +23,10 @@ const PAGE: usize = 500;
 #[async_trait]
 impl Journal for Stream {
     async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error> {
-        if self.lacks_delivered(client.rooms).await || !self.wait_until_announced().await {
+        if after <= self.lost_after.load(Ordering::Acquire)
+            || self.lacks_delivered(client.rooms).await
+            || !self.wait_until_announced().await
+        {
             return Ok(None);
         }
         let epoch = self.position.epoch();

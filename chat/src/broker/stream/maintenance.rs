@@ -40,11 +40,13 @@ impl Stream {
 pub(super) async fn announce_pending(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
     while let Some(record) = changes.recv().await {
         while stream.write(&record).await.is_err() {
+            stream.writes_fail.store(true, Ordering::Release);
             if let Some(room) = record.room() {
                 stream.apply_from_store(room);
             }
             sleep(PAUSE).await;
         }
+        stream.writes_fail.store(false, Ordering::Release);
         stream.changes_written.fetch_add(1, Ordering::AcqRel);
         stream.change_written.notify_waiters();
     }

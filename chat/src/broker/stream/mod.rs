@@ -114,6 +114,11 @@ pub struct Stream {
     changes_written: AtomicU64,
     /// Notified when a queued record was written.
     change_written: Notify,
+    /// Whether the last write of a queued record has failed.
+    writes_fail: AtomicBool,
+    /// The last offset at the time when the queue of records was full. No client recovers from it or from an earlier one, because records of
+    /// changes after it are missing.
+    lost_after: AtomicU64,
     /// The last change of each room that was applied without a record.
     fallback_changes: Mutex<HashMap<RoomName, u64>>,
     /// Notified when changes of a room were applied.
@@ -143,8 +148,7 @@ impl Stream {
     ) -> Result<Opened, Error> {
         let state = redis.open_epoch().await?;
         let history_id = lineage.current().await?;
-        let mut applied = AppliedChanges::default();
-        rooms.recent().await?.iter().for_each(|(room, version)| applied.set(room, Some(*version)));
+        let recent = rooms.recent().await?;
         let EpochState { epoch, last, .. } = &state;
         let position = Arc::new(StreamPosition::of_history(&history_id, epoch, *last));
         let (changes, pending) = mpsc::channel(MAX_PENDING);
@@ -162,7 +166,7 @@ impl Stream {
             last_published: AtomicU64::new(*last),
             dedup: Mutex::default(),
             fallback_deliveries: AtomicU64::new(0),
-            applied: Mutex::new(applied),
+            applied: Mutex::default(),
             backlog: Mutex::default(),
             suspects: Mutex::default(),
             last_delivered: Mutex::default(),
@@ -171,9 +175,14 @@ impl Stream {
             changes_queued: AtomicU64::new(0),
             changes_written: AtomicU64::new(0),
             change_written: Notify::new(),
+            writes_fail: AtomicBool::new(false),
+            lost_after: AtomicU64::new(0),
             fallback_changes: Mutex::default(),
             changes_applied: Notify::new(),
         };
+        // Changes whose records are missing, because the node that made them has ended, are applied from the store.
+        let announced = stream.announced(&recent).await;
+        announced.iter().for_each(|(room, version)| stream.applied().set(room, Some(*version)));
         let opened = Opened { stream: Arc::new(stream), position, changes: pending, state };
         opened.checked().await
     }
@@ -188,7 +197,10 @@ impl Stream {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         let key = |key| self.redis.key(key);
         script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM)).key(key(redis::BASE));
+        script.key(key(redis::REVS));
         script.arg(&*self.position.epoch()).arg(MIN_LENGTH).arg(&self.node).arg(record.encode());
+        let (room, rev) = record.room().zip(record.rev()).unzip();
+        script.arg(room.map_or("", RoomName::as_str)).arg(rev.map(|rev| rev.to_string()).unwrap_or_default());
         let written: Result<Option<u64>, Error> =
             self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
         let written = written.and_then(|offset| offset.ok_or_else(epoch_changed));

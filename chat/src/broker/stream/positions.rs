@@ -32,8 +32,10 @@ impl Stream {
     }
 
     /// Subscribes this node to a room that was just created. To be called before its sockets join it.
-    pub fn subscribe_new(&self, room: &RoomName) {
+    /// The change that has created it follows in the stream.
+    pub fn subscribe_new(&self, room: &RoomName, rev: u64) {
         self.dedup().add(room, 0);
+        self.applied().add(room, Some(rev.saturating_sub(1)));
     }
 
     /// Subscribes this node to the room that sockets join because of `entry`. To be called before the entry is sent. The subscription

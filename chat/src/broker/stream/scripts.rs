@@ -72,8 +72,8 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
 
 /// Appends a record without a `seq`.
 ///
-/// Keys: the epoch, the last offset, the stream, the base. Arguments: the epoch of the writer, the number of records to keep, the node, the
-/// record. Returns the offset, or nil when the stream has another epoch or does not end
+/// Keys: the epoch, the last offset, the stream, the base, the rooms' last changes. Arguments: the epoch of the writer, the number of records to
+/// keep, the node, the record, and the room and the number of a change, or two empty texts. Returns the offset, or nil when the stream has another epoch or does not end
 /// with its last offset.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     script(
@@ -84,8 +84,15 @@ pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
         if redis.acl_check_cmd and not redis.acl_check_cmd('set', KEYS[2], offset) then
             return redis.error_reply("NOPERM this user has no permissions to run the 'set' command")
         end
+        local room, rev = ARGV[5], number(ARGV[6])
+        if rev and redis.acl_check_cmd and not redis.acl_check_cmd('hset', KEYS[5], room, ARGV[6]) then
+            return redis.error_reply("NOPERM this user has no permissions to run the 'hset' command")
+        end
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], offset .. '-0', 'node', ARGV[3], 'entry', ARGV[4])
         redis.call('SET', KEYS[2], offset)
+        if rev and rev > (number(redis.call('HGET', KEYS[5], room)) or 0) then
+            redis.call('HSET', KEYS[5], room, ARGV[6])
+        end
         return offset
         "#,
     )

@@ -36,7 +36,8 @@ const PAGE: usize = 1_000;
 const MAX_OVERDUE: usize = 4_096;
 
 impl Stream {
-    /// Applies changes of these rooms from their current versions on. Returns whether one of them is new on this node.
+    /// Applies changes of these rooms from their current versions on, or from the last one that has a record: the record of a later one may
+    /// follow, or its node has ended. Returns whether one of them is new on this node.
     pub(super) async fn subscribe_to_changes(&self, rooms: &[RoomName]) -> bool {
         let new: Vec<RoomName> =
             rooms.iter().filter(|room| !self.applied().contains(room)).cloned().collect();
@@ -45,7 +46,8 @@ impl Stream {
         }
         let versions = self.rooms.versions(&new).await;
         let is_read = versions.is_ok();
-        let versions: HashMap<RoomName, u64> = versions.unwrap_or_default().into_iter().collect();
+        let versions = self.announced(&versions.unwrap_or_default()).await;
+        let versions: HashMap<RoomName, u64> = versions.into_iter().collect();
         let mut applied = self.applied();
         for room in &new {
             // A room that does not exist yet will begin with version 1. The lobby has no version.
@@ -67,6 +69,9 @@ impl Follower {
             return self.close_superseded(&socket, is_own).await;
         }
         let Some(room) = record.room().cloned() else { return };
+        if record.rev().is_some_and(|rev| !self.stream.applied().lacks(&room, rev)) {
+            return;
+        }
         let found = timeout(STORE_TIMEOUT, self.stream.rooms.of(std::slice::from_ref(&room))).await;
         match found {
             Ok(Ok(found)) => match found.into_iter().next() {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{
     RoomName, Username,
     event::{Item, ItemType},
@@ -22,8 +22,8 @@ use crate::{
     changes::{Change, KEPT},
     column::integer,
     directory::{
-        ChangesSince, RoomRecord,
-        change::{settings, state_of},
+        ChangeKind, ChangesSince, RoomRecord,
+        change::{Roles, settings},
     },
     mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
     room_change::{MAX_CHANGED, key_of},
@@ -34,6 +34,12 @@ pub const COLLECTION: &str = "changes";
 
 /// The number of changes after which the latest ones are copied. Half of those that are kept, so a copy that fails is repeated in time.
 const COPY_AFTER: i64 = KEPT as i64 / 2;
+
+/// The document of a trial write.
+pub fn trial() -> Document {
+    let id = format!("trial {}", ObjectId::new());
+    doc! { "_id": { "room": &id, "type": "room", "key": "" }, "room": id, "type": "room", "key": "", "rev": 1_i64 }
+}
 
 /// The changed part of a room: its type and, for a member, the key of the name.
 type Key = (ItemType, String);
@@ -68,7 +74,7 @@ impl MongoDirectory {
         let (this, room) = (self.clone(), room.clone());
         tokio::spawn(async move {
             if let Err(error) = this.copy_changes(&room).await {
-                tracing::debug!(%room, %error, "the latest changes of a room cannot be copied; its next change retries");
+                tracing::warn!(%room, %error, "the latest changes of a room cannot be copied; its next change retries");
             }
         });
     }
@@ -95,10 +101,8 @@ impl MongoDirectory {
             });
             with_deadline(deadline, copy).await?;
         }
-        let mut numbers = doc! { "logged": integer(last.version) };
-        if first.version > logged + 1 {
-            numbers.insert("log_floor", integer(first.version - 1));
-        }
+        let gap = if first.version > logged + 1 { integer(first.version - 1) } else { 0 };
+        let numbers = doc! { "logged": integer(last.version), "log_floor": document.log_floor.max(gap) };
         let note = self.rooms.write(Operation::Update, async |rooms| {
             rooms.update_one(doc! { "_id": room.as_str() }, doc! { "$max": numbers }).await
         });
@@ -113,9 +117,13 @@ impl MongoDirectory {
         let rooms = self.rooms.clone_with_type::<Document>();
         let found = rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE);
         let Some(found) = with_deadline(deadline_now(), found).await? else { return Ok(None) };
-        let document: RoomDocument =
+        let mut document: RoomDocument =
             mongodb::bson::deserialize_from_document(found.clone()).map_err(damaged)?;
         let mut changes = self.changes_of(found)?;
+        // The release before does not write the floor when a name is reused.
+        let renewed = changes.iter().rev().find(|change| matches!(change.what, ChangeKind::Renewed(_)));
+        document.log_floor =
+            document.log_floor.max(renewed.map_or(0, |change| integer(change.version.saturating_sub(1))));
         // Changes of an earlier room of the same name are not for the members of this one.
         changes.retain(|change| integer(change.version) > document.log_floor);
         Ok(Some((document.record(room.clone())?, changes, document)))
@@ -131,6 +139,10 @@ impl MongoDirectory {
         if room.is_lobby() {
             let changes = if rev > 0 { ChangesSince::reset(0) } else { ChangesSince::page(0, vec![]) };
             return Ok(Some(changes));
+        }
+        // Most clients that reconnect have missed nothing. The members are not read for them.
+        if self.is_open_at(room, rev).await? {
+            return Ok(Some(ChangesSince::page(rev, vec![])));
         }
         let Some((record, changes, document)) = self.read_log(room).await?.filter(|found| !found.2.archived)
         else {
@@ -152,6 +164,14 @@ impl MongoDirectory {
         Ok(Some(parts.since(&record, types)))
     }
 
+    /// Whether the room exists and its last change is `rev`.
+    async fn is_open_at(&self, room: &RoomName, rev: u64) -> Result<bool, Error> {
+        let at = doc! { "_id": room.as_str(), "version": integer(rev), "archived": false };
+        let rooms = self.rooms.clone_with_type::<Document>();
+        let found = rooms.find_one(at).projection(doc! { "_id": 1 }).max_time(DEADLINE);
+        Ok(with_deadline(deadline_now(), found).await?.is_some())
+    }
+
     /// Adds the parts that have changed after `rev` and up to `end`, which are not in the room's document. Returns whether all of them are
     /// stored.
     async fn read_older(
@@ -166,7 +186,8 @@ impl MongoDirectory {
         if !is_stored {
             return Ok(false);
         }
-        let later = doc! { "room": room.as_str(), "rev": { "$gt": integer(rev) } };
+        // A copy may run at the same time, and raise numbers beyond those of the room that was read.
+        let later = doc! { "room": room.as_str(), "rev": { "$gt": integer(rev), "$lte": integer(end) } };
         let limit = i64::try_from(MAX_CHANGED).unwrap_or(i64::MAX) + 1;
         let changes = self.changes.clone_with_type::<Row>();
         let read = async {
@@ -216,8 +237,10 @@ impl Parts {
         if self.0.len() > MAX_CHANGED {
             return ChangesSince::reset(room.rev);
         }
-        let items = self.0.into_values().map(|(rev, part)| (rev, part.item(room)));
-        let mut items: Vec<(u64, Item)> = items.filter(|(_, item)| types.contains(&item.kind())).collect();
+        let roles = Roles::of(&room.members);
+        let parts = self.0.into_iter().filter(|((kind, _), _)| types.contains(kind));
+        let mut items: Vec<(u64, Item)> =
+            parts.map(|(_, (rev, part))| (rev, part.item(room, &roles))).collect();
         items.sort_by_cached_key(|(rev, item)| {
             let (kind, name) = key_of(item);
             (*rev, kind != ItemType::Room, name)
@@ -241,9 +264,9 @@ impl Part {
         }
     }
 
-    fn item(&self, room: &RoomRecord) -> Item {
+    fn item(&self, room: &RoomRecord, roles: &Roles<'_>) -> Item {
         match self {
-            Self::Member(user) => Item::Member { member: state_of(&room.members, user), by: None },
+            Self::Member(user) => Item::Member { member: roles.state_of(user), by: None },
             Self::Room => Item::Room { settings: Some(settings(&room.room_info, &room.members)), by: None },
         }
     }

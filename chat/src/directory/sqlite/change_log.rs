@@ -11,7 +11,7 @@ use crate::{
     column::{integer, number},
     directory::{
         ChangeKind, ChangesSince, Member, NewChange, RoomChange, RoomInfo, RoomRecord,
-        change::{settings, state_of},
+        change::{Roles, settings, state_of},
     },
     room_change::{MAX_CHANGED, key_of},
     rows::{BAD_CHANGE, refuse_bad},
@@ -92,7 +92,7 @@ pub fn record(
 
 /// The numbers of a room. Zero for a room that was never changed by this release.
 pub fn revs(conn: &Connection, room: &RoomName) -> rusqlite::Result<Revs> {
-    let query = "SELECT rev, floor, sum <> row_sum(?1, rev, floor) FROM revs WHERE room = ?1";
+    let query = "SELECT rev, floor, sum <> row_sum(?1, rev, floor, renewed) FROM revs WHERE room = ?1";
     let row = |row: &Row<'_>| {
         refuse_bad(row, 2, || format!("the number of changes of the room {room}"))?;
         Ok(Revs { last: number(row, 0)?, floor: number(row, 1)? })
@@ -104,8 +104,10 @@ pub fn revs(conn: &Connection, room: &RoomName) -> rusqlite::Result<Revs> {
 pub fn delete(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
     revs(conn, room)?;
     conn.prepare_cached("DELETE FROM changes WHERE room = ?")?.execute([room.as_str()])?;
-    let update = "UPDATE revs SET floor = rev, sum = row_sum(room, rev, rev) WHERE room = ?";
-    conn.prepare_cached(update)?.execute([room.as_str()]).map(drop)
+    let update =
+        "UPDATE revs SET floor = rev, renewed = ?2, sum = row_sum(room, rev, rev, ?2) WHERE room = ?1";
+    let renewed = integer(next_offset(conn)?);
+    conn.prepare_cached(update)?.execute(params![room.as_str(), renewed]).map(drop)
 }
 
 /// The parts of an existing room that have changed after `rev`.
@@ -129,16 +131,34 @@ pub fn since(
     if parts.len() > MAX_CHANGED {
         return Ok(ChangesSince::reset(last));
     }
-    let items = parts.into_iter().map(|part| (part.rev, part.part.item(record)));
-    let items = items.filter(|(_, item)| types.contains(&item.kind())).collect();
-    Ok(ChangesSince::page(last, items))
+    let roles = Roles::of(&record.members);
+    let parts = parts.into_iter().filter(|part| types.contains(&part.part.kind()));
+    Ok(ChangesSince::page(last, parts.map(|part| (part.rev, part.part.item(record, &roles))).collect()))
 }
 
 impl Part {
-    /// The part in its present state.
-    pub fn item(&self, record: &RoomRecord) -> Item {
+    /// The type of its item.
+    pub fn kind(&self) -> ItemType {
+        match self {
+            Self::Member(_) => ItemType::Member,
+            Self::Room => ItemType::Room,
+        }
+    }
+
+    /// The part in its present state, for a single look-up.
+    pub fn present(&self, record: &RoomRecord) -> Item {
         match self {
             Self::Member(user) => Item::Member { member: state_of(&record.members, user), by: None },
+            Self::Room => {
+                Item::Room { settings: Some(settings(&record.room_info, &record.members)), by: None }
+            }
+        }
+    }
+
+    /// The part in its present state.
+    pub fn item(&self, record: &RoomRecord, roles: &Roles<'_>) -> Item {
+        match self {
+            Self::Member(user) => Item::Member { member: roles.state_of(user), by: None },
             Self::Room => {
                 Item::Room { settings: Some(settings(&record.room_info, &record.members)), by: None }
             }
@@ -161,8 +181,9 @@ pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<ChangedPart> {
 
 fn next_rev(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
     revs(conn, room)?;
-    let update = "INSERT INTO revs (room, rev, floor, sum) VALUES (?1, 1, 0, row_sum(?1, 1, 0))
-                  ON CONFLICT (room) DO UPDATE SET rev = rev + 1, sum = row_sum(room, rev + 1, floor) RETURNING rev";
+    let update = "INSERT INTO revs (room, rev, floor, sum) VALUES (?1, 1, 0, row_sum(?1, 1, 0, 0))
+                  ON CONFLICT (room) DO UPDATE SET rev = rev + 1, sum = row_sum(room, rev + 1, floor, renewed)
+                  RETURNING rev";
     conn.prepare_cached(update)?.query_row([room.as_str()], |row| number(row, 0))
 }
 

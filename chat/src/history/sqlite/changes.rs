@@ -28,12 +28,17 @@ pub fn weight(missed: &MissedChange) -> usize {
     missed.change.items.len() * ITEM_BYTES
 }
 
-/// The changes after the offset `after`, in the order of the log. `None` when they are more than [`config::RECOVERY`].
+/// The changes after the offset `after`, in the order of the log. `None` when they are more than [`config::RECOVERY`], or when a room has
+/// taken the name of an earlier one since: the earlier room's members are not stored.
 pub fn missed(
     conn: &Connection,
     client: MissedBy<'_>,
     after: u64,
 ) -> rusqlite::Result<Option<Vec<(u64, MissedChange)>>> {
+    let renewed = "SELECT EXISTS (SELECT 1 FROM revs WHERE renewed > ?)";
+    if conn.prepare_cached(renewed)?.query_row([integer(after)], |row| row.get(0))? {
+        return Ok(None);
+    }
     let query = format!(
         "SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE \"offset\" > ? ORDER BY \"offset\", type DESC, key"
     );
@@ -88,7 +93,10 @@ fn item_of(
     if !records.iter().any(|record| record.room_info.name == *room) {
         records.extend(find(conn, room)?);
     }
-    Ok(records.iter().find(|record| record.room_info.name == *room).map(|record| changed.part.item(record)))
+    Ok(records
+        .iter()
+        .find(|record| record.room_info.name == *room)
+        .map(|record| changed.part.present(record)))
 }
 
 /// The item by which the client's own membership of a room has ended. `None` for other changes.

@@ -18,6 +18,9 @@ pub static LIMIT: LogRateLimit = LogRateLimit { windows: Mutex::new(None) };
 /// The target of the lines that contain the number of dropped lines. They are at most one per call site and window.
 const REPORT: &str = "godzilla::log";
 
+/// The target of warnings that have a budget for each client of their own. A smaller limit would let a few clients hide those about others.
+const BUDGETED: &str = "gateway::warnings";
+
 /// The maximum number of lines of one call site within a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Limit {
@@ -29,13 +32,14 @@ impl Limit {
     /// The limit of warnings and errors. A store that fails causes one for each request.
     const WARNING: Self = Self { lines: 10, window: Duration::from_secs(10) };
 
-    /// The limit of information.
+    /// The limit of information, and of warnings with a budget of their own.
     const INFO: Self = Self { lines: 50, window: Duration::from_secs(1) };
 
     /// The limit of a call site. `None` for debug and trace lines, which the operator requests.
     fn of(metadata: &Metadata<'_>) -> Option<Self> {
         match *metadata.level() {
             _ if metadata.target() == REPORT => None,
+            _ if metadata.target() == BUDGETED => Some(Self::INFO),
             Level::ERROR | Level::WARN => Some(Self::WARNING),
             Level::INFO => Some(Self::INFO),
             _ => None,
@@ -174,14 +178,19 @@ mod tests {
             tracing::info!("information");
             tracing::warn!("a warning");
             tracing::error!("an error");
+            tracing::warn!(target: BUDGETED, "an origin");
         }
         tracing::warn!("once");
         let written = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
         let count = |text: &str| written.lines().filter(|line| line.ends_with(text)).count() as u64;
         // The loop can take several windows.
-        for (text, limit) in
-            [("information", Limit::INFO), ("a warning", Limit::WARNING), ("an error", Limit::WARNING)]
-        {
+        let limits = [
+            ("information", Limit::INFO),
+            ("a warning", Limit::WARNING),
+            ("an error", Limit::WARNING),
+            ("an origin", Limit::INFO),
+        ];
+        for (text, limit) in limits {
             assert!((limit.lines..most).contains(&count(text)), "{text}: {}", count(text));
         }
         assert_eq!(count("once"), 1);

@@ -175,6 +175,27 @@ async fn a_node_applies_its_own_changes_once() {
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
 }
 
+/// The node that made a change has ended before it wrote the record. A node that starts later applies the change once, and writes the record.
+#[actix_rt::test]
+async fn a_change_without_a_record_is_applied_by_a_node_that_starts_later() {
+    let cluster = Cluster::on(Server::start());
+    let first = cluster.node("first").await;
+    let start = first.broker.reached();
+    cluster.commit(ChangeKind::Joined(bob()));
+    first.broker.publish_change(change(1, ChangeKind::Joined(bob())));
+    first.broker.wait_for_change(&tea(), 1).await;
+    cluster.commit(ChangeKind::Left(bob()));
+    drop(first);
+    let mut second = cluster.node("second").await;
+    assert_eq!(second.changes(1).await, ["bob leaves"], "and not the change that has a record");
+    let third = cluster.node("third").await;
+    eventually("the record is written", async || {
+        let missed = third.broker.missed(client(&[tea()]), start).await.unwrap();
+        missed.is_some_and(|missed| missed.changes.iter().any(|(_, missed)| missed.change.rev == 2))
+    })
+    .await;
+}
+
 /// More rooms have changed than one read returns, so the change of a room is not among them.
 #[actix_rt::test]
 async fn changes_beyond_one_read_are_found_by_their_versions() {

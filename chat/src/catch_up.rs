@@ -98,7 +98,7 @@ pub async fn read(
     }
     let last = chat.ask(room, ReadRev(user.clone()), deadline).await?;
     // The sockets of a user whose membership another node has begun must be in the room before the messages are read.
-    broker.wait_for_change(room, last).await;
+    broker.wait_if_subscribed(room, last).await;
     let changed = match rev {
         None => ChangesSince::page(last, vec![]),
         Some(_) if is_replaced => ChangesSince::reset(last),

@@ -196,6 +196,13 @@ impl Broker {
         self.flush_local().await;
     }
 
+    /// As [`Broker::wait_for_change`], for a reader: it does not wait if no socket of this node is in the room.
+    pub async fn wait_if_subscribed(&self, room: &RoomName, rev: u64) {
+        if let Some(stream) = self.stream.as_ref().filter(|_| rev > 0) {
+            stream.wait_if_subscribed(room, rev).await;
+        }
+    }
+
     /// Waits until the records of all changes that this node has committed are in the stream. The wait is bounded.
     pub async fn flush_changes(&self) {
         if let Some(stream) = &self.stream {

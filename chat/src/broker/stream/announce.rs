@@ -106,6 +106,15 @@ impl Stream {
         let _ = timeout(DELIVERY_TIMEOUT, applied).await;
     }
 
+    /// As [`Stream::wait_for_change`], for a room that this node is subscribed to. Without a subscription no socket of this node is in the
+    /// room, so there is nothing to wait for.
+    pub async fn wait_if_subscribed(&self, room: &RoomName, rev: u64) {
+        let is_subscribed = self.applied().contains(room);
+        if is_subscribed {
+            self.wait_for_change(room, rev).await;
+        }
+    }
+
     /// Announces to other nodes that the client of a socket has reconnected to this one. A failed announcement is retried until it
     /// succeeds.
     pub async fn announce_superseded(&self, socket: &SocketId) {

@@ -1,5 +1,6 @@
 //! Changes of rooms: every node applies them in the order of the room's versions, independent of the records in the stream.
 
+use futures_util::FutureExt;
 use testkit::RedisFault;
 
 use super::*;
@@ -173,6 +174,21 @@ async fn a_node_applies_its_own_changes_once() {
     first.broker.wait_for_change(&tea(), 3).await;
     cluster.commit(ChangeKind::Left(bob()));
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
+}
+
+/// A reader waits for changes of rooms that the node's sockets are in, and for no others.
+#[actix_rt::test]
+async fn a_reader_does_not_wait_in_a_room_without_sockets() {
+    let cluster = Cluster::on(Server::start());
+    let node = cluster.node("only").await;
+    for room in ["other", "empty"] {
+        let waits = node.broker.wait_if_subscribed(&room.parse().unwrap(), 7).now_or_never();
+        assert!(waits.is_some(), "{room}");
+    }
+    assert!(
+        node.broker.wait_if_subscribed(&tea(), 7).now_or_never().is_none(),
+        "a change that is not applied"
+    );
 }
 
 /// The node that made a change has ended before it wrote the record. A node that starts later applies the change once, and writes the record.

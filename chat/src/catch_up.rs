@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures_util::future::try_join;
 use proto::{
     RoomName, Username,
     event::{Item, ItemType, Join, Message},
@@ -12,7 +13,8 @@ use crate::{
     Chat, Error,
     config::SINCE,
     directory::ChangesSince,
-    room::membership::{Add, ReadRev},
+    history::Slice,
+    room::membership::{Enter, ReadRev},
 };
 
 /// The position of a client in a room.
@@ -93,10 +95,10 @@ pub async fn read(
     let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
     let is_replaced = is_replaced || is_old;
     let offset = offset.map(|_| broker.format_offset(broker.reached()));
-    if enters {
-        chat.ask(room, Add { by: user.clone(), user: user.clone() }, deadline).await?;
-    }
-    let last = chat.ask(room, ReadRev(user.clone()), deadline).await?;
+    let last = match enters {
+        true => chat.ask(room, Enter(user.clone()), deadline).await?,
+        false => chat.ask(room, ReadRev(user.clone()), deadline).await?,
+    };
     // The sockets of a user whose membership another node has begun must be in the room before the messages are read.
     broker.wait_if_subscribed(room, last).await;
     let changed = match rev {
@@ -106,15 +108,18 @@ pub async fn read(
     };
     let replaced = is_replaced && since.is_some_and(|seq| seq > 0);
     let mut reset = changed.reset;
-    let (head, messages) = match since {
-        None => (chat.history().head(room).await?.seq, vec![]),
+    let (head, messages, first) = match since {
+        None => {
+            let (head, first) = try_join(chat.history().head(room), chat.history().first(room)).await?;
+            (head.seq, vec![], first)
+        }
         Some(seq) => {
-            let mut slice = chat.history().since(room, if replaced { 0 } else { seq }, SINCE).await?;
+            let (mut slice, mut first) = slice_and_first(chat, room, if replaced { 0 } else { seq }).await?;
             reset |= replaced || seq > slice.head;
             if reset && rev.is_none() && !replaced {
-                slice = chat.history().since(room, 0, SINCE).await?;
+                (slice, first) = slice_and_first(chat, room, 0).await?;
             }
-            (slice.head, slice.messages.into_iter().map(|stored| stored.message).collect())
+            (slice.head, slice.messages.into_iter().map(|stored| stored.message).collect(), first)
         }
     };
     let changed = if reset && rev.is_some() { ChangesSince::reset(changed.rev.max(last)) } else { changed };
@@ -126,9 +131,24 @@ pub async fn read(
         rev: changed.rev,
         changes,
         more: changed.more,
-        first: chat.history().first(room).await?,
+        first,
         epoch: broker.store_epoch(),
         reset,
         offset,
     })
+}
+
+/// The messages of a room after `seq`, and the smallest `seq` that the room keeps. It is that of the first message of a slice from the
+/// beginning. Otherwise both are read at the same time.
+async fn slice_and_first(chat: &Chat, room: &RoomName, seq: u64) -> Result<(Slice, u64), Error> {
+    let history = chat.history();
+    if seq > 0 {
+        return try_join(history.since(room, seq, SINCE), history.first(room)).await;
+    }
+    let slice = history.since(room, 0, SINCE).await?;
+    let first = match slice.messages.first() {
+        Some(stored) => stored.message.seq,
+        None => history.first(room).await?,
+    };
+    Ok((slice, first))
 }

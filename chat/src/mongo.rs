@@ -62,6 +62,11 @@ impl From<MongoError> for Error {
     }
 }
 
+/// Counts a failed write to `collection` without which the chat works.
+pub(crate) fn count_failure(collection: &'static str) {
+    metrics::counter!("godzilla_chat_optional_writes_failed_total", "collection" => collection).increment(1);
+}
+
 /// The error of a document that this code cannot have written.
 pub(crate) fn damaged(why: impl std::fmt::Display) -> Error {
     Error::Store(format!("a document is damaged: {why}"))

@@ -22,7 +22,7 @@ const FORKED: &str =
 /// Reason when the indexes cannot be read or created.
 const UNPREPARED: &str = "does not let the indexes of messages and rooms be read or created";
 
-/// The collections `messages`, `rooms`, `untold` and `lineage`. Cheap to clone.
+/// The collections `messages`, `rooms`, `changes`, `untold` and `lineage`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     history: MongoHistory,
@@ -96,5 +96,16 @@ impl MongoStore {
             Err(error) => Some(format!("{UNPREPARED}: {error}")),
             Ok(()) => self.writes.not_ready_reason().await,
         }
+    }
+
+    /// The refused writes without which the chat works, with their effects, as a text that follows "MongoDB". For `/readyz`.
+    pub async fn degradation(&self) -> Option<String> {
+        self.writes.degradation().await
+    }
+
+    /// The reason why messages cannot be acked while the stream refuses them, as a text that follows "MongoDB". `None` when the last note of
+    /// unpublished messages was written.
+    pub fn unpublished_not_ready_reason(&self) -> Option<String> {
+        self.unpublished.not_ready_reason()
     }
 }

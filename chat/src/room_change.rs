@@ -2,7 +2,7 @@
 
 use proto::{
     RoomName, Username,
-    event::{Item, ItemType, Role},
+    event::{Item, Role},
 };
 
 /// The maximum number of items in one answer of [`crate::directory::Directory::changes_since`].
@@ -113,13 +113,5 @@ impl RoomChange {
     /// The user that made the change, unless it is `user`.
     pub fn by_other_than(&self, user: &Username) -> Option<Username> {
         self.by.clone().filter(|by| by.key() != user.key())
-    }
-}
-
-/// The type and key of a changed part: a member's name, or an empty key for the room.
-pub fn key_of(item: &Item) -> (ItemType, String) {
-    match item {
-        Item::Member { member, .. } => (ItemType::Member, member.username.to_string()),
-        Item::Room { .. } => (ItemType::Room, String::new()),
     }
 }

@@ -1,7 +1,10 @@
 //! The registry of a node's live rooms by name. It starts requested rooms and removes idle ones. Clients and HTTP [`find`] a room here and
 //! then call the room itself; the registry does not handle messages.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
@@ -173,7 +176,7 @@ async fn settle(room: Addr<Room>) {
 impl Rooms {
     /// Loads a room from its stores and starts it. If that fails, the room is removed and the waiting callers receive the error.
     fn load(&mut self, name: RoomName, ctx: &mut Context<Self>) {
-        let (parts, room) = (self.parts.clone(), name.clone());
+        let (parts, room, begun) = (self.parts.clone(), name.clone(), Instant::now());
         let loading = async move {
             let record = parts.directory.find(&room).await?.ok_or(Error::NotFound)?;
             Ok((record, parts.history.head(&room).await?))
@@ -183,7 +186,7 @@ impl Rooms {
         ctx.spawn(loading.into_actor(self).map(move |loaded, rooms, ctx| {
             let found: Found = loaded.map(|(record, head)| {
                 let (parts, idle) = (rooms.parts.clone(), ctx.address().recipient());
-                ask::start(|_| Room::new(record, head, parts, idle))
+                ask::start(|_| Room::new(record, head, begun, parts, idle))
             });
             let waiting = match &found {
                 Ok(room) => rooms.rooms.insert(name, Slot::Live(room.clone())),

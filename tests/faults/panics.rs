@@ -27,6 +27,7 @@ const PARTS: [(usize, &str, bool); 31] = [
     (NODES[0], "log follower", true),
     (NODES[0], "log changes", true),
     (NODES[0], "log retention", false),
+    (NODES[0], "room versions", false),
     (NODES[0], "log", true),
     (NODES[1], "rooms", true),
     (NODES[1], "shard", true),

@@ -22,6 +22,8 @@ pub enum Entry {
     Change {
         /// The offset of the change. `None` when the stream is unavailable and the change was read from the store.
         offset: Option<u64>,
+        /// Whether no more changes follow that have the same offset. A client recovers from the offset only then: it would miss the others.
+        is_last: bool,
         /// The change.
         change: Box<RoomChange>,
     },

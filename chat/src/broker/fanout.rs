@@ -10,7 +10,10 @@ use serde_json::json;
 use socketio::{BackpressureToken, CloseReason, Emit, Encoded, Operation, Room, SocketId};
 
 use super::{Entry, StreamPosition, room_backpressure::RoomTokens};
-use crate::directory::{ChangeKind, RoomChange};
+use crate::{
+    directory::{ChangeKind, RoomChange},
+    history::MissedChange,
+};
 
 /// The group of the sockets of a room's members.
 pub fn member_sockets(room: &RoomName) -> Room {
@@ -39,7 +42,7 @@ pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomT
             let backpressure = tokens.of(&message.room);
             message_stored(&message, offset, position, origin, backpressure).into_iter().collect()
         }
-        Entry::Change { offset, change } => changed(&change, offset, position),
+        Entry::Change { offset, is_last, change } => changed(&change, offset, is_last, position),
         Entry::Online { diff, list } => {
             let list = list.map(|online| Presence { online });
             let diff = diff.and_then(|diff| emit(vec![], name::PRESENCE_DIFF, &diff, false));
@@ -90,18 +93,46 @@ impl StreamPosition {
     }
 
     /// The event of a change, for live delivery and for recovery. Without an offset it is not ordered with the messages; clients order
-    /// it by its number. `None` when it cannot be encoded, which is logged.
-    pub(super) fn encode_change(&self, change: &Change, offset: Option<u64>) -> Option<Encoded> {
-        let text = offset.map(|offset| self.format(Some(offset)));
+    /// it by its number. Unless it `is_last` of those with its offset, it has no argument with the offset, so a client keeps its earlier one.
+    /// `None` when it cannot be encoded, which is logged.
+    pub(super) fn encode_change(
+        &self,
+        change: &Change,
+        offset: Option<u64>,
+        is_last: bool,
+    ) -> Option<Encoded> {
+        let text = offset.filter(|_| is_last).map(|offset| self.format(Some(offset)));
         let packet = encode(name::CHANGE, change, text.as_deref())?;
         Some(offset.map_or(packet.clone(), |offset| packet.at(offset)))
+    }
+
+    /// The events of a change, for recovery: those of memberships that have begun or ended, then the change itself.
+    pub(super) fn encode_missed_change(&self, missed: &MissedChange, offset: u64) -> Vec<Encoded> {
+        let MissedChange { change, memberships, is_last } = missed;
+        let memberships = memberships.iter().filter_map(|member| {
+            let event = if member.role.is_some() { name::ROOM_JOINED } else { name::ROOM_LEFT };
+            let payload = Membership {
+                room: change.room.clone(),
+                username: member.username.clone(),
+                rev: change.rev,
+                role: member.role,
+                by: None,
+            };
+            encode(event, &payload, None).map(|packet| packet.at(offset))
+        });
+        memberships.chain(self.encode_change(change, Some(offset), *is_last)).collect()
     }
 }
 
 /// The sockets of a new member join before the events, and those of a former member leave after them, so that they receive them too.
-fn changed(change: &RoomChange, offset: Option<u64>, position: &StreamPosition) -> Vec<Operation> {
+fn changed(
+    change: &RoomChange,
+    offset: Option<u64>,
+    is_last: bool,
+    position: &StreamPosition,
+) -> Vec<Operation> {
     let (room, members) = (&change.room, member_sockets(&change.room));
-    let event = position.encode_change(&change.event(), offset);
+    let event = position.encode_change(&change.event(), offset, is_last);
     let membership = |name, user: &Username| {
         let payload = membership(change, user);
         let packet = encode(name, &payload, None)?;
@@ -260,7 +291,7 @@ mod tests {
     fn change(what: ChangeKind, members: Vec<Username>) -> Entry {
         let (room, items) = (RoomName::lobby(), vec![]);
         let change = RoomChange { room, rev: 4, what, by: None, items, members, offset: Some(9) };
-        Entry::Change { offset: Some(9), change: Box::new(change) }
+        Entry::Change { offset: Some(9), is_last: true, change: Box::new(change) }
     }
 
     #[test]

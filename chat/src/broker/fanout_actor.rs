@@ -70,7 +70,7 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
             match entry {
                 Entry::Flushed(done) => flushed.push(done),
                 Entry::Reached(offset) => last = offset,
-                Entry::Message { offset, .. } | Entry::Change { offset, .. } => {
+                Entry::Message { offset, .. } | Entry::Change { offset, is_last: true, .. } => {
                     last = offset.unwrap_or(last);
                     batch.extend(self.typing_lists.operations(entry, &self.position, &self.tokens, now));
                 }

@@ -14,10 +14,7 @@ mod typing;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use proto::{
-    RoomName,
-    event::{Membership, Message, name},
-};
+use proto::{RoomName, event::Message};
 use socketio::{Encoded, SocketId};
 use supervision::BusyTimer;
 use tokio::sync::mpsc;
@@ -31,7 +28,7 @@ use crate::{
 pub use entry::Entry;
 pub use fanout::{encode, member_sockets, presence_unknown, session_sockets, user_sockets};
 pub use room_backpressure::PendingBatch;
-pub use stream::Stream;
+pub use stream::{MAX_AGE, RevWatch, Stream};
 pub use stream_position::{ParsedOffset, StreamPosition};
 
 /// The maximum number of queued entries: at most 8 MiB at the default text limit.
@@ -114,7 +111,9 @@ impl Broker {
     pub fn publish_change(&self, change: RoomChange) {
         match &self.stream {
             Some(stream) => stream.publish_change(&change),
-            None => self.append(Entry::Change { offset: change.offset, change: Box::new(change) }),
+            None => {
+                self.append(Entry::Change { offset: change.offset, is_last: true, change: Box::new(change) });
+            }
         }
     }
 
@@ -123,6 +122,11 @@ impl Broker {
         if let Some(stream) = self.stream.as_ref().filter(|_| rev > 0) {
             stream.wait_for_change(room, rev).await;
         }
+    }
+
+    /// The latest version of a room that this node knows to be in the store. `None` in one process, where no other node changes the room.
+    pub fn watch_rev(&self, room: &RoomName) -> Option<RevWatch> {
+        self.stream.as_ref().map(|stream| stream.watch_rev(room))
     }
 
     /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether the members of the rooms must be read
@@ -272,19 +276,7 @@ impl Broker {
 
     /// The events of a change, for recovery: those of memberships that have begun or ended, then the change itself.
     pub fn encode_missed_change(&self, missed: &MissedChange, offset: u64) -> Vec<Encoded> {
-        let MissedChange { change, memberships } = missed;
-        let memberships = memberships.iter().filter_map(|member| {
-            let event = if member.role.is_some() { name::ROOM_JOINED } else { name::ROOM_LEFT };
-            let payload = Membership {
-                room: change.room.clone(),
-                username: member.username.clone(),
-                rev: change.rev,
-                role: member.role,
-                by: None,
-            };
-            encode(event, &payload, None).map(|packet| packet.at(offset))
-        });
-        memberships.chain(self.position.encode_change(change, Some(offset))).collect()
+        self.position.encode_missed_change(missed, offset)
     }
 
     /// The messages and changes that a client has missed, as [`Journal::missed`].

@@ -172,7 +172,7 @@ mod tests {
     fn change(what: ChangeKind) -> Entry {
         let (room, items, members) = (tea(), vec![], vec![]);
         let change = RoomChange { room, rev: 1, what, by: None, items, members, offset: None };
-        Entry::Change { offset: None, change: Box::new(change) }
+        Entry::Change { offset: None, is_last: true, change: Box::new(change) }
     }
 
     /// The recipients of the typing events of `entry`, and the names in each.

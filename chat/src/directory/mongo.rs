@@ -11,17 +11,22 @@ mod items;
 mod limits;
 mod renew;
 mod resolve_unknown;
+mod stored_changes;
 #[cfg(test)]
 mod tests;
 mod writes;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{RoomName, Username, event::ItemType};
-use remote::mongo::{Documents, Prepared, Store};
+use remote::mongo::{Documents, Operation, Prepared, Store};
 use tokio::time::Instant;
 
 use self::{
@@ -45,6 +50,8 @@ pub struct MongoDirectory {
     messages: Documents<Document>,
     /// The older part of the change log, see [`change_log`].
     changes: Documents<Document>,
+    /// The rooms whose changes are being copied there.
+    copying: Arc<Mutex<HashSet<RoomName>>>,
     /// Id of this process, stored with its changes.
     process: Arc<str>,
     prepared: Prepared,
@@ -58,11 +65,15 @@ impl MongoDirectory {
         let store = store.into();
         let rooms = collection(&store, COLLECTION).with_trial(document::trial);
         let messages = collection(&store, MESSAGES);
-        let changes = collection(&store, change_log::COLLECTION).with_trial(change_log::trial);
+        let changes = collection(&store, change_log::COLLECTION)
+            .with_trial(change_log::trial)
+            .with_optional(Operation::Update, change_log::NOT_COPIED)
+            .with_optional(Operation::Delete, change_log::NOT_DELETED);
         Self {
             rooms,
             messages,
             changes,
+            copying: Arc::default(),
             process: ObjectId::new().to_hex().into(),
             prepared: Prepared::default(),
             reuse_delay: renew::REUSE_DELAY,

@@ -107,6 +107,8 @@ pub struct MissedChange {
     pub change: Change,
     /// The memberships among its items that have begun or ended since the client's position.
     pub memberships: Vec<MemberState>,
+    /// Whether no more changes follow that have the same offset.
+    pub is_last: bool,
 }
 
 /// The client that has missed messages and changes.

@@ -28,13 +28,16 @@ use crate::{
     column::integer,
     config,
     mongo::{
-        DEADLINE, MESSAGES, PREPARATION, collection, date, deadline_now, number, unique, unprepared,
-        with_deadline,
+        DEADLINE, MESSAGES, PREPARATION, collection, count_failure, date, deadline_now, number, unique,
+        unprepared, with_deadline,
     },
 };
 
 /// The names of the unique indexes: of a room's numbers, and of an author's `client_id`s in a room.
 const UNIQUE: [&str; 2] = ["room_seq", "room_author_client"];
+
+/// The effect of refused deletions.
+const NOT_DELETED: &str = "ephemeral rooms keep old messages, and names of ended rooms cannot be used again";
 
 /// Name of the collection of [`crate::directory::mongo`].
 const ROOMS: &str = "rooms";
@@ -57,7 +60,10 @@ impl MongoHistory {
     /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let messages = collection(&store, MESSAGES).with_unique_indexes(&UNIQUE).with_trial(document::trial);
+        let messages = collection(&store, MESSAGES)
+            .with_unique_indexes(&UNIQUE)
+            .with_trial(document::trial)
+            .with_optional(Operation::Delete, NOT_DELETED);
         let rooms = collection(&store, ROOMS);
         Self { messages, rooms, prepared: Prepared::default() }
     }
@@ -194,8 +200,9 @@ impl MongoHistory {
                 { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
-        self.messages.write(Operation::Delete, async |messages| messages.delete_many(deleted).await).await?;
-        Ok(())
+        let delete =
+            self.messages.write(Operation::Delete, async |messages| messages.delete_many(deleted).await);
+        Ok(delete.await.map(drop).inspect_err(|_| count_failure(MESSAGES))?)
     }
 
     fn new_messages(&self) -> Documents<NewMessage> {

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -46,9 +47,9 @@ impl Handler<Changed> for Room {
     type Result = ();
 
     fn handle(&mut self, changed: Changed, ctx: &mut Self::Context) {
-        self.rev = self.rev.max(changed.rev);
+        let is_complete = self.note_rev(changed.rev);
         // A change with a certain outcome was applied to the room's own state when its result arrived.
-        if self.has_unknown_outcome {
+        if self.has_unknown_outcome || !is_complete {
             self.reload(ctx);
         }
     }
@@ -60,19 +61,20 @@ impl Room {
     ///
     /// The room handles no other message in the meantime. So a removed member cannot post between the commit and the update of the
     /// room's state, and changes are applied in commit order.
-    pub(super) fn change<T, W>(
+    pub(super) fn change<T, A, W>(
         &mut self,
         ctx: &mut Context<Self>,
         change: impl FnOnce(Parts, RoomName, Committed) -> W,
-        apply: impl FnOnce(&mut Self, T) + 'static,
-        reply: Reply<()>,
+        apply: impl FnOnce(&mut Self, T) -> A + 'static,
+        reply: Reply<A>,
     ) where
         T: 'static,
+        A: 'static,
         W: Future<Output = Result<T, Error>> + 'static,
     {
         let (broker, room, name) = (self.parts.broker.clone(), ctx.address(), self.name.clone());
         let (publisher, committed) = (broker.clone(), Arc::new(AtomicU64::new(0)));
-        let last = committed.clone();
+        let (last, rev) = (committed.clone(), committed.clone());
         let on_commit: Committed = Box::new(move |change| {
             let rev = change.rev;
             last.store(rev, Ordering::Release);
@@ -93,11 +95,21 @@ impl Room {
             let result = room.note_outcome(result);
             // The directory has refused a change that this room allowed: another node has changed the room.
             let is_stale = matches!(result, Err(Error::NotFound | Error::Forbidden(_)));
+            let is_complete = room.note_rev(rev.load(Ordering::Acquire));
             reply.send(result.map(|value| apply(room, value)));
-            if is_stale && room.parts.broker.is_shared() {
+            if (is_stale && room.parts.broker.is_shared()) || !is_complete {
                 room.reload(ctx);
             }
         }));
+    }
+
+    /// Records that this actor has applied the change `rev` to its state; 0 for no change. Returns whether the state is complete up to it.
+    /// It is not if another node has made a change just before: the state has the result of this change, and may lack the other one.
+    fn note_rev(&mut self, rev: u64) -> bool {
+        if rev == self.rev + 1 {
+            self.rev = rev;
+        }
+        rev <= self.rev
     }
 
     /// Checks whether the outcome of a change is unknown. Such a change may still be committed, now or later, and [`Changed`] then
@@ -114,24 +126,32 @@ impl Room {
         outcome.map_err(|error| error.of_room(&self.name))
     }
 
+    /// Replaces the room's state by what the directory has (`None`: the room has ended), by a read that began at `begun`.
+    pub(super) fn replace(&mut self, found: Option<RoomRecord>, begun: Instant) {
+        self.read_at = begun;
+        match found {
+            Some(entry) => self.replace_state(entry),
+            None => self.state = State::Archived,
+        }
+    }
+
     /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
-    pub(super) fn replace(&mut self, entry: RoomRecord) {
+    fn replace_state(&mut self, entry: RoomRecord) {
         if self.state == State::Archived {
             self.state = State::Open;
             self.posts.reset_head();
         }
         self.ephemeral = entry.room_info.ephemeral;
-        self.rev = self.rev.max(entry.rev);
+        self.rev = entry.rev;
         self.members = Members::new(entry);
     }
 
     /// Reads the room from the directory again. The room handles no other message in the meantime.
     pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
-        let (directory, room) = (self.parts.directory.clone(), self.name.clone());
+        let (directory, room, begun) = (self.parts.directory.clone(), self.name.clone(), Instant::now());
         let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
-        ctx.wait(found.into_actor(self).map(|found, room, ctx| match found {
-            Ok(Ok(Some(entry))) => room.replace(entry),
-            Ok(Ok(None)) => room.state = State::Archived,
+        ctx.wait(found.into_actor(self).map(move |found, room, ctx| match found {
+            Ok(Ok(found)) => room.replace(found, begun),
             Ok(Err(error)) => {
                 tracing::warn!(room = %room.name, %error, "reload of a room failed; retrying");
                 room.retry_reload(ctx);

@@ -1,13 +1,13 @@
 //! Membership: joining a public room, leaving, adding and removing users, and the permissions for it. Asked by clients and HTTP. The
 //! change itself is made by [`super::change`].
 
-use actix::Handler;
+use actix::{Context, Handler};
 use proto::{RoomName, Username};
 
 use super::{Parts, Room, State};
 use crate::{
     Error,
-    ask::{Ask, Question},
+    ask::{Ask, Question, Reply},
     directory::{Member, Role},
 };
 
@@ -19,6 +19,10 @@ pub struct CheckMember(pub Username);
 /// number in the store.
 #[derive(Debug, Clone)]
 pub struct ReadRev(pub Username);
+
+/// Makes this user a member at their own request, as [`Add`] does, and returns the number of the room's last change, as [`ReadRev`] does.
+#[derive(Debug, Clone)]
+pub struct Enter(pub Username);
 
 /// Checks that this user may change the room and its members.
 #[derive(Debug, Clone)]
@@ -54,6 +58,10 @@ impl Question for ReadRev {
     type Answer = u64;
 }
 
+impl Question for Enter {
+    type Answer = u64;
+}
+
 impl Question for CheckOwner {
     type Answer = ();
 }
@@ -74,6 +82,7 @@ impl Handler<Ask<CheckMember>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<CheckMember>, ctx: &mut Self::Context) {
+        let Some(ask) = self.check_age(ask, ctx) else { return };
         match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
             Ok(role) => ask.reply.send(Ok(role)),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
@@ -85,6 +94,7 @@ impl Handler<Ask<ReadRev>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<ReadRev>, ctx: &mut Self::Context) {
+        let Some(ask) = self.check_age(ask, ctx) else { return };
         match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
             Ok(_) => ask.reply.send(Ok(self.rev)),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
@@ -124,15 +134,21 @@ impl Handler<Ask<Add>> for Room {
             Ok(false) => return ask.reply.send(Ok(())),
             Err(refused) => return self.refuse_or_revalidate(ask, refused, ctx),
         }
-        let add = |parts: Parts, room: RoomName, on_commit| async move {
-            parts.broker.subscribe(std::slice::from_ref(&room)).await?;
-            if by.key() == user.key() {
-                parts.directory.add(&room, &user, parts.rooms_per_user, on_commit).await
-            } else {
-                parts.directory.add_by(&room, &user, &by, parts.additions, on_commit).await
-            }
-        };
-        self.change(ctx, add, |room, members| room.members.replace(members), ask.reply);
+        self.add(ctx, (by, user), |_| (), ask.reply);
+    }
+}
+
+impl Handler<Ask<Enter>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Enter>, ctx: &mut Self::Context) {
+        let Some(ask) = self.check_age(ask, ctx) else { return };
+        let user = ask.question.0.clone();
+        match self.check_open().and_then(|()| self.check_add(&user, &user)) {
+            Ok(true) => self.add(ctx, (user.clone(), user), |room| room.rev, ask.reply),
+            Ok(false) => ask.reply.send(Ok(self.rev)),
+            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
+        }
     }
 }
 
@@ -156,6 +172,29 @@ impl Handler<Ask<Remove>> for Room {
 }
 
 impl Room {
+    /// Makes `user` a member at the request of `by`. `answer` reads the answer from the room afterwards.
+    fn add<A: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        (by, user): (Username, Username),
+        answer: fn(&Self) -> A,
+        reply: Reply<A>,
+    ) {
+        let add = |parts: Parts, room: RoomName, on_commit| async move {
+            parts.broker.subscribe(std::slice::from_ref(&room)).await?;
+            if by.key() == user.key() {
+                parts.directory.add(&room, &user, parts.rooms_per_user, on_commit).await
+            } else {
+                parts.directory.add_by(&room, &user, &by, parts.additions, on_commit).await
+            }
+        };
+        let apply = move |room: &mut Self, members| {
+            room.members.replace(members);
+            answer(room)
+        };
+        self.change(ctx, add, apply, reply);
+    }
+
     /// Replaces the member list by the remaining `members`.
     fn apply_removal(&mut self, members: Vec<Member>) {
         // When the last member leaves a private room, the directory archives it in the same transaction.

@@ -31,7 +31,7 @@ use proto::RoomName;
 use crate::{
     Error,
     ask::{Ask, Question},
-    broker::Broker,
+    broker::{Broker, RevWatch},
     directory::{Additions, Directory, RoomRecord},
     history::{History, RoomHead},
 };
@@ -58,8 +58,12 @@ pub struct Parts {
 pub struct Room {
     name: RoomName,
     ephemeral: bool,
-    /// The number of the last change, as far as this actor has read it.
+    /// The number of the last change up to which this actor's state is complete.
     rev: u64,
+    /// The begin of the read of the store that this actor's state is from.
+    read_at: Instant,
+    /// The last change that this node knows of. `None` in one process.
+    watch: Option<RevWatch>,
     state: State,
     /// The outcome of a change was unknown at least once. From then on, the room is reloaded after every commit.
     has_unknown_outcome: bool,
@@ -117,12 +121,20 @@ impl Question for Settle {
 }
 
 impl Room {
-    /// A room with the state that was read from the stores.
-    pub fn new(entry: RoomRecord, head: RoomHead, parts: Parts, idle: Recipient<Idle>) -> Self {
+    /// A room with the state that was read from the stores. The read began at `read_at`.
+    pub fn new(
+        entry: RoomRecord,
+        head: RoomHead,
+        read_at: Instant,
+        parts: Parts,
+        idle: Recipient<Idle>,
+    ) -> Self {
         Self {
             name: entry.room_info.name.clone(),
             ephemeral: entry.room_info.ephemeral,
             rev: entry.rev,
+            read_at,
+            watch: parts.broker.watch_rev(&entry.room_info.name).filter(|_| !entry.room_info.name.is_lobby()),
             state: State::Open,
             has_unknown_outcome: false,
             revalidation: Revalidation::default(),

@@ -75,6 +75,7 @@ impl Handler<Ask<Post>> for Room {
 
     fn handle(&mut self, ask: Ask<Post>, ctx: &mut Self::Context) {
         supervision::fault!("room");
+        let Some(ask) = self.check_age(ask, ctx) else { return };
         let allowed = self.check_open().and_then(|()| self.members.check_member(&ask.question.author));
         if let Err(refused) = allowed {
             return self.refuse_or_revalidate(ask, refused, ctx);

@@ -11,11 +11,17 @@ use super::{AT_ONCE, Noted, Unpublished};
 use crate::{
     Error,
     column::integer,
-    mongo::{collection, deadline_now, number, with_deadline},
+    mongo::{collection, count_failure, deadline_now, number, with_deadline},
 };
 
 /// The collection.
 const COLLECTION: &str = "untold";
+
+/// The effect of refused notes.
+const NOT_NOTED: &str = "while Redis refuses messages, sends are unavailable";
+
+/// The effect of refused deletions of notes.
+const NOT_DELETED: &str = "rooms with a note are read twice a second";
 
 /// The notes in one database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,7 +51,16 @@ impl Row {
 impl MongoUnpublished {
     /// Notes in `store`, which may be unavailable.
     pub fn new(store: impl Into<Store>) -> Self {
-        Self { rooms: collection(store, COLLECTION).with_trial(trial) }
+        let rooms = collection(store, COLLECTION)
+            .with_trial(trial)
+            .with_optional(Operation::Update, NOT_NOTED)
+            .with_optional(Operation::Delete, NOT_DELETED);
+        Self { rooms }
+    }
+
+    /// Why rooms cannot be noted, as a phrase that follows "MongoDB". `None` when the last note was written.
+    pub fn not_ready_reason(&self) -> Option<String> {
+        self.rooms.refusal(Operation::Update)
     }
 }
 
@@ -56,7 +71,7 @@ impl Unpublished for MongoUnpublished {
         let write = self.rooms.write(Operation::Update, async |rooms| {
             rooms.update_one(doc! { "_id": room.as_str() }, extend).upsert(true).await
         });
-        with_deadline(deadline_now(), write).await.map(drop)
+        with_deadline(deadline_now(), write).await.map(drop).inspect_err(|_| count_failure(COLLECTION))
     }
 
     async fn all(&self) -> Result<Vec<Noted>, Error> {
@@ -71,7 +86,7 @@ impl Unpublished for MongoUnpublished {
     async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         let gone = doc! { "_id": room.as_str(), "seq": { "$lte": integer(seq) } };
         let delete = self.rooms.write(Operation::Delete, async |rooms| rooms.delete_one(gone).await);
-        with_deadline(deadline_now(), delete).await.map(drop)
+        with_deadline(deadline_now(), delete).await.map(drop).inspect_err(|_| count_failure(COLLECTION))
     }
 }
 

@@ -120,8 +120,9 @@ impl Stores {
         [("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }
 
-    /// Probes of the event stream. Without it, events are delivered from MongoDB, later, and clients get no offsets for
-    /// recovery.
+    /// Probes of the event stream, and of the writes to MongoDB without which the node works. Without the stream, events are delivered
+    /// from MongoDB, later, and clients get no offsets for recovery. If then MongoDB refuses the notes of such messages, too, no message can
+    /// be acked, and the node is not ready.
     pub(super) fn add_degrading(&self, process: &Process, chat: &Chat) {
         let log = self.redis.clone();
         let redis = move || {
@@ -133,11 +134,24 @@ impl Stores {
                 ))
             }) as _
         };
+        let (stream, store) = (chat.clone(), self.chat.clone());
+        let notes = move || {
+            let is_needed = stream.broker_not_ready_reason().is_some();
+            let reason = store.unpublished_not_ready_reason().filter(|_| is_needed);
+            Box::pin(async move { reason }) as _
+        };
+        let store = self.chat.clone();
+        let writes = move || {
+            let store = store.clone();
+            Box::pin(async move { store.degradation().await }) as _
+        };
         let chat = chat.clone();
         let follower = move || {
             let not_ready_reason = chat.broker_not_ready_reason();
             Box::pin(async move { not_ready_reason }) as _
         };
+        process.add_probe("MongoDB", Box::new(notes));
+        process.add_degrading("MongoDB", Box::new(writes));
         process.add_degrading("Redis", Box::new(redis));
         process.add_degrading("the log", Box::new(follower));
     }

@@ -1,17 +1,25 @@
 //! Publishes changes of rooms and members, and waits for them. A change is queued, written to the stream, and applied by every node when it
 //! reads the record. Called through [`crate::broker::Broker`].
 
-use std::{
-    collections::HashSet,
-    sync::{PoisonError, atomic::Ordering},
-};
+use std::{collections::HashSet, sync::PoisonError};
 
 use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::timeout;
 
-use super::{DELIVERY_TIMEOUT, MAX_BACKLOG, MAX_PENDING, Stream, record::StreamRecord};
-use crate::{Error, redis, room_change::RoomChange};
+use super::{
+    DELIVERY_TIMEOUT, MAX_BACKLOG, Stream, Written, pending_records::MAX_PENDING, record::StreamRecord,
+};
+use crate::{
+    Error,
+    changes::Change,
+    redis,
+    room_change::{ChangeKind, RoomChange},
+};
+
+/// The maximum age, in milliseconds, of the earlier changes of a room whose records may be missing, while the last change of the room with a
+/// record is unknown. The age counts back from the change whose record is written. A write of a change takes less to reach a majority.
+const UNRECORDED_MS: u64 = 15_000;
 
 impl Stream {
     /// Publishes a change that this node has committed. The task [`super::maintenance::announce_pending`] writes its record, and this
@@ -23,23 +31,76 @@ impl Stream {
 
     /// Queues the record of a change. When the queue is full, the change is applied from the store only, on every node.
     pub(super) fn queue_record(&self, record: StreamRecord) {
-        self.changes_queued.fetch_add(1, Ordering::AcqRel);
-        if self.writes_fail.load(Ordering::Acquire)
+        if self.pending.is_failing()
             && let Some(room) = record.room()
         {
             self.apply_from_store(room);
         }
-        let Err(refused) = self.changes.try_send(record) else { return };
-        self.lost_after.fetch_max(self.position.reached(), Ordering::AcqRel);
-        self.changes_queued.fetch_sub(1, Ordering::AcqRel);
+        let Err(dropped) = self.pending.push(record, self.position.reached()) else { return };
         metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
         tracing::warn!(
             max = MAX_PENDING,
             "the queue of changes for other nodes is full; they apply this one from the store"
         );
-        if let Some(room) = refused.into_inner().room() {
+        if let Some(room) = dropped.room() {
             self.apply_from_store(room);
         }
+    }
+
+    /// Writes the record of a change. Another node may have made earlier changes of the room and not written their records yet, or has
+    /// ended. Then their records are written first, so the records of a room are in the order of its changes: a client that recovers misses
+    /// the changes of the records after its offset, and no others.
+    pub(super) async fn write_after_earlier(&self, record: &StreamRecord) -> Result<(), Error> {
+        let Written::Gap(last) = self.write(record, false).await? else { return Ok(()) };
+        if let Some((room, rev)) = record.room().zip(record.rev()) {
+            for earlier in self.unrecorded(room, last, rev).await? {
+                self.write(&earlier, true).await?;
+            }
+        }
+        self.write(record, true).await.map(drop)
+    }
+
+    /// The records of the changes of a room after `last` and before `rev`, from the store. Without `last` only of those that were made just
+    /// before.
+    async fn unrecorded(
+        &self,
+        room: &RoomName,
+        last: Option<u64>,
+        rev: u64,
+    ) -> Result<Vec<StreamRecord>, Error> {
+        let found = self.rooms.of(std::slice::from_ref(room)).await?.pop();
+        let changes = found.map(|found| found.changes).unwrap_or_default();
+        let at = changes.iter().find(|change| change.version == rev).map(|change| change.at.0);
+        let is_missing = |change: &Change| match last {
+            Some(last) => change.version > last,
+            None => at.is_some_and(|at| change.at.0.saturating_add(UNRECORDED_MS) >= at),
+        };
+        let mut records = Vec::new();
+        for change in changes.into_iter().filter(|change| change.version < rev && is_missing(change)) {
+            records.push(StreamRecord::of_change(&self.room_change(room, change, None).await));
+        }
+        let first = records.first().and_then(StreamRecord::rev);
+        if let Some(next) = last.map(|last| last + 1).filter(|next| first != Some(*next)) {
+            // The store has dropped the first of these changes. This record makes clients that recover receive what they have changed.
+            records.insert(0, StreamRecord::Changed { room: room.clone(), rev: Some(next) });
+        }
+        Ok(records)
+    }
+
+    /// A stored change of a room, as it is delivered.
+    pub(super) async fn room_change(
+        &self,
+        room: &RoomName,
+        change: Change,
+        offset: Option<u64>,
+    ) -> RoomChange {
+        let Change { version, what, by, items, .. } = change;
+        let members = match what {
+            ChangeKind::Archived => self.rooms.members(room).await.unwrap_or_default(),
+            _ => vec![],
+        };
+        let items = items.unwrap_or_default();
+        RoomChange { room: room.clone(), rev: version, what, by, items, members, offset }
     }
 
     /// The versions of rooms up to which every change has a record. Where Redis has no number for a room, the last change counts as one
@@ -119,30 +180,15 @@ impl Stream {
     /// succeeds.
     pub async fn announce_superseded(&self, socket: &SocketId) {
         let record = StreamRecord::Superseded { socket: socket.as_str().to_owned() };
-        if self.is_available() && self.write(&record).await.is_ok() {
+        if self.is_available() && self.write(&record, false).await.is_ok() {
             return;
         }
         self.queue_record(record);
     }
 
-    /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`]. Returns
-    /// whether they are.
-    pub async fn wait_until_announced(&self) -> bool {
-        if self.writes_fail.load(Ordering::Acquire) {
-            return false;
-        }
-        let queued = self.changes_queued.load(Ordering::Acquire);
-        let written = async {
-            loop {
-                let mut written = std::pin::pin!(self.change_written.notified());
-                written.as_mut().enable();
-                if self.changes_written.load(Ordering::Acquire) >= queued {
-                    return;
-                }
-                written.await;
-            }
-        };
-        timeout(DELIVERY_TIMEOUT, written).await.is_ok()
+    /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`].
+    pub async fn wait_until_announced(&self) {
+        self.pending.wait_until_written().await;
     }
 
     /// Records that clients of this node have received a room's changes up to `rev` without an offset.

@@ -33,7 +33,7 @@ pub struct AppliedChanges {
 pub struct PendingChanges {
     /// The changes, oldest first.
     pub changes: Vec<Change>,
-    /// Whether older changes that the room no longer keeps may be missing.
+    /// Whether changes may be missing that the room no longer keeps, or that are damaged.
     pub has_gap: bool,
 }
 
@@ -77,11 +77,10 @@ impl AppliedChanges {
         let applied = self.rooms.get(&changed.room).copied();
         let mut changes: Vec<Change> =
             changed.changes.iter().filter(|change| change.version <= to).cloned().collect();
-        let first = changed.changes.first().map_or(0, |first| first.version);
         let has_gap = match applied {
             Some(Some(applied)) => {
                 changes.retain(|change| change.version > applied);
-                first > applied + 1 && applied < to
+                (changes.len() as u64) < to.saturating_sub(applied)
             }
             Some(None) => {
                 changes.clear();
@@ -130,6 +129,12 @@ mod tests {
         Changed { room: tea(), version, is_open: true, changes: (first..=version).map(change).collect() }
     }
 
+    /// The room without one of its changes, which is damaged.
+    fn without(mut changed: Changed, version: u64) -> Changed {
+        changed.changes.retain(|change| change.version != version);
+        changed
+    }
+
     fn versions(pending: &PendingChanges) -> Vec<u64> {
         pending.changes.iter().map(|change| change.version).collect()
     }
@@ -139,7 +144,7 @@ mod tests {
         // The version before, the changes that the room keeps, the version up to which they are taken; the expected changes, and whether
         // there is a gap.
         type Case = (Option<Option<u64>>, Changed, u64, &'static [u64], bool);
-        let cases: [Case; 9] = [
+        let cases: [Case; 12] = [
             (Some(Some(2)), changed(1, 4, 1), 4, &[3, 4], false),
             (Some(Some(2)), changed(1, 4, 1), 3, &[3], false),
             (Some(Some(4)), changed(1, 4, 1), 4, &[], false),
@@ -149,6 +154,9 @@ mod tests {
             (Some(None), changed(1, 4, 1), 4, &[], true),
             (None, changed(1, 4, 1), 4, &[1, 2, 3, 4], false),
             (None, changed(1, 4, BURST_MS), 4, &[3, 4], false),
+            (Some(Some(1)), without(changed(1, 4, 1), 3), 4, &[2, 4], true),
+            (Some(Some(1)), without(changed(1, 4, 1), 4), 4, &[2, 3], true),
+            (Some(Some(3)), without(changed(1, 4, 1), 3), 4, &[4], false),
         ];
         for (applied, changed, to, expected, has_gap) in cases {
             let mut applied_changes = AppliedChanges::default();

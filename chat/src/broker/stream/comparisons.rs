@@ -15,7 +15,7 @@ const MISSED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The time without a read of the recent changes after which one may have been missed. It is shorter than the window of
 /// [`crate::changes::Changes::recent`] by the longest time of a write.
-const READ_GAP: Duration = Duration::from_secs(8);
+pub const READ_GAP: Duration = Duration::from_secs(8);
 
 /// When the versions of all rooms are compared. Pure: time is an argument.
 #[derive(Debug)]

@@ -25,6 +25,7 @@ use tokio::{
 use super::{
     Opened, Stream,
     comparisons::Comparisons,
+    known_revs::read_versions,
     maintenance::{announce_pending, trim},
     record::StreamRecord,
 };
@@ -97,6 +98,9 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
         actix_rt::spawn(supervision::essential("log changes", announce_pending(stream.clone(), changes)));
     let trimmed = stream.clone();
     let trimming = actix_rt::spawn(supervision::restart("log retention", move || trim(trimmed.clone())));
+    let watched = stream.clone();
+    let watching =
+        actix_rt::spawn(supervision::restart("room versions", move || read_versions(watched.clone())));
     let (last, replacements, noted) = (position.reached(), state.replaced, HashMap::new());
     let mut follower = Follower {
         last,
@@ -128,6 +132,7 @@ pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_chan
     }
     announcing.abort();
     trimming.abort();
+    watching.abort();
 }
 
 impl Follower {

@@ -1,8 +1,6 @@
 //! [`Journal`] in the stream: reads the messages and changes that a client has missed, in pages. The records of changes state which rooms
 //! have changed and from which number on; the store has the changed parts in their present state.
 
-use std::sync::atomic::Ordering;
-
 use async_trait::async_trait;
 
 use super::{
@@ -23,9 +21,9 @@ const PAGE: usize = 500;
 #[async_trait]
 impl Journal for Stream {
     async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error> {
-        if after <= self.lost_after.load(Ordering::Acquire)
+        if self.pending.has_dropped_after(after)
             || self.lacks_delivered(client.rooms).await
-            || !self.wait_until_announced().await
+            || !self.pending.wait_until_written().await
         {
             return Ok(None);
         }

@@ -39,16 +39,14 @@ impl Stream {
 /// the store meanwhile.
 pub(super) async fn announce_pending(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
     while let Some(record) = changes.recv().await {
-        while stream.write(&record).await.is_err() {
-            stream.writes_fail.store(true, Ordering::Release);
+        while stream.write_after_earlier(&record).await.is_err() {
+            stream.pending.note_failure();
             if let Some(room) = record.room() {
                 stream.apply_from_store(room);
             }
             sleep(PAUSE).await;
         }
-        stream.writes_fail.store(false, Ordering::Release);
-        stream.changes_written.fetch_add(1, Ordering::AcqRel);
-        stream.change_written.notify_waiters();
+        stream.pending.note_written();
     }
 }
 

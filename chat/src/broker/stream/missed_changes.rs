@@ -1,6 +1,6 @@
 //! The changes of rooms that a client has missed, from the records of the stream. Called by [`super::journal`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proto::{
     RoomName, Username,
@@ -24,14 +24,10 @@ pub struct MissedChanges {
 }
 
 /// The changes of one room.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Window {
-    /// The number of the first one.
-    first: u64,
-    /// The number of the last one.
-    last: u64,
-    /// The offset of the last record.
-    offset: u64,
+    /// The numbers of the changes that have records, each with the offset of its first record.
+    offsets: BTreeMap<u64, u64>,
     /// The users whose memberships began or ended.
     users: Vec<Username>,
 }
@@ -58,10 +54,8 @@ impl MissedChanges {
             self.ended.push((offset, ended(client.user, room, rev, &record)));
             return true;
         }
-        let window =
-            self.rooms.entry(room).or_insert_with(|| Window { first: rev, last: rev, offset, users: vec![] });
-        (window.first, window.last) = (window.first.min(rev), window.last.max(rev));
-        window.offset = offset;
+        let window = self.rooms.entry(room).or_default();
+        window.offsets.entry(rev).or_insert(offset);
         if let StreamRecord::Joined { user, .. } | StreamRecord::Left { user, .. } = record {
             window.users.push(user);
         }
@@ -77,25 +71,39 @@ impl MissedChanges {
     pub async fn read(self, store: &dyn Changes) -> Result<Option<Vec<(u64, MissedChange)>>, Error> {
         let mut changes = self.ended;
         for (room, window) in self.rooms {
+            let Some(mut after) = window.offsets.keys().next().map(|first| first.saturating_sub(1)) else {
+                continue;
+            };
             // A room that has ended since has a later record, which is delivered live.
-            let Some(since) = store.since(&room, window.first.saturating_sub(1)).await? else { continue };
+            let Some(since) = store.since(&room, after).await? else { continue };
             if since.reset || since.more {
                 return Ok(None);
             }
-            let mut after = window.first.saturating_sub(1);
-            for (rev, items) in since.changes.into_iter().filter(|(rev, _)| *rev <= window.last) {
+            for (rev, items) in since.changes {
+                // Later changes are delivered live.
+                let Some(offset) = window.offset_of(rev) else { break };
                 let memberships = items.iter().filter_map(|item| window.membership(item)).collect();
                 let change = Change { room: room.clone(), rev, after, items };
-                changes.push((window.offset, MissedChange { change, memberships }));
+                changes.push((offset, MissedChange { change, memberships, is_last: true }));
                 after = rev;
             }
         }
         changes.sort_by_key(|(offset, missed)| (*offset, missed.change.rev));
+        let last: Vec<bool> = (1..=changes.len())
+            .map(|next| changes.get(next).is_none_or(|(offset, _)| *offset != changes[next - 1].0))
+            .collect();
+        changes.iter_mut().zip(last).for_each(|((_, missed), is_last)| missed.is_last = is_last);
         Ok(Some(changes))
     }
 }
 
 impl Window {
+    /// The offset of the record of the change `rev`. If this change has no record of its own, that of the next change that has one. `None`
+    /// for a change after all records.
+    fn offset_of(&self, rev: u64) -> Option<u64> {
+        self.offsets.range(rev..).map(|(_, offset)| *offset).next()
+    }
+
     /// The membership of an item, if it began or ended.
     fn membership(&self, item: &Item) -> Option<MemberState> {
         match item {
@@ -116,5 +124,5 @@ fn ended(user: &Username, room: RoomName, rev: u64, record: &StreamRecord) -> Mi
         _ => Item::Member { member: member.clone(), by: None },
     };
     let change = Change { room, rev, after: rev.saturating_sub(1), items: vec![item] };
-    MissedChange { change, memberships: vec![member] }
+    MissedChange { change, memberships: vec![member], is_last: true }
 }

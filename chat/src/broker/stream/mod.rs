@@ -14,8 +14,10 @@ mod deliver;
 mod fallback;
 mod follow;
 mod journal;
+mod known_revs;
 mod maintenance;
 mod missed_changes;
+mod pending_records;
 mod positions;
 mod publish;
 mod record;
@@ -41,6 +43,9 @@ use tokio::{
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
 pub use follow::{OnRemoteChange, RemoteChange, follow};
+use known_revs::KnownRevs;
+pub use known_revs::{MAX_AGE, RevWatch};
+use pending_records::PendingRecords;
 use record::StreamRecord;
 use refusals::Refusals;
 
@@ -59,9 +64,6 @@ use crate::{
 
 /// The minimum number of records that the stream keeps when it is trimmed by length.
 const MIN_LENGTH: usize = 100_000;
-
-/// The maximum number of changes that wait to be announced to other nodes.
-const MAX_PENDING: usize = 1024;
 
 /// The maximum number of rooms in the backlog. The next writer of a room beyond it publishes the missing messages.
 const MAX_BACKLOG: usize = 10_000;
@@ -98,6 +100,8 @@ pub struct Stream {
     fallback_deliveries: AtomicU64,
     /// The version of each room up to which changes are applied to the sockets of this node.
     applied: Mutex<AppliedChanges>,
+    /// The versions of rooms that are known to be in the store.
+    known_revs: Arc<KnownRevs>,
     /// The rooms whose last messages are missing in the stream.
     backlog: Mutex<HashSet<RoomName>>,
     /// The rooms whose messages in the stream may differ from those in the store.
@@ -106,23 +110,20 @@ pub struct Stream {
     last_delivered: Mutex<Option<(RoomName, u64, String)>>,
     /// Wakes the task [`follow`]: the backlog has a room, or the stream must be checked.
     wake: Notify,
-    /// Records of changes that wait to be written.
-    changes: mpsc::Sender<StreamRecord>,
-    /// The number of records that were queued.
-    changes_queued: AtomicU64,
-    /// The number of queued records that were written.
-    changes_written: AtomicU64,
-    /// Notified when a queued record was written.
-    change_written: Notify,
-    /// Whether the last write of a queued record has failed.
-    writes_fail: AtomicBool,
-    /// The last offset at the time when the queue of records was full. No client recovers from it or from an earlier one, because records of
-    /// changes after it are missing.
-    lost_after: AtomicU64,
+    /// The records of changes that wait to be written.
+    pending: PendingRecords,
     /// The last change of each room that was applied without a record.
     fallback_changes: Mutex<HashMap<RoomName, u64>>,
     /// Notified when changes of a room were applied.
     changes_applied: Notify,
+}
+
+/// The outcome of the append of a record without a `seq`.
+enum Written {
+    /// The stream has the record, and this is its last offset.
+    Appended(u64),
+    /// The records of earlier changes of the room are missing. Contains the last change of the room that has a record, if it is known.
+    Gap(Option<u64>),
 }
 
 /// An opened stream with the state that [`follow`] takes over.
@@ -151,7 +152,7 @@ impl Stream {
         let recent = rooms.recent().await?;
         let EpochState { epoch, last, .. } = &state;
         let position = Arc::new(StreamPosition::of_history(&history_id, epoch, *last));
-        let (changes, pending) = mpsc::channel(MAX_PENDING);
+        let (pending, changes) = PendingRecords::new();
         let stream = Self {
             redis,
             node,
@@ -167,23 +168,19 @@ impl Stream {
             dedup: Mutex::default(),
             fallback_deliveries: AtomicU64::new(0),
             applied: Mutex::default(),
+            known_revs: Arc::default(),
             backlog: Mutex::default(),
             suspects: Mutex::default(),
             last_delivered: Mutex::default(),
             wake: Notify::new(),
-            changes,
-            changes_queued: AtomicU64::new(0),
-            changes_written: AtomicU64::new(0),
-            change_written: Notify::new(),
-            writes_fail: AtomicBool::new(false),
-            lost_after: AtomicU64::new(0),
+            pending,
             fallback_changes: Mutex::default(),
             changes_applied: Notify::new(),
         };
         // Changes whose records are missing, because the node that made them has ended, are applied from the store.
         let announced = stream.announced(&recent).await;
         announced.iter().for_each(|(room, version)| stream.applied().set(room, Some(*version)));
-        let opened = Opened { stream: Arc::new(stream), position, changes: pending, state };
+        let opened = Opened { stream: Arc::new(stream), position, changes, state };
         opened.checked().await
     }
 
@@ -192,8 +189,8 @@ impl Stream {
         self.available.load(Ordering::Acquire)
     }
 
-    /// Appends a record that has no `seq`. Returns its offset.
-    async fn write(&self, record: &StreamRecord) -> Result<u64, Error> {
+    /// Appends a record that has no `seq`. `is_ordered`: the records of all earlier changes of its room were written before.
+    async fn write(&self, record: &StreamRecord, is_ordered: bool) -> Result<Written, Error> {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         let key = |key| self.redis.key(key);
         script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM)).key(key(redis::BASE));
@@ -201,15 +198,22 @@ impl Stream {
         script.arg(&*self.position.epoch()).arg(MIN_LENGTH).arg(&self.node).arg(record.encode());
         let (room, rev) = record.room().zip(record.rev()).unzip();
         script.arg(room.map_or("", RoomName::as_str)).arg(rev.map(|rev| rev.to_string()).unwrap_or_default());
-        let written: Result<Option<u64>, Error> =
+        script.arg(u8::from(is_ordered));
+        let written: Result<(String, Option<u64>), Error> =
             self.redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await;
-        let written = written.and_then(|offset| offset.ok_or_else(epoch_changed));
+        let written = written.and_then(|(outcome, number)| match (outcome.as_str(), number) {
+            ("gap", last) => Ok(Written::Gap(last)),
+            ("appended", Some(offset)) => Ok(Written::Appended(offset)),
+            _ => Err(epoch_changed()),
+        });
         if written.as_ref().is_err_and(|error| *error == epoch_changed()) {
             self.wake.notify_one();
         }
-        let offset = self.refusals.record(written)?;
-        self.last_published.fetch_max(offset, Ordering::AcqRel);
-        Ok(offset)
+        let written = self.refusals.record(written)?;
+        if let Written::Appended(offset) = written {
+            self.last_published.fetch_max(offset, Ordering::AcqRel);
+        }
+        Ok(written)
     }
 
     /// Waits until this node has delivered all records that it has published, at most [`DELIVERY_TIMEOUT`].

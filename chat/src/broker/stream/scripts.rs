@@ -70,30 +70,39 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Appends a record without a `seq`.
+/// Appends a record without a `seq`. The records of the changes of one room are in the order of their numbers.
 ///
-/// Keys: the epoch, the last offset, the stream, the base, the rooms' last changes. Arguments: the epoch of the writer, the number of records to
-/// keep, the node, the record, and the room and the number of a change, or two empty texts. Returns the offset, or nil when the stream has another epoch or does not end
-/// with its last offset.
+/// Keys: the epoch, the last offset, the stream, the base, the rooms' last changes. Arguments: the epoch of the writer, the number of records
+/// to keep, the node, the record, the room and the number of a change, or two empty texts, and `1` if the order is not checked.
+///
+/// Returns an outcome and a number:
+/// - `appended` and the last offset, also when the stream has this change of the room or a later one;
+/// - `gap` and the room's last change that has a record (nil if it is unknown), when changes before this one have no record;
+/// - `epoch_changed`, when the stream has another epoch or does not end with its last offset.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r#"
         local last = last_offset(ARGV[1], {KEYS[1], KEYS[2], KEYS[4], KEYS[3]})
-        if not last then return false end
+        if not last then return {'epoch_changed', false} end
+        local room, rev = ARGV[5], number(ARGV[6])
+        if rev then
+            local recorded = number(redis.call('HGET', KEYS[5], room))
+            if recorded and rev <= recorded then return {'appended', string.format('%.0f', last)} end
+            if ARGV[7] ~= '1' and rev > (recorded or 0) + 1 then
+                return {'gap', recorded and string.format('%.0f', recorded) or false}
+            end
+        end
         local offset = string.format('%.0f', last + 1)
         if redis.acl_check_cmd and not redis.acl_check_cmd('set', KEYS[2], offset) then
             return redis.error_reply("NOPERM this user has no permissions to run the 'set' command")
         end
-        local room, rev = ARGV[5], number(ARGV[6])
         if rev and redis.acl_check_cmd and not redis.acl_check_cmd('hset', KEYS[5], room, ARGV[6]) then
             return redis.error_reply("NOPERM this user has no permissions to run the 'hset' command")
         end
         redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], offset .. '-0', 'node', ARGV[3], 'entry', ARGV[4])
         redis.call('SET', KEYS[2], offset)
-        if rev and rev > (number(redis.call('HGET', KEYS[5], room)) or 0) then
-            redis.call('HSET', KEYS[5], room, ARGV[6])
-        end
-        return offset
+        if rev then redis.call('HSET', KEYS[5], room, ARGV[6]) end
+        return {'appended', offset}
         "#,
     )
 });

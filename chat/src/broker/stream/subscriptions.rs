@@ -15,12 +15,14 @@ use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
-use super::{RemoteChange, Stream, applied_changes::AppliedChanges, follow::Follower, record::StreamRecord};
+use super::{
+    RemoteChange, RevWatch, Stream, applied_changes::AppliedChanges, follow::Follower, record::StreamRecord,
+};
 use crate::{
     Error,
     broker::Entry,
     changes::{Change, Changed},
-    directory::{ChangeKind, RoomChange},
+    directory::ChangeKind,
 };
 
 /// The timeout of the read of one room that a record announces. Messages wait for it.
@@ -36,6 +38,11 @@ const PAGE: usize = 1_000;
 const MAX_OVERDUE: usize = 4_096;
 
 impl Stream {
+    /// The latest known version of a room.
+    pub fn watch_rev(&self, room: &RoomName) -> RevWatch {
+        self.known_revs.watch(room)
+    }
+
     /// Applies changes of these rooms from their current versions on, or from the last one that has a record: the record of a later one may
     /// follow, or its node has ended. Returns whether one of them is new on this node.
     pub(super) async fn subscribe_to_changes(&self, rooms: &[RoomName]) -> bool {
@@ -130,6 +137,7 @@ impl Follower {
         // Messages wait for this read.
         let recent = timeout(2 * STORE_TIMEOUT, self.stream.rooms.recent()).await;
         let recent = recent.map_err(|_| Error::Store("no answer in time".to_owned()))??;
+        self.stream.known_revs.note_recent(now.into_std(), &recent);
         self.comparisons.note_read(recent.len(), now);
         self.apply_newer(recent).await?;
         let now = Instant::now();
@@ -191,16 +199,14 @@ impl Follower {
         {
             // Clients detect the gap by the number of this change, and ask for the others.
             let change = Change { what: ChangeKind::Other, ..newest.clone() };
-            self.append(room, change, offset).await;
+            self.append(room, change, offset, true).await;
         }
         for change in pending.changes {
             is_remote |= !change.is_own;
             needs_members |=
                 matches!(change.what, ChangeKind::Archived | ChangeKind::Renewed(_)) || !changed.is_open;
             let is_last = Some(change.version) == last;
-            // A client that has received an earlier change and not this one recovers from the record before.
-            let at = if is_last { offset } else { offset.map(|offset| offset.saturating_sub(1)) };
-            self.append(room, change, at).await;
+            self.append(room, change, offset, is_last).await;
         }
         if needs_members {
             self.set_members(changed).await;
@@ -214,19 +220,14 @@ impl Follower {
         is_any
     }
 
-    /// Sends a change to the sockets of this node.
-    async fn append(&self, room: &RoomName, change: Change, offset: Option<u64>) {
-        let Change { version, what, by, items, is_own, .. } = change;
-        let members = match what {
-            ChangeKind::Archived => self.stream.rooms.members(room).await.unwrap_or_default(),
-            _ => vec![],
-        };
-        let items = items.unwrap_or_default();
-        let change = RoomChange { room: room.clone(), rev: version, what, by, items, members, offset };
+    /// Sends a change to the sockets of this node. `is_last`: no more changes follow that have the same record.
+    async fn append(&self, room: &RoomName, change: Change, offset: Option<u64>, is_last: bool) {
+        let is_own = change.is_own;
+        let change = self.stream.room_change(room, change, offset).await;
         if offset.is_none() && !is_own {
             self.stream.queue_record(StreamRecord::of_change(&change));
         }
-        let entry = Entry::Change { offset, change: Box::new(change) };
+        let entry = Entry::Change { offset, is_last, change: Box::new(change) };
         self.stream.position.count_membership_change(&entry);
         self.send(entry).await;
     }

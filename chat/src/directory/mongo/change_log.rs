@@ -5,32 +5,42 @@
 //! `log_floor`, before which changes are missing because they were dropped before they were copied, or are of an earlier room of the same
 //! name. A client whose number is before `log_floor` loads the room anew.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::PoisonError};
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{
-    RoomName, Username,
+    RoomName,
     event::{Item, ItemType},
 };
 use remote::mongo::Operation;
 use serde::Deserialize;
 
-use super::{MongoDirectory, changes::present_items, document::RoomDocument};
+use super::{
+    MongoDirectory,
+    document::RoomDocument,
+    stored_changes::{note_damage, possible_parts, without_gaps},
+};
 use crate::{
     Error,
     changes::{Change, KEPT},
     column::integer,
     directory::{
         ChangeKind, ChangesSince, RoomRecord,
-        change::{Roles, settings},
+        change::{Part, PresentState},
     },
-    mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
-    room_change::{MAX_CHANGED, key_of},
+    mongo::{DEADLINE, count_failure, damaged, deadline_now, number, with_deadline},
+    room_change::MAX_CHANGED,
 };
 
 /// Name of the collection of older changes.
 pub const COLLECTION: &str = "changes";
+
+/// The effect of refused copies.
+pub const NOT_COPIED: &str = "clients that miss more than 64 changes of a room meanwhile load the room anew";
+
+/// The effect of refused deletions of the changes of an ended room.
+pub const NOT_DELETED: &str = "changes of ended rooms are kept";
 
 /// The number of changes after which the latest ones are copied. Half of those that are kept, so a copy that fails is repeated in time.
 const COPY_AFTER: i64 = KEPT as i64 / 2;
@@ -57,13 +67,6 @@ struct Row {
 #[derive(Debug, Default)]
 struct Parts(HashMap<Key, (u64, Part)>);
 
-/// A part of a room.
-#[derive(Debug, Clone)]
-enum Part {
-    Member(Username),
-    Room,
-}
-
 impl MongoDirectory {
     /// Copies the latest changes of a room in the background, if enough were made since the last copy. `found` is the room before its last
     /// change.
@@ -72,10 +75,16 @@ impl MongoDirectory {
             return;
         }
         let (this, room) = (self.clone(), room.clone());
+        let is_new = this.copying.lock().unwrap_or_else(PoisonError::into_inner).insert(room.clone());
+        if !is_new {
+            return;
+        }
         tokio::spawn(async move {
             if let Err(error) = this.copy_changes(&room).await {
+                count_failure(COLLECTION);
                 tracing::warn!(%room, %error, "the latest changes of a room cannot be copied; its next change retries");
             }
+            this.copying.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
         });
     }
 
@@ -84,10 +93,7 @@ impl MongoDirectory {
         let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(()) };
         let mut parts = Parts::default();
         let logged = number(document.logged)?;
-        changes
-            .iter()
-            .filter(|change| change.version > logged)
-            .for_each(|change| parts.add(change, &record, document.archived));
+        changes.iter().filter(|change| change.version > logged).for_each(|change| parts.add(change, &record));
         let deadline = deadline_now();
         for ((kind, key), (rev, part)) in parts.0 {
             let name = part.name();
@@ -109,7 +115,7 @@ impl MongoDirectory {
         with_deadline(deadline, note).await.map(drop)
     }
 
-    /// The room, its latest changes in order, and its document. `None` when the room does not exist.
+    /// The room, its latest changes in order and without gaps, and its document. `None` when the room does not exist.
     async fn read_log(
         &self,
         room: &RoomName,
@@ -119,14 +125,15 @@ impl MongoDirectory {
         let Some(found) = with_deadline(deadline_now(), found).await? else { return Ok(None) };
         let mut document: RoomDocument =
             mongodb::bson::deserialize_from_document(found.clone()).map_err(damaged)?;
-        let mut changes = self.changes_of(found)?;
+        let record = document.record(room.clone())?;
+        let mut changes = without_gaps(self.changes_of(found)?, record.rev);
         // The release before does not write the floor when a name is reused.
         let renewed = changes.iter().rev().find(|change| matches!(change.what, ChangeKind::Renewed(_)));
         document.log_floor =
             document.log_floor.max(renewed.map_or(0, |change| integer(change.version.saturating_sub(1))));
         // Changes of an earlier room of the same name are not for the members of this one.
         changes.retain(|change| integer(change.version) > document.log_floor);
-        Ok(Some((document.record(room.clone())?, changes, document)))
+        Ok(Some((record, changes, document)))
     }
 
     /// See [`crate::directory::Directory::changes_since`].
@@ -157,10 +164,7 @@ impl MongoDirectory {
         if rev + 1 < first && !self.read_older(room, rev, first - 1, &document, &mut parts).await? {
             return Ok(Some(ChangesSince::reset(last)));
         }
-        changes
-            .iter()
-            .filter(|change| change.version > rev)
-            .for_each(|change| parts.add(change, &record, false));
+        changes.iter().filter(|change| change.version > rev).for_each(|change| parts.add(change, &record));
         Ok(Some(parts.since(&record, types)))
     }
 
@@ -173,7 +177,7 @@ impl MongoDirectory {
     }
 
     /// Adds the parts that have changed after `rev` and up to `end`, which are not in the room's document. Returns whether all of them are
-    /// stored.
+    /// stored and readable.
     async fn read_older(
         &self,
         room: &RoomName,
@@ -189,45 +193,42 @@ impl MongoDirectory {
         // A copy may run at the same time, and raise numbers beyond those of the room that was read.
         let later = doc! { "room": room.as_str(), "rev": { "$gt": integer(rev), "$lte": integer(end) } };
         let limit = i64::try_from(MAX_CHANGED).unwrap_or(i64::MAX) + 1;
-        let changes = self.changes.clone_with_type::<Row>();
         let read = async {
-            changes.find(later).limit(limit).max_time(DEADLINE).await?.try_collect::<Vec<_>>().await
+            let found = self.changes.find(later).limit(limit).max_time(DEADLINE).await?;
+            found.try_collect::<Vec<Document>>().await
         };
         for row in with_deadline(deadline_now(), read).await? {
-            let part = match row.kind.as_str() {
-                "member" => Part::Member(row.key.try_into().map_err(damaged)?),
-                "room" => Part::Room,
-                _ => continue,
-            };
-            parts.insert(number(row.rev)?, part);
+            match Row::read(row) {
+                Ok((rev, part)) => part.into_iter().for_each(|part| parts.insert(rev, part)),
+                Err(error) => {
+                    note_damage(room.as_str(), &error);
+                    return Ok(false);
+                }
+            }
         }
         Ok(true)
     }
 }
 
+impl Row {
+    /// The number and the changed part of a document. Without a part for a type that a later release stores.
+    fn read(document: Document) -> Result<(u64, Option<Part>), Error> {
+        let row: Self = mongodb::bson::deserialize_from_document(document).map_err(damaged)?;
+        Ok((number(row.rev)?, Part::stored(&row.kind, row.key).map_err(damaged)?))
+    }
+}
+
 impl Parts {
-    fn add(&mut self, change: &Change, room: &RoomRecord, is_archived: bool) {
-        let present;
-        let items = match &change.items {
-            Some(items) => items,
-            None => {
-                present = present_items(&change.what, room, is_archived);
-                &present
-            }
+    fn add(&mut self, change: &Change, room: &RoomRecord) {
+        let parts = match &change.items {
+            Some(items) => items.iter().map(Part::of).collect(),
+            None => possible_parts(&change.what, room.room_info.owner.as_ref()),
         };
-        for item in items {
-            self.insert(
-                change.version,
-                match item {
-                    Item::Member { member, .. } => Part::Member(member.username.clone()),
-                    Item::Room { .. } => Part::Room,
-                },
-            );
-        }
+        parts.into_iter().for_each(|part| self.insert(change.version, part));
     }
 
     fn insert(&mut self, rev: u64, part: Part) {
-        let entry = self.0.entry(part.key()).or_insert_with(|| (rev, part.clone()));
+        let entry = self.0.entry((part.kind(), part.key())).or_insert_with(|| (rev, part.clone()));
         if entry.0 <= rev {
             *entry = (rev, part);
         }
@@ -237,37 +238,11 @@ impl Parts {
         if self.0.len() > MAX_CHANGED {
             return ChangesSince::reset(room.rev);
         }
-        let roles = Roles::of(&room.members);
-        let parts = self.0.into_iter().filter(|((kind, _), _)| types.contains(kind));
-        let mut items: Vec<(u64, Item)> =
-            parts.map(|(_, (rev, part))| (rev, part.item(room, &roles))).collect();
-        items.sort_by_cached_key(|(rev, item)| {
-            let (kind, name) = key_of(item);
-            (*rev, kind != ItemType::Room, name)
-        });
+        let state = PresentState::of(room);
+        let parts = self.0.into_values().filter(|(_, part)| types.contains(&part.kind()));
+        let mut parts: Vec<(u64, Part)> = parts.collect();
+        parts.sort_by_cached_key(|(rev, part)| (*rev, *part != Part::Room, part.name()));
+        let items: Vec<(u64, Item)> = parts.into_iter().map(|(rev, part)| (rev, state.item(&part))).collect();
         ChangesSince::page(room.rev, items)
-    }
-}
-
-impl Part {
-    fn key(&self) -> Key {
-        match self {
-            Self::Member(user) => (ItemType::Member, user.key()),
-            Self::Room => (ItemType::Room, String::new()),
-        }
-    }
-
-    fn name(&self) -> String {
-        match self {
-            Self::Member(user) => user.to_string(),
-            Self::Room => String::new(),
-        }
-    }
-
-    fn item(&self, room: &RoomRecord, roles: &Roles<'_>) -> Item {
-        match self {
-            Self::Member(user) => Item::Member { member: roles.state_of(user), by: None },
-            Self::Room => Item::Room { settings: Some(settings(&room.room_info, &room.members)), by: None },
-        }
     }
 }

@@ -8,58 +8,25 @@ use proto::{
     RoomName, Username,
     event::{Item, ItemType},
 };
-use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{Change, MongoDirectory, items};
+use super::{
+    Change, MongoDirectory,
+    document::PartialRoom,
+    items,
+    stored_changes::{Row, note_damage, possible_parts, room_name, user_of},
+};
 use crate::{
     Error,
     changes::{self, AT_ONCE, Changed, Changes, KEPT},
     directory::{
-        ChangeKind, ChangesSince, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord, change,
+        ChangeKind, ChangesSince, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord,
+        change::{PresentState, settings},
     },
-    mongo::{DEADLINE, damaged, deadline_now, number, timestamp, with_deadline},
+    mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
 };
 
 /// Age of the changes that [`Changes::recent`] returns, in milliseconds. It must be longer than a write takes to reach a majority.
 const WINDOW_MS: i64 = 15_000;
-
-/// The version of a room, as it is read.
-#[derive(Debug, Deserialize)]
-struct Version {
-    #[serde(rename = "_id")]
-    room: String,
-    version: i64,
-}
-
-/// The version and latest changes of a room, as they are read.
-#[derive(Debug, Deserialize)]
-struct Row {
-    #[serde(rename = "_id")]
-    room: String,
-    version: i64,
-    archived: bool,
-    /// Absent in rooms that only earlier releases have changed.
-    #[serde(default)]
-    recent: Vec<StoredChange>,
-}
-
-/// A stored change.
-#[derive(Debug, Deserialize)]
-struct StoredChange {
-    version: i64,
-    at: DateTime,
-    /// Id of the process that made the change.
-    by: String,
-    what: String,
-    #[serde(default)]
-    user: Option<String>,
-    /// The user that made the change. Absent in changes of earlier releases, and in empty changes.
-    #[serde(default)]
-    actor: Option<String>,
-    /// The changed parts in their state after the change. Absent in changes of earlier releases, and in empty changes.
-    #[serde(default)]
-    items: Option<Vec<Document>>,
-}
 
 /// A change before it is written.
 #[derive(Debug, Clone)]
@@ -156,24 +123,24 @@ impl MongoDirectory {
         update
     }
 
-    async fn read<T>(&self, filter: Document, fields: Document, latest: bool) -> Result<Vec<T>, Error>
-    where
-        T: DeserializeOwned + Send + Sync + Unpin + 'static,
-    {
-        let rooms = self.rooms.clone_with_type::<T>();
+    async fn read(&self, filter: Document, fields: Document, latest: bool) -> Result<Vec<Document>, Error> {
+        let rooms = self.rooms.clone_with_type::<Document>();
         let read = async {
             let mut find = rooms.find(filter).projection(fields).max_time(DEADLINE);
             if latest {
                 find = find.sort(doc! { "changed": -1 }).limit(i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
             }
-            find.await?.try_collect::<Vec<T>>().await
+            find.await?.try_collect::<Vec<Document>>().await
         };
         with_deadline(deadline_now(), read).await
     }
 
     async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
-        let rows: Vec<Version> = self.read(filter, doc! { "version": 1 }, latest).await?;
-        rows.into_iter().map(|row| Ok((room_name(row.room)?, number(row.version)?))).collect()
+        let rows = self.read(filter, doc! { "version": 1 }, latest).await?;
+        Ok(each_readable(rows, |row| {
+            let name = row.get_str("_id").map_err(damaged)?.to_owned();
+            Ok((room_name(name)?, number(row.get_i64("version").map_err(damaged)?)?))
+        }))
     }
 }
 
@@ -190,12 +157,10 @@ impl Changes for MongoDirectory {
 
     async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
         let fields = doc! { "version": 1, "archived": 1, "recent": 1 };
-        let rows: Vec<Row> = self.read(names_filter(rooms), fields, false).await?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut changed = self.changed(row)?;
-            self.complete(&mut changed).await?;
-            found.push(changed);
+        let rows = self.read(names_filter(rooms), fields, false).await?;
+        let mut found = each_readable(rows, |row| Row::read(row)?.changed(&self.process));
+        for changed in &mut found {
+            self.complete(changed).await?;
         }
         Ok(found)
     }
@@ -214,70 +179,42 @@ impl Changes for MongoDirectory {
 impl MongoDirectory {
     /// The latest changes in a room's document, oldest first.
     pub(super) fn changes_of(&self, document: Document) -> Result<Vec<changes::Change>, Error> {
-        let row: Row = mongodb::bson::deserialize_from_document(document).map_err(damaged)?;
-        Ok(self.changed(row)?.changes)
+        Ok(Row::read(document)?.changed(&self.process)?.changes)
     }
 
-    fn changed(&self, row: Row) -> Result<Changed, Error> {
-        let mut changes =
-            row.recent.into_iter().map(|stored| self.change_from(stored)).collect::<Result<Vec<_>, _>>()?;
-        changes.sort_by_key(|change| change.version);
-        Ok(Changed {
-            room: room_name(row.room)?,
-            version: number(row.version)?,
-            is_open: !row.archived,
-            changes,
-        })
-    }
-
-    fn change_from(&self, stored: StoredChange) -> Result<changes::Change, Error> {
-        let user = stored.user.map(Username::try_from).transpose().map_err(damaged)?;
-        let what = match (&*stored.what, user) {
-            ("joined", Some(user)) => ChangeKind::Joined(user),
-            ("left", Some(user)) => ChangeKind::Left(user),
-            ("renewed", Some(user)) => ChangeKind::Renewed(user),
-            ("archived", _) => ChangeKind::Archived,
-            // Includes kinds that a later release stores.
-            _ => ChangeKind::Other,
-        };
-        let is_own = *stored.by == *self.process;
-        let by = stored.actor.map(Username::try_from).transpose().map_err(damaged)?;
-        let parts = stored.items.map(|items| {
-            items
-                .iter()
-                .filter_map(|stored| items::item(stored, by.as_ref()).transpose())
-                .collect::<Result<_, _>>()
-        });
-        let (version, at, items) = (number(stored.version)?, timestamp(stored.at)?, parts.transpose()?);
-        Ok(changes::Change { version, at, what, by, items, is_own })
-    }
-
-    /// Adds the changed parts to changes of earlier releases, in their present state.
+    /// Adds the changed parts to changes without them, in their present state. Of the members it reads those of these parts.
     async fn complete(&self, changed: &mut Changed) -> Result<(), Error> {
-        if changed.changes.iter().all(|change| change.items.is_some()) {
+        let incomplete = || changed.changes.iter().filter(|change| change.items.is_none());
+        if incomplete().next().is_none() {
             return Ok(());
         }
-        let Some(found) = self.load(&changed.room, deadline_now()).await? else { return Ok(()) };
-        let record = found.record(changed.room.clone())?;
+        let keys: Vec<String> =
+            incomplete().filter_map(|change| user_of(&change.what)).map(Username::key).collect();
+        let read = async {
+            let stages = PartialRoom::stages(&changed.room, &keys);
+            let found = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<PartialRoom>().await?;
+            found.try_collect::<Vec<_>>().await
+        };
+        let Some(found) = with_deadline(deadline_now(), read).await?.pop() else { return Ok(()) };
+        let is_archived = found.archived;
+        let (room_info, members, count) = found.read()?;
+        let state = PresentState::new((!is_archived).then(|| settings(&room_info, count)), &members);
         for change in changed.changes.iter_mut().filter(|change| change.items.is_none()) {
-            change.items = Some(present_items(&change.what, &record, found.archived));
+            let parts = possible_parts(&change.what, room_info.owner.as_ref());
+            change.items = Some(parts.iter().map(|part| state.item(part)).collect());
         }
         Ok(())
     }
 }
 
-/// The parts of the room that a change of an earlier release may have changed, in their present state.
-pub(super) fn present_items(what: &ChangeKind, room: &RoomRecord, is_archived: bool) -> Vec<Item> {
-    let settings = (!is_archived).then(|| change::settings(&room.room_info, &room.members));
-    let mut items = vec![Item::Room { settings, by: None }];
-    if let ChangeKind::Joined(user) | ChangeKind::Left(user) | ChangeKind::Renewed(user) = what {
-        let owner = room.room_info.owner.as_ref().filter(|owner| owner.key() != user.key());
-        let users = [Some(user), owner].into_iter().flatten();
-        items.extend(
-            users.map(|user| Item::Member { member: change::state_of(&room.members, user), by: None }),
-        );
-    }
-    items
+/// The result of `read` for each document of a room that is not damaged. One damaged room does not prevent that the changes of others are
+/// applied.
+fn each_readable<T>(rows: Vec<Document>, read: impl Fn(Document) -> Result<T, Error>) -> Vec<T> {
+    let each = rows.into_iter().filter_map(|row| {
+        let room = row.get("_id").map(Bson::to_string).unwrap_or_default();
+        read(row).inspect_err(|error| note_damage(&room, error)).ok()
+    });
+    each.collect()
 }
 
 /// The filter for rooms that have changed within [`WINDOW_MS`] by MongoDB's clock.
@@ -288,8 +225,4 @@ pub(super) fn recent_filter() -> Document {
 fn names_filter(rooms: &[RoomName]) -> Document {
     let names: Vec<&str> = rooms.iter().map(RoomName::as_str).collect();
     doc! { "_id": { "$in": names } }
-}
-
-fn room_name(name: String) -> Result<RoomName, Error> {
-    RoomName::try_from(name).map_err(damaged)
 }

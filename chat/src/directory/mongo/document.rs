@@ -77,6 +77,19 @@ pub struct RoomSummary {
     members: Vec<MemberDocument>,
 }
 
+/// A room's document with some of its members.
+#[derive(Debug, Deserialize)]
+pub struct PartialRoom {
+    #[serde(rename = "_id")]
+    name: String,
+    private: bool,
+    ephemeral: bool,
+    pub archived: bool,
+    members: Vec<MemberDocument>,
+    /// The number of all members.
+    count: i64,
+}
+
 impl RoomDocument {
     /// The document of a new room without its `_id`.
     pub fn creation(room: &NewRoom) -> Document {
@@ -144,6 +157,33 @@ impl MemberDocument {
         let username = Username::try_from(self.username.clone()).map_err(damaged)?;
         let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
         Ok(Member { username, role: self.role, added_by })
+    }
+}
+
+impl PartialRoom {
+    /// The stages that read a room with the members of these keys and its owner.
+    pub fn stages(room: &RoomName, keys: &[String]) -> [Document; 2] {
+        let is_read = doc! { "$or": [
+            { "$in": ["$$member.key", keys] },
+            { "$eq": ["$$member.role", role_name(Role::Owner)] },
+        ] };
+        let members = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_read } };
+        let count = doc! { "$toLong": { "$size": "$members" } };
+        let fields = doc! { "private": 1, "ephemeral": 1, "archived": 1, "members": members, "count": count };
+        [doc! { "$match": { "_id": room.as_str() } }, doc! { "$project": fields }]
+    }
+
+    /// The properties, the members that were read, and the number of all members.
+    pub fn read(self) -> Result<(RoomInfo, Vec<Member>, u64), Error> {
+        let members: Vec<Member> =
+            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
+        let room_info = RoomInfo {
+            name: self.name.try_into().map_err(damaged)?,
+            private: self.private,
+            ephemeral: self.ephemeral,
+            owner: owner_of(&members),
+        };
+        Ok((room_info, members, number(self.count)?))
     }
 }
 

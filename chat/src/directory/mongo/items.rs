@@ -23,22 +23,27 @@ pub fn document(item: &Item) -> Document {
 }
 
 /// The item of a stored form. `by` is the user that made the change. `None` for types that a later release stores.
+///
+/// # Errors
+/// When a field is absent, or its value is of another type or unknown: `null` alone means that a membership or a room has ended.
 pub fn item(stored: &Document, by: Option<&Username>) -> Result<Option<Item>, Error> {
-    match stored.get_str("type") {
-        Ok("member") => {
-            let name = stored.get_str("user").map_err(damaged)?;
-            let username = Username::try_from(name.to_owned()).map_err(damaged)?;
-            let role = stored.get_str("role").ok().map(|role| match role {
-                "owner" => Role::Owner,
-                _ => Role::Member,
-            });
+    match stored.get_str("type").map_err(damaged)? {
+        "member" => {
+            let username = name(stored.get_str("user").map_err(damaged)?)?;
+            let role = match stored.get("role") {
+                Some(Bson::Null) => None,
+                Some(Bson::String(role)) if role == role_name(Role::Owner) => Some(Role::Owner),
+                Some(Bson::String(role)) if role == role_name(Role::Member) => Some(Role::Member),
+                _ => return Err(damaged("the role of a member is absent or unknown")),
+            };
             let by = by.filter(|by| by.key() != username.key()).cloned();
             Ok(Some(Item::Member { member: MemberState { username, role }, by }))
         }
-        Ok("room") => {
+        "room" => {
             let settings = match stored.get("settings") {
+                Some(Bson::Null) => None,
                 Some(Bson::Document(properties)) => Some(settings(properties)?),
-                _ => None,
+                _ => return Err(damaged("the settings of a room are absent")),
             };
             Ok(Some(Item::Room { settings, by: by.cloned() }))
         }
@@ -64,12 +69,81 @@ fn properties(settings: &Settings) -> Document {
 }
 
 fn settings(properties: &Document) -> Result<Settings, Error> {
-    let owner = properties.get_str("owner").ok().map(|owner| Username::try_from(owner.to_owned()));
+    let owner = match properties.get("owner") {
+        Some(Bson::Null) => None,
+        Some(Bson::String(owner)) => Some(name(owner)?),
+        _ => return Err(damaged("the owner of a room is absent")),
+    };
     Ok(Settings {
         kind: RoomKind::Room,
         private: properties.get_bool("private").map_err(damaged)?,
         ephemeral: properties.get_bool("ephemeral").map_err(damaged)?,
-        owner: owner.transpose().map_err(damaged)?,
+        owner,
         member_count: number(properties.get_i64("members").map_err(damaged)?)?,
     })
+}
+
+fn name(name: &str) -> Result<Username, Error> {
+    Username::try_from(name.to_owned()).map_err(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> Username {
+        name.parse().unwrap()
+    }
+
+    fn all() -> [Item; 4] {
+        let member = |role| Item::Member { member: MemberState { username: user("bob"), role }, by: None };
+        let settings = Settings {
+            kind: RoomKind::Room,
+            private: true,
+            ephemeral: false,
+            owner: Some(user("alice")),
+            member_count: 2,
+        };
+        let room = |settings| Item::Room { settings, by: None };
+        [member(Some(Role::Owner)), member(None), room(Some(settings)), room(None)]
+    }
+
+    #[test]
+    fn stored_items_are_read() {
+        for stored in all() {
+            assert_eq!(item(&document(&stored), None).unwrap(), Some(stored));
+        }
+        assert_eq!(
+            item(&doc! { "type": "message", "seq": 1_i64 }, None).unwrap(),
+            None,
+            "of a later release"
+        );
+    }
+
+    /// Each field of each item is removed, and replaced by values of other types. No such item means that a member has left or that a room
+    /// has ended.
+    #[test]
+    fn damaged_items_are_errors() {
+        let wrong = [Bson::Int32(7), Bson::Boolean(true), Bson::Undefined, Bson::Array(vec![]), "x y".into()];
+        for stored in all().iter().map(document) {
+            for field in stored.keys() {
+                for value in [None].into_iter().chain(wrong.iter().map(Some)) {
+                    let mut damaged = stored.clone();
+                    damaged.remove(field);
+                    damaged.extend(value.map(|value| (field.clone(), value.clone())));
+                    let is_of_later_release =
+                        field == "type" && value.is_some_and(|value| value.as_str().is_some());
+                    let read = item(&damaged, None);
+                    assert_eq!(read.is_err(), !is_of_later_release, "{damaged}: {read:?}");
+                }
+            }
+            let Ok(properties) = stored.get_document("settings") else { continue };
+            for field in properties.keys() {
+                let (mut damaged, mut properties) = (stored.clone(), properties.clone());
+                properties.remove(field);
+                damaged.insert("settings", properties);
+                assert!(item(&damaged, None).is_err(), "{damaged}");
+            }
+        }
+    }
 }

@@ -7,11 +7,14 @@ use mongodb::bson::{DateTime, Document, doc};
 use remote::mongo::Operation;
 use tokio::time::Instant;
 
-use super::{MongoDirectory, changes::ChangeEntry, document::RoomDocument, resolve_unknown::Outcome};
+use super::{
+    MongoDirectory, change_log::COLLECTION, changes::ChangeEntry, document::RoomDocument,
+    resolve_unknown::Outcome,
+};
 use crate::{
     Error,
     directory::{NewRoom, RoomInfo, refusal},
-    mongo::{DEADLINE, with_deadline},
+    mongo::{DEADLINE, count_failure, with_deadline},
 };
 
 /// Minimum time between the archiving of a room and the reuse of its name. After this time a batch that was in flight when the room was
@@ -72,7 +75,11 @@ impl MongoDirectory {
         with_deadline(deadline, delete).await?;
         let delete =
             self.changes.write(Operation::Delete, async |changes| changes.delete_many(of_room.clone()).await);
-        with_deadline(deadline, delete).await?;
+        // Their numbers are before the floor of the new room, so its members never receive them.
+        if let Err(error) = with_deadline(deadline, delete).await {
+            count_failure(COLLECTION);
+            tracing::warn!(room = %room.name, %error, "the changes of an ended room cannot be deleted and are kept");
+        }
         Ok(base)
     }
 }

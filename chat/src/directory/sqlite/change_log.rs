@@ -2,7 +2,7 @@
 //! room). Called inside the jobs that change rooms, and by readers.
 
 use proto::{
-    RoomName, Username,
+    RoomName,
     event::{Item, ItemType},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
@@ -11,9 +11,9 @@ use crate::{
     column::{integer, number},
     directory::{
         ChangeKind, ChangesSince, Member, NewChange, RoomChange, RoomInfo, RoomRecord,
-        change::{Roles, settings, state_of},
+        change::{Part, PresentState},
     },
-    room_change::{MAX_CHANGED, key_of},
+    room_change::MAX_CHANGED,
     rows::{BAD_CHANGE, refuse_bad},
 };
 
@@ -39,15 +39,6 @@ pub struct ChangedPart {
     pub part: Part,
 }
 
-/// What has changed.
-#[derive(Debug)]
-pub enum Part {
-    /// The membership of a user.
-    Member(Username),
-    /// The properties of the room.
-    Room,
-}
-
 /// The columns that [`changed_part`] reads.
 pub const COLUMNS: &str =
     "changes.type, changes.key, changes.rev, changes.\"offset\", changes.since, changes.room";
@@ -64,7 +55,8 @@ pub fn record(
     let items = change.items(room_info, members);
     let (rev, offset) = (next_rev(conn, room)?, next_offset(conn)?);
     for item in &items {
-        let (kind, key) = key_of(item);
+        let part = Part::of(item);
+        let (kind, key) = (part.kind(), part.name());
         let since = match (&change.what, item) {
             // The membership of a successor neither begins nor ends.
             (ChangeKind::Left(user), Item::Member { member, .. }) if member.username.key() != user.key() => {
@@ -131,52 +123,22 @@ pub fn since(
     if parts.len() > MAX_CHANGED {
         return Ok(ChangesSince::reset(last));
     }
-    let roles = Roles::of(&record.members);
-    let parts = parts.into_iter().filter(|part| types.contains(&part.part.kind()));
-    Ok(ChangesSince::page(last, parts.map(|part| (part.rev, part.part.item(record, &roles))).collect()))
+    let present = PresentState::of(record);
+    let parts = parts.into_iter().flatten().filter(|part| types.contains(&part.part.kind()));
+    Ok(ChangesSince::page(last, parts.map(|part| (part.rev, present.item(&part.part))).collect()))
 }
 
-impl Part {
-    /// The type of its item.
-    pub fn kind(&self) -> ItemType {
-        match self {
-            Self::Member(_) => ItemType::Member,
-            Self::Room => ItemType::Room,
-        }
-    }
-
-    /// The part in its present state, for a single look-up.
-    pub fn present(&self, record: &RoomRecord) -> Item {
-        match self {
-            Self::Member(user) => Item::Member { member: state_of(&record.members, user), by: None },
-            Self::Room => {
-                Item::Room { settings: Some(settings(&record.room_info, &record.members)), by: None }
-            }
-        }
-    }
-
-    /// The part in its present state.
-    pub fn item(&self, record: &RoomRecord, roles: &Roles<'_>) -> Item {
-        match self {
-            Self::Member(user) => Item::Member { member: roles.state_of(user), by: None },
-            Self::Room => {
-                Item::Room { settings: Some(settings(&record.room_info, &record.members)), by: None }
-            }
-        }
-    }
-}
-
-/// Reads a row of [`COLUMNS`] and [`BAD_CHANGE`].
-pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<ChangedPart> {
+/// Reads a row of [`COLUMNS`] and [`BAD_CHANGE`]. `None` for a type that a later release stores.
+///
+/// # Errors
+/// When the row is damaged.
+pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<Option<ChangedPart>> {
     refuse_bad(row, 6, || "a change of a room".to_owned())?;
-    let (kind, key): (String, String) = (row.get(0)?, row.get(1)?);
-    let part = match kind.as_str() {
-        "member" => Part::Member(key.try_into().map_err(|error: proto::NameError| {
-            rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error))
-        })?),
-        _ => Part::Room,
-    };
-    Ok(ChangedPart { rev: number(row, 2)?, offset: number(row, 3)?, since: number(row, 4)?, part })
+    let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
+    let part = Part::stored(&kind, name)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error)))?;
+    let (rev, offset, since) = (number(row, 2)?, number(row, 3)?, number(row, 4)?);
+    Ok(part.map(|part| ChangedPart { rev, offset, since, part }))
 }
 
 fn next_rev(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
@@ -203,5 +165,5 @@ fn since_of(conn: &Connection, room: &RoomName, user: &str) -> rusqlite::Result<
     let query =
         format!("SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND type = 'member' AND key = ?");
     let found = conn.prepare_cached(&query)?.query_row([room.as_str(), user], changed_part).optional()?;
-    Ok(found.map_or(0, |part| part.since))
+    Ok(found.flatten().map_or(0, |part| part.since))
 }

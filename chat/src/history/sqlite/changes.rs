@@ -11,8 +11,9 @@ use crate::{
     config,
     directory::{
         RoomRecord,
+        change::Part,
         sqlite::{
-            change_log::{COLUMNS, ChangedPart, Part, changed_part},
+            change_log::{COLUMNS, ChangedPart, changed_part},
             find,
         },
     },
@@ -47,7 +48,7 @@ pub fn missed(
     let (mut statement, mut items) = (conn.prepare_cached(&query)?, 0);
     let mut rows = statement.query(params![integer(after)])?;
     while let Some(row) = rows.next()? {
-        let (changed, name): (ChangedPart, String) = (changed_part(row)?, row.get(5)?);
+        let (Some(changed), name): (_, String) = (changed_part(row)?, row.get(5)?) else { continue };
         let room = client.rooms.iter().find(|room| room.as_str() == name);
         let Some(item) = (match room {
             Some(room) => item_of(conn, &mut records, room, &changed)?,
@@ -72,7 +73,8 @@ pub fn missed(
             _ => {
                 let previous = previous_rev(conn, &room, &changed, after, &changes)?;
                 let change = Change { room, rev: changed.rev, after: previous, items: vec![item] };
-                let missed = MissedChange { change, memberships: membership.into_iter().collect() };
+                let memberships = membership.into_iter().collect();
+                let missed = MissedChange { change, memberships, is_last: true };
                 changes.push((changed.offset, missed));
             }
         }

@@ -137,7 +137,7 @@ impl TestRooms {
         let entry = self.parts.directory.find(&room(name)).await.unwrap().unwrap();
         let head = self.parts.history.head(&room(name)).await.unwrap();
         let (parts, idle) = (self.parts.clone(), self.rooms.clone().recipient());
-        start(|_| Room::new(entry, head, parts, idle))
+        start(|_| Room::new(entry, head, Instant::now(), parts, idle))
     }
 
     pub async fn ask<Q>(&self, name: &str, question: Q) -> Result<Q::Answer, Error>

@@ -56,6 +56,19 @@ impl<T: Send + Sync> Documents<T> {
         self
     }
 
+    /// Marks a write without which the role works. While it is refused, the role is ready and degraded. `effect` names what clients lose, as
+    /// a statement in lower case.
+    #[must_use]
+    pub fn with_optional(self, operation: Operation, effect: &'static str) -> Self {
+        self.refusals.set_optional(self.documents.name(), operation, effect);
+        self
+    }
+
+    /// The cause and effect of the refusal of an optional write, as a phrase that follows "MongoDB". `None` when the last one was accepted.
+    pub fn refusal(&self, operation: Operation) -> Option<String> {
+        self.refusals.of_optional(self.documents.name(), operation)
+    }
+
     /// The same collection with documents of another type.
     pub fn clone_with_type<U: Send + Sync>(&self) -> Documents<U> {
         let documents = self.documents.clone_with_type();

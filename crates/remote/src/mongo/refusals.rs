@@ -92,6 +92,8 @@ pub struct Refusals(Arc<Mutex<Record>>);
 struct Record {
     refused: HashMap<Key, Refused>,
     trials: HashMap<String, Trial>,
+    /// The writes without which the role works, with the effect of their refusal.
+    optional: HashMap<Key, &'static str>,
 }
 
 /// A write that has begun. Records a write that is dropped without a result.
@@ -148,9 +150,31 @@ impl Refusals {
         self.record().trials.insert(collection.to_owned(), trial);
     }
 
-    /// The causes of the writes that MongoDB refuses, as a phrase that follows "MongoDB". `None` when the last write of each kind was
-    /// accepted. Tries refused operations again, so that the record is also cleared when no client writes. Returns within 300 ms.
+    pub(super) fn set_optional(&self, collection: &str, operation: Operation, effect: &'static str) {
+        self.record().optional.insert((collection.to_owned(), operation), effect);
+    }
+
+    /// The causes of the refused writes without which the role does not work, as a phrase that follows "MongoDB". `None` when the last write
+    /// of each kind was accepted. Tries refused operations again, so that the record is also cleared when no client writes. Returns within
+    /// 300 ms.
     pub async fn not_ready_reason(&self) -> Option<String> {
+        self.try_again().await;
+        self.described(|_, effect| effect.is_none())
+    }
+
+    /// The causes and effects of the refused writes without which the role works, otherwise as [`Refusals::not_ready_reason`].
+    pub async fn degradation(&self) -> Option<String> {
+        self.try_again().await;
+        self.described(|_, effect| effect.is_some())
+    }
+
+    /// The cause and effect of the refusal of one optional write, for a role that needs this write at the moment.
+    pub(super) fn of_optional(&self, collection: &str, operation: Operation) -> Option<String> {
+        self.described(|key, effect| effect.is_some() && key.0 == collection && key.1 == operation)
+    }
+
+    /// Starts the trials that are due, and waits for them for at most [`MAX_WAIT`].
+    async fn try_again(&self) {
         let due = self.due();
         if !due.is_empty() {
             let this = self.clone();
@@ -159,19 +183,26 @@ impl Refusals {
             });
             let _ = timeout(MAX_WAIT, trials).await;
         }
+    }
+
+    /// The causes of the refused writes that `is_selected` accepts, given the write and the effect of an optional one.
+    fn described(&self, is_selected: impl Fn(&Key, Option<&str>) -> bool) -> Option<String> {
         let record = self.record();
         let is_reported = |key: &Key, refused: &Refused| {
             refused.is_confirmed || key.1 == Operation::Index || !record.trials.contains_key(&key.0)
         };
-        let mut refused: Vec<(&Key, &Refused)> =
-            record.refused.iter().filter(|(key, refused)| is_reported(key, refused)).collect();
+        let effect = |key: &Key| record.optional.get(key).copied();
+        let mut refused: Vec<(&Key, &Refused)> = record
+            .refused
+            .iter()
+            .filter(|(key, refused)| is_reported(key, refused) && is_selected(key, effect(key)))
+            .collect();
         refused.sort_by_key(|(key, _)| *key);
-        let described = refused.iter().map(|((collection, operation), refused)| {
-            let operation = operation.phrase();
-            match &*refused.code {
-                "" => format!("{} ({operation} {collection})", refused.phrase),
-                code => format!("{} ({operation} {collection}: {code})", refused.phrase),
-            }
+        let described = refused.iter().map(|(key, refused)| {
+            let ((collection, operation), code) = (key, &refused.code);
+            let code = if code.is_empty() { String::new() } else { format!(": {code}") };
+            let effect = effect(key).map(|effect| format!("; {effect}")).unwrap_or_default();
+            format!("{} ({} {collection}{code}){effect}", refused.phrase, operation.phrase())
         });
         let described: Vec<String> = described.collect();
         (!described.is_empty()).then(|| described.join(", and "))
@@ -180,7 +211,7 @@ impl Refusals {
     /// Removes the expired entries. Returns the trials that are due, and marks them as begun.
     fn due(&self) -> Vec<(Key, Trial)> {
         let mut record = self.record();
-        let Record { refused, trials } = &mut *record;
+        let Record { refused, trials, .. } = &mut *record;
         let trial_of = |(collection, operation): &Key| {
             trials.get(collection).filter(|_| *operation != Operation::Index).cloned()
         };

@@ -86,6 +86,11 @@ impl Writes {
         }
     }
 
+    /// The refused writes without which the role works, as [`Refusals::degradation`].
+    pub async fn degradation(&self) -> Option<String> {
+        self.refusals.degradation().await
+    }
+
     /// Whether MongoDB is locked by fsyncLock. A user needs no right to list its own operations. `false` when MongoDB does not answer.
     async fn is_locked(&self) -> bool {
         let admin = self.database.client().database("admin");

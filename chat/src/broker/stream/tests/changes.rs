@@ -72,7 +72,7 @@ async fn a_change_is_applied_by_every_node_with_its_offset() {
         while delivered.len() < 3 {
             let entry =
                 timeout(TIMEOUT, node.delivered.recv()).await.expect("an entry in time").expect("runs");
-            if let Entry::Change { offset, change } = entry {
+            if let Entry::Change { offset, change, .. } = entry {
                 delivered.push((change.rev, offset.expect("an offset") - before.0));
             }
         }

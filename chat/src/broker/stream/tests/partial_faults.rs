@@ -233,7 +233,7 @@ async fn a_missing_permission_leaves_the_stream_unchanged() {
             assert!(refused.is_err(), "{right}: {refused:?}");
             let record = StreamRecord::Changed { room: tea(), rev: None };
             if right != "hset" {
-                assert!(first.stream.write(&record).await.is_err(), "{right}");
+                assert!(first.stream.write(&record, false).await.is_err(), "{right}");
             }
             assert_eq!(state().await, before, "{right}: nothing is written");
         }

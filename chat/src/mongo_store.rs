@@ -45,6 +45,14 @@ impl MongoStore {
         }
     }
 
+    /// A store that reuses the names of ended rooms without delay. For tests.
+    #[cfg(test)]
+    pub fn without_reuse_delay(store: impl Into<Store>) -> Self {
+        let mut this = Self::new(store);
+        this.directory = this.directory.without_reuse_delay();
+        this
+    }
+
     /// Creates the missing indexes. Writes that require them create them as well; this reports an error at start, and allows enough time
     /// for a large collection.
     ///

@@ -8,7 +8,7 @@ use super::{ACCOUNTS, BETWEEN, GATEWAY, NODES, PRESENCE, traffic::Traffic};
 use crate::support::{Request, TIMEOUT, TestServer, break_polling};
 
 /// A process, one of its parts, and whether a panic of the part ends the process; otherwise the part restarts.
-const PARTS: [(usize, &str, bool); 31] = [
+const PARTS: [(usize, &str, bool); 32] = [
     (GATEWAY, "session watch", false),
     (GATEWAY, "session cache", false),
     (GATEWAY, "table of nodes", false),

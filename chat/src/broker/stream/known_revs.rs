@@ -79,12 +79,12 @@ impl KnownRevs {
     }
 
     /// Records versions of some of the rooms.
-    fn note(&self, versions: &[(RoomName, u64)]) {
+    pub fn note(&self, versions: &[(RoomName, u64)]) {
         self.lock().note(versions);
     }
 
     /// Records that the versions of all rooms were read, from `begun` on.
-    fn note_all(&self, begun: Instant) {
+    pub fn note_all(&self, begun: Instant) {
         let mut inner = self.lock();
         inner.as_of = inner.as_of.max(Some(begun));
     }

@@ -43,7 +43,7 @@ use tokio::{
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
 pub use follow::{OnRemoteChange, RemoteChange, follow};
-use known_revs::KnownRevs;
+pub use known_revs::KnownRevs;
 pub use known_revs::{MAX_AGE, RevWatch};
 use pending_records::PendingRecords;
 use record::StreamRecord;

@@ -468,7 +468,7 @@ async fn invalid_records_in_the_stream_are_ignored() {
         let mut script = super::scripts::ANNOUNCE.prepare_invoke();
         script.key("{log}:epoch").key("{log}:offset").key("{log}:stream").key("{log}:base");
         script.arg(&*first.stream.position.epoch()).arg(10).arg("x").arg(garbage);
-        raw(&first, async |mut redis| script.invoke_async::<u64>(&mut redis).await).await;
+        raw(&first, async |mut redis| script.invoke_async::<(String, u64)>(&mut redis).await).await;
     }
     cluster.publish_on(&first, &["one"]).await;
     first.expect_messages(&["one"]).await;

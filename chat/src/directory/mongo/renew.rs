@@ -24,7 +24,7 @@ pub(super) const REUSE_DELAY: Duration = Duration::from_secs(120);
 impl MongoDirectory {
     /// A directory that reuses names without delay. For tests.
     #[cfg(test)]
-    pub(super) fn without_reuse_delay(mut self) -> Self {
+    pub fn without_reuse_delay(mut self) -> Self {
         self.reuse_delay = Duration::ZERO;
         self
     }

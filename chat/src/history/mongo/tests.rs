@@ -84,7 +84,7 @@ async fn all(history: &MongoHistory) -> Vec<(u64, String)> {
 }
 
 /// Retries until the call succeeds.
-async fn retry_until_ok<T, E: std::fmt::Debug>(what: impl AsyncFn() -> Result<T, E>) -> T {
+async fn retry_until_ok<T, E: std::fmt::Debug>(mut what: impl AsyncFnMut() -> Result<T, E>) -> T {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         match what().await {
@@ -491,14 +491,13 @@ async fn a_collection_that_refuses_writes_is_named() {
                 let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
                 store.directory().create(new, 100, Box::new(drop)).await.map(drop)
             }
-            "untold" => store.unpublished().note(&room(), 1, number.get()).await,
             _ => store.lineage().end(&number.get().to_string()).await.map(drop),
         }
     };
     let validate = async |collection: &str, validator| {
         database.run_command(doc! { "collMod": collection, "validator": validator }).await.unwrap();
     };
-    for collection in ["messages", "rooms", "untold", "lineage"] {
+    for collection in ["messages", "rooms", "lineage"] {
         write(collection).await.unwrap();
         assert_eq!(store.not_ready_reason().await, None);
         validate(collection, doc! { "absent": { "$exists": true } }).await;
@@ -515,6 +514,111 @@ async fn a_collection_that_refuses_writes_is_named() {
             write(collection).await.unwrap();
         }
         retry_until_ok(async || store.not_ready_reason().await.map_or(Ok(()), Err)).await;
+    }
+}
+
+/// Each kind of write, with the command of MongoDB and whether the node is not ready while it is refused. Otherwise it is degraded.
+const WRITES: [(&str, &str, bool); 8] = [
+    ("messages", "insert", true),
+    ("messages", "delete", false),
+    ("rooms", "findAndModify", true),
+    ("changes", "update", false),
+    ("changes", "delete", false),
+    ("untold", "update", false),
+    ("untold", "delete", false),
+    ("lineage", "findAndModify", true),
+];
+
+/// Makes a write of this kind. `number` differs in each call.
+async fn write(store: &MongoStore, (collection, command): (&str, &str), number: u64) -> Result<(), Error> {
+    let alice = || "alice".parse().unwrap();
+    let new = |name: &str| crate::directory::NewRoom {
+        name: name.parse().unwrap(),
+        owner: alice(),
+        private: false,
+        ephemeral: true,
+    };
+    match (collection, command) {
+        ("messages", "insert") => {
+            let (history, drafts) = (store.history(), [draft("alice", "hi", None)]);
+            let head = history.head(&room()).await?.seq;
+            history.append(&room(), head, drafts.into(), Box::new(|_| ())).await.map(drop)
+        }
+        ("messages", _) => store.history().trim(&room(), 1, Timestamp(0)).await,
+        ("rooms", _) => store.directory().set_private(&room(), &alice(), true, Box::new(drop)).await,
+        ("changes", "update") => {
+            // A copy of the latest changes begins after 32 of them.
+            for _ in 0..40 {
+                store.directory().set_private(&room(), &alice(), true, Box::new(drop)).await?;
+            }
+            Ok(())
+        }
+        ("changes", _) => {
+            let name = format!("ended{number}");
+            let ended = name.parse().unwrap();
+            store.directory().create(new(&name), 1_000, Box::new(drop)).await?;
+            store.directory().archive(&ended, &alice(), Box::new(drop)).await?;
+            store.directory().create(new(&name), 1_000, Box::new(drop)).await.map(drop)
+        }
+        ("untold", "update") => store.unpublished().note(&room(), 1, number).await,
+        ("untold", _) => store.unpublished().resolve(&room(), number).await,
+        _ => store.lineage().end(&number.to_string()).await.map(drop),
+    }
+}
+
+/// Refused writes without which the chat works make a node degraded, and others make it not ready. Both name the collection and the cause,
+/// and end without a further write. A full disk and a missing right are refusals, and a validator is one.
+#[actix_rt::test]
+async fn refused_writes_make_a_node_degraded_or_not_ready() {
+    let mongo = Mongo::start().await;
+    let (database, admin) = (database(&mongo).await, client(&mongo).await.database("admin"));
+    let store = MongoStore::without_reuse_delay(&database);
+    store.prepare().await.unwrap();
+    let new = crate::directory::NewRoom {
+        name: room(),
+        owner: "alice".parse().unwrap(),
+        private: false,
+        ephemeral: true,
+    };
+    store.directory().create(new, 100, Box::new(drop)).await.unwrap();
+    let mut number = 0;
+    for (collection, command, is_required) in WRITES {
+        for code in [14_031, 13] {
+            let what = format!("{command} {collection} {code}");
+            // A trim deletes nothing, and a note is not deleted, unless there are several messages and a note.
+            for kind in [("messages", "insert"), ("messages", "insert"), ("untold", "update")] {
+                write(&store, kind, number).await.unwrap();
+            }
+            let data = doc! {
+                "failCommands": [command],
+                "errorCode": code,
+                "namespace": format!("{}.{collection}", database.name()),
+            };
+            let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+            admin.run_command(fail).await.unwrap();
+            retry_until_ok(async || {
+                number += 1;
+                let written = write(&store, (collection, command), number).await;
+                let (reason, degradation) = (store.not_ready_reason().await, store.degradation().await);
+                let (Some(text), None) =
+                    (if is_required { (reason, degradation) } else { (degradation, reason) })
+                else {
+                    return Err(format!("{what}: {written:?}"));
+                };
+                let is_named = text.contains(collection) && text.contains(&code.to_string());
+                if is_named { Ok(()) } else { Err(text) }
+            })
+            .await;
+            let is_noted = (collection, command) == ("untold", "update");
+            assert_eq!(store.unpublished_not_ready_reason().is_some(), is_noted, "{what}");
+            admin.run_command(doc! { "configureFailPoint": "failCommand", "mode": "off" }).await.unwrap();
+            retry_until_ok(async || match (store.not_ready_reason().await, store.degradation().await) {
+                (None, None) => Ok(()),
+                refused => Err(format!("{what}: {refused:?}")),
+            })
+            .await;
+            assert_eq!(store.unpublished_not_ready_reason(), None, "{what}");
+        }
     }
 }
 

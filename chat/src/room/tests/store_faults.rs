@@ -1,7 +1,11 @@
 //! Rooms on stores that fail, are slow, or commit without an answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use actix::Addr;
 use futures_util::future::join_all;
 use proto::event::Code;
 
@@ -12,12 +16,13 @@ use super::{
 };
 use crate::{
     ask::ask,
-    broker::Entry,
+    broker::{Entry, MAX_AGE, stream::KnownRevs},
     room::{
-        Settle,
+        Room, Settle,
         change::Reload,
-        membership::{Add, CheckMember, Remove},
+        membership::{Add, CheckMember, Enter, ReadRev, Remove},
         queue::MAX_WAITING,
+        settings::SetPrivate,
     },
 };
 
@@ -148,4 +153,71 @@ async fn a_reload_that_fails_is_repeated_until_the_directory_answers() {
         let gone = async { while is_member().await {} };
         tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the change");
     }
+}
+
+/// The questions whose answers depend on the membership of bob, each with the code of its refusal.
+async fn questions(actor: &Addr<Room>) -> [(&'static str, Option<Code>); 4] {
+    let bob = || name("bob");
+    [
+        ("post", code(&ask(actor, post("bob", "hi")).ok().unwrap().answer().await)),
+        ("check", code(&ask(actor, CheckMember(bob())).ok().unwrap().answer().await)),
+        ("rev", code(&ask(actor, ReadRev(bob())).ok().unwrap().answer().await)),
+        ("enter", code(&ask(actor, Enter(bob())).ok().unwrap().answer().await)),
+    ]
+}
+
+/// Another node has removed bob from a private room. This node has not read the version of the room since, or it has read a later one. The
+/// state of the actor is older than its maximum age.
+#[actix_rt::test]
+async fn a_room_answers_by_a_state_that_is_not_older_than_its_bound() {
+    for what in ["no read", "a later version", "a read before the room"] {
+        let (fixture, known) = (tea().await, Arc::new(KnownRevs::default()));
+        let directory = &fixture.parts.directory;
+        directory.set_private(&room("tea"), &name("alice"), true, Box::new(drop)).await.unwrap();
+        let rev = directory.find(&room("tea")).await.unwrap().unwrap().rev;
+        if what == "a read before the room" {
+            known.note_all(Instant::now() - MAX_AGE / 2);
+        }
+        let actor = fixture.cluster_actor("tea", &known).await;
+        directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
+        if what == "a later version" {
+            known.note(&[(room("tea"), rev + 1)]);
+            known.note_all(Instant::now());
+        }
+        fixture.set_fault(Fault::ReadsFail);
+        for (question, code) in questions(&actor).await {
+            assert_eq!(code, Some(Code::Unavailable), "{what}, {question}: the store does not answer");
+        }
+        fixture.clear_fault();
+        for (question, code) in questions(&actor).await {
+            assert_eq!(code, Some(Code::NotFound), "{what}, {question}");
+        }
+    }
+}
+
+/// While the versions are read in time and the room has the latest one, no question reads the store.
+#[actix_rt::test]
+async fn a_room_with_the_latest_version_does_not_read_the_store() {
+    let (fixture, known) = (tea().await, Arc::new(KnownRevs::default()));
+    let rev = fixture.parts.directory.find(&room("tea")).await.unwrap().unwrap().rev;
+    let actor = fixture.cluster_actor("tea", &known).await;
+    known.note(&[(room("tea"), rev)]);
+    known.note_all(Instant::now() + MAX_AGE);
+    fixture.set_fault(Fault::ReadsFail);
+    for (question, code) in questions(&actor).await {
+        assert_eq!(code, None, "{question}");
+    }
+}
+
+/// Another node has removed bob. This node then changes the room before it reads the removal.
+#[actix_rt::test]
+async fn a_change_after_one_of_another_node_does_not_count_for_both() {
+    let fixture = tea().await;
+    let actor = fixture.room("tea").await;
+    assert!(ask(&actor, CheckMember(name("bob"))).ok().unwrap().answer().await.is_ok());
+    let directory = &fixture.parts.directory;
+    directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
+    ask(&actor, SetPrivate { by: name("alice"), private: true }).ok().unwrap().answer().await.unwrap();
+    let answer = ask(&actor, post("bob", "still a member?")).ok().unwrap().answer().await;
+    assert_eq!(code(&answer), Some(Code::NotFound));
 }

@@ -15,7 +15,7 @@ use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
     Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
-    broker::{Broker, Entry},
+    broker::{Broker, Entry, MAX_AGE, stream::KnownRevs},
     directory::{Additions, ChangeKind, NewRoom},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
@@ -130,6 +130,19 @@ impl TestRooms {
 
     pub async fn room(&self, name: &str) -> Addr<Room> {
         rooms::find(&self.rooms, &room(name)).await.unwrap()
+    }
+
+    /// An actor of the room on a node of a cluster with these known versions. Its state was read two seconds ago.
+    pub async fn cluster_actor(&self, name: &str, known: &Arc<KnownRevs>) -> Addr<Room> {
+        let entry = self.parts.directory.find(&room(name)).await.unwrap().unwrap();
+        let head = self.parts.history.head(&room(name)).await.unwrap();
+        let (parts, idle, read_at) =
+            (self.parts.clone(), self.rooms.clone().recipient(), Instant::now() - 2 * MAX_AGE);
+        start(|_| {
+            let mut actor = Room::new(entry, head, read_at, parts, idle);
+            actor.watch = Some(known.watch(&room(name)));
+            actor
+        })
     }
 
     /// Another actor of the room outside of the registry, as on another node.

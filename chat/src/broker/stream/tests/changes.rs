@@ -5,6 +5,7 @@ use testkit::RedisFault;
 
 use super::*;
 use crate::{
+    broker::MAX_AGE,
     changes::{AT_ONCE, Change},
     directory::RoomChange,
 };
@@ -137,6 +138,104 @@ async fn records_in_another_order_are_applied_in_the_order_of_versions() {
     assert_eq!(second.changes(2).await, ["bob joins", "bob leaves"]);
     cluster.publish_on(&first, &["fence"]).await;
     second.expect_messages(&["fence"]).await;
+}
+
+/// The records of a room are in the order of its changes: a client that has received the first one recovers the second one and no other.
+/// The record of an earlier change is written by the node that has made the later one.
+#[actix_rt::test]
+async fn records_are_written_in_the_order_of_the_changes() {
+    let cluster = Cluster::on(Server::start());
+    let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    let start = first.broker.reached();
+    cluster.commit(ChangeKind::Joined(bob()));
+    first.broker.publish_change(change(1, ChangeKind::Joined(bob())));
+    first.broker.wait_for_change(&tea(), 1).await;
+    cluster.server.execute("HSET {log}:revs tea 1");
+    for known in [true, false] {
+        let rev = if known { 2 } else { 4 };
+        if !known {
+            cluster.server.execute("HDEL {log}:revs tea");
+        }
+        cluster.commit(ChangeKind::Left(bob()));
+        cluster.commit(ChangeKind::Joined(bob()));
+        second.broker.publish_change(change(rev + 1, ChangeKind::Joined(bob())));
+        first.broker.publish_change(change(rev, ChangeKind::Left(bob())));
+        first.broker.wait_for_change(&tea(), rev + 1).await;
+        second.broker.wait_for_change(&tea(), rev + 1).await;
+    }
+    let mut delivered = Vec::new();
+    while delivered.len() < 5 {
+        let entry = timeout(TIMEOUT, second.delivered.recv()).await.expect("an entry in time");
+        if let Entry::Change { offset, is_last, change } = entry.expect("runs") {
+            delivered.push((change.rev, offset.map(|offset| offset - start), is_last));
+        }
+    }
+    // Without the number the earlier changes get records again, which are not applied again.
+    let expected = [(1, Some(1), true), (2, Some(2), true), (3, Some(3), true)];
+    assert_eq!(delivered[..3], expected);
+    let offsets: Vec<u64> = delivered[3..].iter().map(|(_, offset, _)| offset.expect("an offset")).collect();
+    assert!(delivered[3].0 == 4 && delivered[4].0 == 5 && offsets[0] < offsets[1], "{delivered:?}");
+    let missed =
+        second.broker.missed(client(&[tea()]), start + offsets[0]).await.unwrap().expect("a recovery");
+    let revs: Vec<(u64, u64)> =
+        missed.changes.iter().map(|(_, missed)| (missed.change.after, missed.change.rev)).collect();
+    assert_eq!(revs, [(4, 5)]);
+}
+
+/// A node of another release has written the record of the second change only. Its offset is that of the last of both events: a client that
+/// has received the first one alone recovers both, and a client that has recovered up to the record before it receives both.
+#[actix_rt::test]
+async fn of_several_changes_with_one_record_the_last_one_has_the_offset() {
+    let cluster = Cluster::on(Server::start());
+    let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    let start = first.broker.reached();
+    cluster.commit(ChangeKind::Joined(bob()));
+    cluster.commit(ChangeKind::Left(bob()));
+    let record = super::super::record::StreamRecord::of_change(&change(2, ChangeKind::Left(bob())));
+    first.stream.write(&record, true).await.unwrap();
+    let mut delivered = Vec::new();
+    while delivered.len() < 2 {
+        let entry = timeout(TIMEOUT, second.delivered.recv()).await.expect("an entry in time");
+        if let Entry::Change { offset, is_last, change } = entry.expect("runs") {
+            delivered.push((change.rev, offset, is_last));
+        }
+    }
+    assert_eq!(delivered, [(1, Some(start + 1), false), (2, Some(start + 1), true)]);
+}
+
+/// A change of another room is between two changes of a room. Each missed change has the offset of its own record, so a client whose
+/// connection ends between them recovers the later one only.
+#[actix_rt::test]
+async fn missed_changes_have_the_offsets_of_their_own_records() {
+    let cluster = Cluster::on(Server::start());
+    let node = cluster.node("only").await;
+    let start = node.broker.reached();
+    let carol: Username = "carol".parse().unwrap();
+    for (rev, user) in [(1, bob()), (2, carol)] {
+        cluster.commit(ChangeKind::Joined(user.clone()));
+        node.broker.publish_change(change(rev, ChangeKind::Joined(user)));
+        node.broker.wait_for_change(&tea(), rev).await;
+        cluster.publish_on(&node, &[&format!("message {rev}")]).await;
+    }
+    let missed = node.broker.missed(client(&[tea()]), start).await.unwrap().expect("a recovery");
+    let offsets = |of: Vec<u64>| of.into_iter().map(|offset| offset - start).collect::<Vec<_>>();
+    assert_eq!(offsets(missed.messages.iter().map(|(offset, _)| *offset).collect()), [2, 4]);
+    assert_eq!(offsets(missed.changes.iter().map(|(offset, _)| *offset).collect()), [1, 3]);
+    assert!(missed.changes.iter().all(|(_, missed)| missed.is_last));
+}
+
+/// The task that reads the stream stands still. The versions of rooms become known all the same.
+#[actix_rt::test]
+async fn versions_of_rooms_are_known_while_the_stream_is_not_read() {
+    let cluster = Cluster::on(Server::start());
+    let node = cluster.node("only").await;
+    let watch = node.broker.watch_rev(&tea()).expect("a cluster");
+    eventually("no change is known", async || watch.is_current(0, std::time::Instant::now() - MAX_AGE)).await;
+    node.tasks[0].abort();
+    cluster.commit(ChangeKind::Joined(bob()));
+    let committed = std::time::Instant::now();
+    eventually("the change is known", async || watch.is_current(1, committed)).await;
+    assert!(!watch.is_current(0, committed));
 }
 
 /// No record announces the changes, because the node that made them could not write to the stream and has ended.

@@ -1,11 +1,13 @@
 //! Tests of the changes that are stored in the documents of rooms.
 
 use futures_util::TryStreamExt;
+use mongodb::bson::Bson;
+use proto::event::{Item, ItemType};
 
 use super::*;
 use crate::{
     changes::{Changes, KEPT},
-    directory::{Additions, ChangeKind, mongo::changes::recent_filter},
+    directory::{Additions, ChangeKind, ChangesSince, change::Part, mongo::changes::recent_filter},
 };
 
 #[actix_rt::test]
@@ -78,4 +80,145 @@ async fn latest_changes_are_kept_and_found_by_an_index() {
     let stored: Vec<Document> = rooms.find(doc! {}).await.unwrap().try_collect().await.unwrap();
     assert_eq!(stored.len(), 1);
     assert!(!directory.of(&[room("tea")]).await.unwrap()[0].is_tracked());
+}
+
+/// What a client at `rev` receives.
+async fn since(directory: &MongoDirectory, name: &str, rev: u64) -> ChangesSince {
+    directory.changes_since(&room(name), rev, &ItemType::ALL).await.unwrap().expect("an open room")
+}
+
+fn numbers(since: &ChangesSince) -> Vec<u64> {
+    since.changes.iter().map(|(rev, _)| *rev).collect()
+}
+
+/// A damaged change is neither delivered nor skipped silently: a client that has not received it loads the room anew. Clients that have
+/// received it, and other rooms, are not affected.
+#[actix_rt::test]
+async fn a_damaged_change_is_no_change_and_not_skipped() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    directory.create(new("good", "alice"), LIMIT, no_callback()).await.unwrap();
+    let rooms = database.collection::<Document>("rooms");
+    let damages: [(&str, Option<Bson>); 14] = [
+        ("recent.2", Some(7.into())),
+        ("recent.2.version", Some("three".into())),
+        ("recent.2.at", Some("now".into())),
+        ("recent.2.what", None),
+        ("recent.2.user", None),
+        ("recent.2.user", Some("no name".into())),
+        ("recent.2.actor", Some(7.into())),
+        ("recent.2.items", Some("none".into())),
+        ("recent.2.items", Some(Bson::Array(vec![]))),
+        ("recent.2.items.0.type", Some("membr".into())),
+        ("recent.2.items.0.user", None),
+        ("recent.2.items.0.role", None),
+        ("recent.2.items.0.role", Some(7.into())),
+        ("recent.2.items.0.role", Some("king".into())),
+    ];
+    for (number, (field, value)) in damages.into_iter().enumerate() {
+        let name = format!("tea{number}");
+        directory.create(new(&name, "alice"), LIMIT, no_callback()).await.unwrap();
+        for user in ["bob", "carol", "dave"] {
+            directory.add(&room(&name), &self::user(user), LIMIT, no_callback()).await.unwrap();
+        }
+        assert_eq!(numbers(&since(&directory, &name, 1).await), [2, 3, 4]);
+        let what = format!("{field} {value:?}");
+        let damage = match value {
+            Some(value) => doc! { "$set": { field: value } },
+            None => doc! { "$unset": { field: "" } },
+        };
+        rooms.update_one(doc! { "_id": &name }, damage).await.unwrap();
+        assert_eq!(since(&directory, &name, 1).await, ChangesSince::reset(4), "{what}");
+        assert_eq!(numbers(&since(&directory, &name, 3).await), [4], "{what}");
+        let found = directory.of(&[room(&name), room("good")]).await.unwrap();
+        let versions = |name: &str| -> Vec<u64> {
+            let found = found.iter().find(|changed| changed.room == room(name));
+            found.expect("a room").changes.iter().map(|change| change.version).collect()
+        };
+        assert_eq!((versions(&name), versions("good")), (vec![1, 2, 4], vec![1]), "{what}");
+    }
+    let settings = [None, Some(Bson::Boolean(true)), Some(doc! { "private": true }.into())];
+    for (number, value) in settings.into_iter().enumerate() {
+        let name = format!("milk{number}");
+        directory.create(new(&name, "alice"), LIMIT, no_callback()).await.unwrap();
+        directory.set_private(&room(&name), &user("alice"), true, no_callback()).await.unwrap();
+        let damage = match value {
+            Some(value) => doc! { "$set": { "recent.1.items.0.settings": value } },
+            None => doc! { "$unset": { "recent.1.items.0.settings": "" } },
+        };
+        rooms.update_one(doc! { "_id": &name }, damage.clone()).await.unwrap();
+        assert_eq!(since(&directory, &name, 1).await, ChangesSince::reset(2), "{damage}");
+        let changes = directory.of(&[room(&name)]).await.unwrap().remove(0).changes;
+        assert_eq!(changes.len(), 1, "{damage}");
+    }
+    // The document of a room itself.
+    rooms.update_one(doc! { "_id": "tea1" }, doc! { "$set": { "version": "one" } }).await.unwrap();
+    let found = directory.of(&[room("tea1"), room("good")]).await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let refused = directory.changes_since(&room("tea1"), 1, &ItemType::ALL).await;
+    assert!(matches!(&refused, Err(Error::Store(why)) if why.contains("damaged")), "{refused:?}");
+}
+
+/// The older part of the log, in its collection.
+#[actix_rt::test]
+async fn a_damaged_copy_of_a_change_makes_clients_load_the_room_anew() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    for n in 0..KEPT + 8 {
+        directory.add(&room("tea"), &user(&format!("user{n}")), LIMIT, no_callback()).await.unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    while since(&directory, "tea", 1).await.reset {
+        assert!(Instant::now() < until, "the first changes are copied");
+        directory.set_private(&room("tea"), &user("alice"), false, no_callback()).await.unwrap();
+    }
+    let copies = database.collection::<Document>("changes");
+    let of_user = || doc! { "_id.key": "user2" };
+    let copy = copies.find_one(of_user()).await.unwrap().expect("a copy");
+    for damage in [doc! { "type": 7 }, doc! { "key": 7 }, doc! { "key": "no name" }] {
+        copies.update_one(of_user(), doc! { "$set": damage.clone() }).await.unwrap();
+        assert!(since(&directory, "tea", 1).await.reset, "{damage}");
+        copies.replace_one(of_user(), copy.clone()).await.unwrap();
+        assert!(!since(&directory, "tea", 1).await.reset, "{damage} is repaired");
+    }
+}
+
+/// Changes of the release before, which has stored no items, are completed from the room as it is now. Of its members only those of the
+/// changes are read.
+#[actix_rt::test]
+async fn changes_without_items_are_completed_from_the_present_state() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    for user in ["bob", "carol", "dave"] {
+        directory.add(&room("tea"), &self::user(user), LIMIT, no_callback()).await.unwrap();
+    }
+    directory.remove(&room("tea"), &user("carol"), &user("alice"), no_callback()).await.unwrap();
+    let complete = directory.of(&[room("tea")]).await.unwrap().remove(0);
+    let rooms = database.collection::<Document>("rooms");
+    let incomplete = doc! { "$unset": { "recent.$[].items": "", "recent.$[].actor": "" } };
+    rooms.update_one(doc! { "_id": "tea" }, incomplete).await.unwrap();
+    let completed = directory.of(&[room("tea")]).await.unwrap().remove(0);
+    let record = directory.find(&room("tea")).await.unwrap().unwrap();
+    for (change, before) in completed.changes.iter().zip(&complete.changes) {
+        let (items, before) = (change.items.as_ref().unwrap(), before.items.as_ref().unwrap());
+        assert!(items.iter().all(|item| *item == Part::of(item).present(&record)), "{items:?}");
+        let has = |part: &Part| items.iter().any(|item| Part::of(item) == *part);
+        assert!(before.iter().map(Part::of).all(|part| has(&part)) && has(&Part::Room), "{items:?}");
+    }
+    let Some(Item::Room { settings: Some(settings), .. }) =
+        completed.changes[0].items.as_ref().unwrap().first()
+    else {
+        panic!("{completed:?}")
+    };
+    assert_eq!(settings.member_count, 3);
+    let all = since(&directory, "tea", 0).await;
+    assert_eq!((all.rev, numbers(&all)), (5, vec![2, 4, 5]));
 }

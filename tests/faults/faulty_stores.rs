@@ -98,6 +98,72 @@ async fn while_mongodb_refuses_writes_no_message_is_acked_or_delivered_and_the_c
     assert_eq!(stored.len(), MongoFault::ALL.len(), "each is stored once: {stored:?}");
 }
 
+/// The copy of old changes is refused: it costs at most one reload of a client. The nodes stay ready and name the collection and the cause.
+#[tokio::test]
+async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
+    let mut server = TestServer::start_split().await;
+    let (mut alice, mut bob) = on_two_nodes(&server).await;
+    alice.user.create_room("den", false).await;
+    bob.join("den").await;
+    let uri = server.system.stores.as_ref().expect("a split system").mongo.uri();
+    let database =
+        Client::with_uri_str(uri).await.expect("an address").default_database().expect("it is named");
+    let validate = async |validator: Document| {
+        let validate = doc! {"collMod": "changes", "validator": validator, "validationLevel": "strict"};
+        database.run_command(validate).await.expect("the collection exists");
+    };
+    validate(doc! {"absent": {"$exists": true}}).await;
+    let position = bob.emit_with_ack("join", &json!({"room": "den", "rev": 0, "enter": false})).await;
+    let toggle = async |private: bool| {
+        with_timeout("a change within the limit", async {
+            let body = json!({"private": private});
+            let patch = || Request::new("PATCH", "/rooms/den").json(&body);
+            while alice.user.request(patch()).await.status == 429 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    };
+    let words = [
+        "\"degraded\"",
+        "validator",
+        "update of changes",
+        "121 DocumentValidationFailure",
+        "load the room anew",
+    ];
+    with_timeout("a node to name the cause", async {
+        let mut private = false;
+        loop {
+            private = !private;
+            toggle(private).await;
+            for node in NODES {
+                let readiness = server.system.readiness(node).await;
+                if words.iter().all(|word| readiness.contains(word)) {
+                    return;
+                }
+                let is_named = readiness.contains("of changes");
+                assert!(!is_named || readiness.contains("\"degraded\""), "{readiness}");
+            }
+        }
+    })
+    .await;
+    alice.send_message("works").await;
+    bob.receive_message("works").await;
+    validate(doc! {}).await;
+    server.system.wait_until_ready().await;
+    with_timeout("the nodes to be ready without a warning", async {
+        for node in NODES {
+            while server.system.readiness(node).await.contains("degraded") {}
+        }
+    })
+    .await;
+    let since = json!({"room": "den", "rev": position["rev"], "enter": false});
+    let answer = bob.emit_with_ack("join", &since).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    let changes = answer["changes"].as_array().expect("a list");
+    assert_eq!((changes.len(), &answer["reset"]), (1, &serde_json::Value::Null), "{answer}");
+}
+
 /// A socket that stays open: after a restore the nodes close their sockets in several steps.
 async fn reconnect(user: &TestUser) -> Socket {
     with_timeout("a socket that stays open", async {

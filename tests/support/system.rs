@@ -167,6 +167,25 @@ impl System {
         address
     }
 
+    /// Starts one more chat node of a split system with this name, waits until it is ready and returns its index.
+    pub async fn add_node(&mut self, name: &str) -> usize {
+        let [address, admin] = free_addresses();
+        let mut arguments = self.processes[split::NODES[0]].arguments.clone();
+        let values = [
+            ("--listen", address.to_string()),
+            ("--admin-listen", admin.to_string()),
+            ("--node", name.to_owned()),
+        ];
+        for (flag, value) in values {
+            let at = arguments.iter().position(|argument| argument == flag).expect("every chat node has it");
+            arguments[at + 1] = value;
+        }
+        let child = spawn(self.data.path(), &arguments, None);
+        self.processes.push(Process { arguments, admin, child });
+        self.wait_until_ready().await;
+        self.processes.len() - 1
+    }
+
     /// Waits until every process is ready.
     pub async fn wait_until_ready(&mut self) {
         assert!(self.becomes_ready().await, "a process has ended:\n{}", self.log());

@@ -115,3 +115,40 @@ impl RoomChange {
         self.by.clone().filter(|by| by.key() != user.key())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::event::MemberState;
+
+    use super::*;
+
+    /// Changed members with these numbers.
+    fn items(revs: impl IntoIterator<Item = u64>) -> Vec<(u64, Item)> {
+        let item = |(n, rev): (usize, u64)| {
+            let username = format!("user{n}").parse().unwrap();
+            (rev, Item::Member { member: MemberState { username, role: None }, by: None })
+        };
+        revs.into_iter().enumerate().map(item).collect()
+    }
+
+    /// The number of the answer, the number of its items and of its changes, and whether there are more.
+    fn page(revs: impl IntoIterator<Item = u64>) -> (u64, usize, usize, bool) {
+        let page = ChangesSince::page(9_000, items(revs));
+        assert!(!page.reset);
+        let count = page.changes.iter().map(|(_, items)| items.len()).sum();
+        (page.rev, count, page.changes.len(), page.more)
+    }
+
+    #[test]
+    fn an_answer_has_at_most_500_items_of_whole_changes() {
+        assert_eq!(page([]), (9_000, 0, 0, false));
+        assert_eq!(page(1..=500), (9_000, 500, 500, false));
+        assert_eq!(page(1..=501), (500, 500, 500, true));
+        // A change of 100 items that begins before the end of the page, or with it.
+        let with_large =
+            |before: u64| (1..=before).chain(std::iter::repeat_n(before + 1, 100)).chain([8_000]);
+        assert_eq!(page(with_large(450)), (451, 550, 451, true));
+        assert_eq!(page(with_large(500)), (500, 500, 500, true));
+        assert_eq!(page(std::iter::repeat_n(7, 700)), (9_000, 700, 1, false));
+    }
+}

@@ -232,7 +232,46 @@ fn conversion_error(column: usize, error: proto::NameError) -> rusqlite::Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::{directory::conformance, sqlite_store::SqliteStore};
+    use futures_util::future::join_all;
+    use proto::event::ItemType;
+
+    use crate::{
+        directory::{ChangesSince, NewRoom, conformance},
+        sqlite_store::SqliteStore,
+    };
+
+    /// 2,000 changed parts are returned in pages of 500, and 2,001 make a client load the room anew.
+    #[actix_rt::test]
+    async fn more_than_2000_changed_parts_are_a_reset() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().directory();
+        let (tea, alice) = ("tea".parse().unwrap(), "alice".parse().unwrap());
+        let new = NewRoom { name: "tea".parse().unwrap(), owner: alice, private: false, ephemeral: false };
+        directory.create(new, 10, Box::new(drop)).await.unwrap();
+        let add = async |numbers: std::ops::Range<u64>| {
+            for numbers in numbers.collect::<Vec<_>>().chunks(100) {
+                let names: Vec<_> = numbers.iter().map(|n| format!("user{n}").parse().unwrap()).collect();
+                let added = names.iter().map(|name| directory.add(&tea, name, 10, Box::new(drop)));
+                join_all(added).await.into_iter().for_each(|added| assert!(added.is_ok(), "{added:?}"));
+            }
+        };
+        add(0..2_000).await;
+        let since = async |rev| directory.changes_since(&tea, rev, &ItemType::ALL).await.unwrap().unwrap();
+        let (mut rev, mut pages) = (1, vec![]);
+        loop {
+            let page = since(rev).await;
+            assert!(!page.reset);
+            pages.push(page.changes.len());
+            rev = page.rev;
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!((rev, pages), (2_001, vec![500; 4]));
+        add(2_000..2_001).await;
+        assert_eq!(since(1).await, ChangesSince::reset(2_002));
+        assert_eq!(since(2).await.changes.len(), 500);
+    }
 
     #[actix_rt::test]
     async fn passes_the_conformance_suite() {

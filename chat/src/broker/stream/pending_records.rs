@@ -111,18 +111,21 @@ mod tests {
         StreamRecord::Changed { room: "tea".parse().unwrap(), rev: Some(rev) }
     }
 
-    #[test]
-    fn a_reader_waits_for_the_records_that_were_queued_before() {
+    #[actix_rt::test]
+    async fn a_reader_waits_for_the_records_that_were_queued_before() {
         let (pending, mut queue) = PendingRecords::new();
         assert_eq!(pending.wait_until_written().now_or_never(), Some(true), "none is queued");
         pending.push(record(1), 0).unwrap();
         assert_eq!(pending.wait_until_written().now_or_never(), None);
-        let waiting = pending.wait_until_written();
+        let mut waiting = Box::pin(pending.wait_until_written());
+        assert_eq!((&mut waiting).now_or_never(), None);
+        pending.push(record(2), 0).unwrap();
         assert_eq!(queue.try_recv(), Ok(record(1)));
         pending.note_failure();
         assert_eq!(pending.wait_until_written().now_or_never(), Some(false), "the write has failed");
         pending.note_written();
-        assert_eq!(waiting.now_or_never(), Some(true));
+        assert_eq!(waiting.now_or_never(), Some(true), "it does not wait for the second record");
+        assert_eq!(pending.wait_until_written().now_or_never(), None);
     }
 
     #[test]

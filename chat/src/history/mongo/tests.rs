@@ -582,43 +582,43 @@ async fn refused_writes_make_a_node_degraded_or_not_ready() {
     };
     store.directory().create(new, 100, Box::new(drop)).await.unwrap();
     let mut number = 0;
-    for (collection, command, is_required) in WRITES {
-        for code in [14_031, 13] {
-            let what = format!("{command} {collection} {code}");
-            // A trim deletes nothing, and a note is not deleted, unless there are several messages and a note.
-            for kind in [("messages", "insert"), ("messages", "insert"), ("untold", "update")] {
-                write(&store, kind, number).await.unwrap();
-            }
-            let data = doc! {
-                "failCommands": [command],
-                "errorCode": code,
-                "namespace": format!("{}.{collection}", database.name()),
-            };
-            let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
-            admin.run_command(fail).await.unwrap();
-            retry_until_ok(async || {
-                number += 1;
-                let written = write(&store, (collection, command), number).await;
-                let (reason, degradation) = (store.not_ready_reason().await, store.degradation().await);
-                let (Some(text), None) =
-                    (if is_required { (reason, degradation) } else { (degradation, reason) })
-                else {
-                    return Err(format!("{what}: {written:?}"));
-                };
-                let is_named = text.contains(collection) && text.contains(&code.to_string());
-                if is_named { Ok(()) } else { Err(text) }
-            })
-            .await;
-            let is_noted = (collection, command) == ("untold", "update");
-            assert_eq!(store.unpublished_not_ready_reason().is_some(), is_noted, "{what}");
-            admin.run_command(doc! { "configureFailPoint": "failCommand", "mode": "off" }).await.unwrap();
-            retry_until_ok(async || match (store.not_ready_reason().await, store.degradation().await) {
-                (None, None) => Ok(()),
-                refused => Err(format!("{what}: {refused:?}")),
-            })
-            .await;
-            assert_eq!(store.unpublished_not_ready_reason(), None, "{what}");
+    for (row, (collection, command, is_required)) in WRITES.into_iter().enumerate() {
+        let code = [14_031, 13][row % 2];
+        let what = format!("{command} {collection} {code}");
+        // A trim deletes nothing, and a note is not deleted, unless there are several messages and a note.
+        for kind in [("messages", "insert"), ("messages", "insert"), ("untold", "update")] {
+            write(&store, kind, number).await.unwrap();
         }
+        let data = doc! {
+            // A trial updates by another command.
+            "failCommands": if command == "findAndModify" { vec![command, "update"] } else { vec![command] },
+            "errorCode": code,
+            "namespace": format!("{}.{collection}", database.name()),
+        };
+        let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+        admin.run_command(fail).await.unwrap();
+        retry_until_ok(async || {
+            number += 1;
+            let written = write(&store, (collection, command), number).await;
+            let (reason, degradation) = (store.not_ready_reason().await, store.degradation().await);
+            let (Some(text), None) =
+                (if is_required { (reason, degradation) } else { (degradation, reason) })
+            else {
+                return Err(format!("{what}: {written:?}"));
+            };
+            let is_named = text.contains(collection) && text.contains(&code.to_string());
+            if is_named { Ok(()) } else { Err(text) }
+        })
+        .await;
+        let is_noted = (collection, command) == ("untold", "update");
+        assert_eq!(store.unpublished_not_ready_reason().is_some(), is_noted, "{what}");
+        admin.run_command(doc! { "configureFailPoint": "failCommand", "mode": "off" }).await.unwrap();
+        retry_until_ok(async || match (store.not_ready_reason().await, store.degradation().await) {
+            (None, None) => Ok(()),
+            refused => Err(format!("{what}: {refused:?}")),
+        })
+        .await;
+        assert_eq!(store.unpublished_not_ready_reason(), None, "{what}");
     }
 }
 

@@ -222,3 +222,39 @@ async fn changes_without_items_are_completed_from_the_present_state() {
     let all = since(&directory, "tea", 0).await;
     assert_eq!((all.rev, numbers(&all)), (5, vec![2, 4, 5]));
 }
+
+/// 2,000 changed parts are returned in pages of 500, and 2,001 make a client load the room anew.
+#[actix_rt::test]
+async fn more_than_2000_changed_parts_are_a_reset() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    let row = |rev: i64| {
+        let key = format!("user{rev}");
+        let id = doc! { "room": "tea", "type": "member", "key": &key };
+        doc! { "_id": id, "room": "tea", "type": "member", "key": key, "rev": rev }
+    };
+    let copies = database.collection::<Document>("changes");
+    copies.insert_many((2..=2_001).map(row)).await.unwrap();
+    let rooms = database.collection::<Document>("rooms");
+    let copied = doc! { "$set": { "version": 2_001_i64, "logged": 2_001_i64, "recent": [] } };
+    rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
+    let (mut rev, mut pages) = (1, vec![]);
+    loop {
+        let page = since(&directory, "tea", rev).await;
+        assert!(!page.reset);
+        pages.push(page.changes.len());
+        rev = page.rev;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((rev, pages), (2_001, vec![500; 4]));
+    copies.insert_one(row(2_002)).await.unwrap();
+    let copied = doc! { "$set": { "version": 2_002_i64, "logged": 2_002_i64 } };
+    rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
+    assert_eq!(since(&directory, "tea", 1).await, ChangesSince::reset(2_002));
+    assert_eq!(since(&directory, "tea", 2).await.changes.len(), 500);
+}

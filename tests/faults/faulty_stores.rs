@@ -115,14 +115,14 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
     validate(doc! {"absent": {"$exists": true}}).await;
     let position = bob.emit_with_ack("join", &json!({"room": "den", "rev": 0, "enter": false})).await;
     let toggle = async |private: bool| {
-        with_timeout("a change within the limit", async {
+        let changed = Box::pin(async {
             let body = json!({"private": private});
             let patch = || Request::new("PATCH", "/rooms/den").json(&body);
             while alice.user.request(patch()).await.status == 429 {
                 sleep(Duration::from_millis(50)).await;
             }
-        })
-        .await;
+        });
+        with_timeout("a change within the limit", changed).await;
     };
     let words = [
         "\"degraded\"",
@@ -131,11 +131,11 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
         "121 DocumentValidationFailure",
         "load the room anew",
     ];
-    with_timeout("a node to name the cause", async {
+    let named = Box::pin(async {
         let mut private = false;
         loop {
             private = !private;
-            toggle(private).await;
+            Box::pin(toggle(private)).await;
             for node in NODES {
                 let readiness = server.system.readiness(node).await;
                 if words.iter().all(|word| readiness.contains(word)) {
@@ -145,8 +145,8 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
                 assert!(!is_named || readiness.contains("\"degraded\""), "{readiness}");
             }
         }
-    })
-    .await;
+    });
+    with_timeout("a node to name the cause", named).await;
     alice.send_message("works").await;
     bob.receive_message("works").await;
     validate(doc! {}).await;

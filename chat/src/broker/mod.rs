@@ -124,7 +124,7 @@ impl Broker {
         }
     }
 
-    /// The latest version of a room that this node knows to be in the store. `None` in one process, where no other node changes the room.
+    /// The latest version of a room that this node has read from the store. `None` in one process, where no other node changes the room.
     pub fn watch_rev(&self, room: &RoomName) -> Option<RevWatch> {
         self.stream.as_ref().map(|stream| stream.watch_rev(room))
     }

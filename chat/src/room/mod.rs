@@ -62,7 +62,7 @@ pub struct Room {
     rev: u64,
     /// The begin of the read of the store that this actor's state is from.
     read_at: Instant,
-    /// The last change that this node knows of. `None` in one process.
+    /// The latest version of the room that this node has read. `None` in one process.
     watch: Option<RevWatch>,
     state: State,
     /// The outcome of a change was unknown at least once. From then on, the room is reloaded after every commit.

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     Opened, Stream,
     comparisons::Comparisons,
-    known_revs::read_versions,
+    latest_revs::read_versions,
     maintenance::{announce_pending, trim},
     record::StreamRecord,
 };

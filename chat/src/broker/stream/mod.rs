@@ -14,7 +14,7 @@ mod deliver;
 mod fallback;
 mod follow;
 mod journal;
-mod known_revs;
+mod latest_revs;
 mod maintenance;
 mod missed_changes;
 mod pending_records;
@@ -43,8 +43,8 @@ use tokio::{
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
 pub use follow::{OnRemoteChange, RemoteChange, follow};
-pub use known_revs::KnownRevs;
-pub use known_revs::{MAX_AGE, RevWatch};
+pub use latest_revs::LatestRevs;
+pub use latest_revs::{MAX_AGE, RevWatch};
 use pending_records::PendingRecords;
 use record::StreamRecord;
 use refusals::Refusals;
@@ -100,8 +100,8 @@ pub struct Stream {
     fallback_deliveries: AtomicU64,
     /// The version of each room up to which changes are applied to the sockets of this node.
     applied: Mutex<AppliedChanges>,
-    /// The versions of rooms that are known to be in the store.
-    known_revs: Arc<KnownRevs>,
+    /// The versions of rooms in the store, as they were read last.
+    latest_revs: Arc<LatestRevs>,
     /// The rooms whose last messages are missing in the stream.
     backlog: Mutex<HashSet<RoomName>>,
     /// The rooms whose messages in the stream may differ from those in the store.
@@ -122,7 +122,7 @@ pub struct Stream {
 enum Written {
     /// The stream has the record, and this is its last offset.
     Appended(u64),
-    /// The records of earlier changes of the room are missing. Contains the last change of the room that has a record, if it is known.
+    /// The records of earlier changes of the room are missing. Contains the last change of the room that has a record, if Redis has its number.
     Gap(Option<u64>),
 }
 
@@ -168,7 +168,7 @@ impl Stream {
             dedup: Mutex::default(),
             fallback_deliveries: AtomicU64::new(0),
             applied: Mutex::default(),
-            known_revs: Arc::default(),
+            latest_revs: Arc::default(),
             backlog: Mutex::default(),
             suspects: Mutex::default(),
             last_delivered: Mutex::default(),

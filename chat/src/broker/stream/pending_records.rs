@@ -13,7 +13,7 @@ use super::{DELIVERY_TIMEOUT, record::StreamRecord};
 /// The maximum number of queued records.
 pub const MAX_PENDING: usize = 1024;
 
-/// The queue of records, and what recovery must know of it: a client that recovers must not miss a change whose record is queued, or was
+/// The queue of records, and its state for recovery: a client that recovers must not miss a change whose record is queued, or was
 /// dropped because the queue was full.
 #[derive(Debug)]
 pub struct PendingRecords {

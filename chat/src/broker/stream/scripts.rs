@@ -77,7 +77,7 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
 ///
 /// Returns an outcome and a number:
 /// - `appended` and the last offset, also when the stream has this change of the room or a later one;
-/// - `gap` and the room's last change that has a record (nil if it is unknown), when changes before this one have no record;
+/// - `gap` and the room's last change that has a record (nil if there is no number), when changes before this one have no record;
 /// - `epoch_changed`, when the stream has another epoch or does not end with its last offset.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {
     script(

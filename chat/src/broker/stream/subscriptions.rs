@@ -38,9 +38,9 @@ const PAGE: usize = 1_000;
 const MAX_OVERDUE: usize = 4_096;
 
 impl Stream {
-    /// The latest known version of a room.
+    /// The latest version of a room that this node has read from the store.
     pub fn watch_rev(&self, room: &RoomName) -> RevWatch {
-        self.known_revs.watch(room)
+        self.latest_revs.watch(room)
     }
 
     /// Applies changes of these rooms from their current versions on, or from the last one that has a record: the record of a later one may
@@ -137,7 +137,7 @@ impl Follower {
         // Messages wait for this read.
         let recent = timeout(2 * STORE_TIMEOUT, self.stream.rooms.recent()).await;
         let recent = recent.map_err(|_| Error::Store("no answer in time".to_owned()))??;
-        self.stream.known_revs.note_recent(now.into_std(), &recent);
+        self.stream.latest_revs.note_recent(now.into_std(), &recent);
         self.comparisons.note_read(recent.len(), now);
         self.apply_newer(recent).await?;
         let now = Instant::now();

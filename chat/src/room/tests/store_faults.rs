@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ask::ask,
-    broker::{Entry, MAX_AGE, stream::KnownRevs},
+    broker::{Entry, MAX_AGE, stream::LatestRevs},
     room::{
         Room, Settle,
         change::Reload,
@@ -171,18 +171,18 @@ async fn questions(actor: &Addr<Room>) -> [(&'static str, Option<Code>); 4] {
 #[actix_rt::test]
 async fn a_room_answers_by_a_state_that_is_not_older_than_its_bound() {
     for what in ["no read", "a later version", "a read before the room"] {
-        let (fixture, known) = (tea().await, Arc::new(KnownRevs::default()));
+        let (fixture, latest) = (tea().await, Arc::new(LatestRevs::default()));
         let directory = &fixture.parts.directory;
         directory.set_private(&room("tea"), &name("alice"), true, Box::new(drop)).await.unwrap();
         let rev = directory.find(&room("tea")).await.unwrap().unwrap().rev;
         if what == "a read before the room" {
-            known.note_all(Instant::now() - MAX_AGE / 2);
+            latest.note_all(Instant::now() - MAX_AGE / 2);
         }
-        let actor = fixture.cluster_actor("tea", &known).await;
+        let actor = fixture.cluster_actor("tea", &latest).await;
         directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
         if what == "a later version" {
-            known.note(&[(room("tea"), rev + 1)]);
-            known.note_all(Instant::now());
+            latest.note(&[(room("tea"), rev + 1)]);
+            latest.note_all(Instant::now());
         }
         fixture.set_fault(Fault::ReadsFail);
         for (question, code) in questions(&actor).await {
@@ -198,11 +198,11 @@ async fn a_room_answers_by_a_state_that_is_not_older_than_its_bound() {
 /// While the versions are read in time and the room has the latest one, no question reads the store.
 #[actix_rt::test]
 async fn a_room_with_the_latest_version_does_not_read_the_store() {
-    let (fixture, known) = (tea().await, Arc::new(KnownRevs::default()));
+    let (fixture, latest) = (tea().await, Arc::new(LatestRevs::default()));
     let rev = fixture.parts.directory.find(&room("tea")).await.unwrap().unwrap().rev;
-    let actor = fixture.cluster_actor("tea", &known).await;
-    known.note(&[(room("tea"), rev)]);
-    known.note_all(Instant::now() + MAX_AGE);
+    let actor = fixture.cluster_actor("tea", &latest).await;
+    latest.note(&[(room("tea"), rev)]);
+    latest.note_all(Instant::now() + MAX_AGE);
     fixture.set_fault(Fault::ReadsFail);
     for (question, code) in questions(&actor).await {
         assert_eq!(code, None, "{question}");

@@ -15,7 +15,7 @@ use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
     Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
-    broker::{Broker, Entry, MAX_AGE, stream::KnownRevs},
+    broker::{Broker, Entry, MAX_AGE, stream::LatestRevs},
     directory::{Additions, ChangeKind, NewRoom},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
@@ -132,15 +132,15 @@ impl TestRooms {
         rooms::find(&self.rooms, &room(name)).await.unwrap()
     }
 
-    /// An actor of the room on a node of a cluster with these known versions. Its state was read two seconds ago.
-    pub async fn cluster_actor(&self, name: &str, known: &Arc<KnownRevs>) -> Addr<Room> {
+    /// An actor of the room on a node of a cluster with these versions. Its state was read two seconds ago.
+    pub async fn cluster_actor(&self, name: &str, latest: &Arc<LatestRevs>) -> Addr<Room> {
         let entry = self.parts.directory.find(&room(name)).await.unwrap().unwrap();
         let head = self.parts.history.head(&room(name)).await.unwrap();
         let (parts, idle, read_at) =
             (self.parts.clone(), self.rooms.clone().recipient(), Instant::now() - 2 * MAX_AGE);
         start(|_| {
             let mut actor = Room::new(entry, head, read_at, parts, idle);
-            actor.watch = Some(known.watch(&room(name)));
+            actor.watch = Some(latest.watch(&room(name)));
             actor
         })
     }

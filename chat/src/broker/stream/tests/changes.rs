@@ -151,9 +151,9 @@ async fn records_are_written_in_the_order_of_the_changes() {
     first.broker.publish_change(change(1, ChangeKind::Joined(bob())));
     first.broker.wait_for_change(&tea(), 1).await;
     cluster.server.execute("HSET {log}:revs tea 1");
-    for known in [true, false] {
-        let rev = if known { 2 } else { 4 };
-        if !known {
+    for has_number in [true, false] {
+        let rev = if has_number { 2 } else { 4 };
+        if !has_number {
             cluster.server.execute("HDEL {log}:revs tea");
         }
         cluster.commit(ChangeKind::Left(bob()));
@@ -224,17 +224,17 @@ async fn missed_changes_have_the_offsets_of_their_own_records() {
     assert!(missed.changes.iter().all(|(_, missed)| missed.is_last));
 }
 
-/// The task that reads the stream stands still. The versions of rooms become known all the same.
+/// The task that reads the stream stands still. The versions of rooms are read all the same.
 #[actix_rt::test]
-async fn versions_of_rooms_are_known_while_the_stream_is_not_read() {
+async fn versions_of_rooms_are_read_while_the_stream_is_not() {
     let cluster = Cluster::on(Server::start());
     let node = cluster.node("only").await;
     let watch = node.broker.watch_rev(&tea()).expect("a cluster");
-    eventually("no change is known", async || watch.is_current(0, std::time::Instant::now() - MAX_AGE)).await;
+    eventually("no change is read", async || watch.is_current(0, std::time::Instant::now() - MAX_AGE)).await;
     node.tasks[0].abort();
     cluster.commit(ChangeKind::Joined(bob()));
     let committed = std::time::Instant::now();
-    eventually("the change is known", async || watch.is_current(1, committed)).await;
+    eventually("the change is read", async || watch.is_current(1, committed)).await;
     assert!(!watch.is_current(0, committed));
 }
 

@@ -1,4 +1,4 @@
-//! The versions of rooms that this node knows to be in the store, whether it has applied the changes to its sockets or not. The actor of a
+//! The latest versions of rooms that this node has read from the store, whether it has applied the changes to its sockets or not. The actor of a
 //! room compares its members with them before it accepts a post, so the age of its members is bounded also while the stream, or the task
 //! that reads it, is late. Written by [`super::subscriptions`] and [`read_versions`].
 
@@ -32,42 +32,42 @@ const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The number of rooms in one read of versions.
 const PAGE: usize = 1_000;
 
-/// The latest known version of each room that has an actor on this node.
+/// The latest version of each room that has an actor on this node.
 #[derive(Debug, Default)]
-pub struct KnownRevs(Mutex<Inner>);
+pub struct LatestRevs(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// All changes that were committed before this time are known. `None` before the first read.
+    /// The versions contain all changes that were committed before this time. `None` before the first read.
     as_of: Option<Instant>,
     rooms: HashMap<RoomName, Weak<AtomicU64>>,
 }
 
-/// The latest known version of one room.
+/// The latest version of one room.
 #[derive(Debug)]
 pub struct RevWatch {
-    all: Arc<KnownRevs>,
-    known: Arc<AtomicU64>,
+    all: Arc<LatestRevs>,
+    latest: Arc<AtomicU64>,
     /// Reads that began before this time may have been without this room.
     since: Instant,
 }
 
-impl KnownRevs {
+impl LatestRevs {
     /// Watches a room until the result is dropped.
     pub fn watch(self: &Arc<Self>, room: &RoomName) -> RevWatch {
         let mut inner = self.lock();
         let found = inner.rooms.get(room).and_then(Weak::upgrade);
-        let known = found.unwrap_or_else(|| {
-            let known = Arc::new(AtomicU64::new(0));
-            inner.rooms.retain(|_, known| known.strong_count() > 0);
-            inner.rooms.insert(room.clone(), Arc::downgrade(&known));
-            known
+        let latest = found.unwrap_or_else(|| {
+            let latest = Arc::new(AtomicU64::new(0));
+            inner.rooms.retain(|_, latest| latest.strong_count() > 0);
+            inner.rooms.insert(room.clone(), Arc::downgrade(&latest));
+            latest
         });
-        RevWatch { all: self.clone(), known, since: Instant::now() }
+        RevWatch { all: self.clone(), latest, since: Instant::now() }
     }
 
     /// Records the versions of the rooms that have changed recently, of a read that began at `begun`. If it may lack changes since the last
-    /// read, the time as of which all changes are known stays the same.
+    /// read, the time up to which all changes are read stays the same.
     pub fn note_recent(&self, begun: Instant, recent: &[(RoomName, u64)]) {
         let mut inner = self.lock();
         inner.note(recent);
@@ -89,8 +89,8 @@ impl KnownRevs {
         inner.as_of = inner.as_of.max(Some(begun));
     }
 
-    /// Whether all changes before `at` are known.
-    fn is_known(&self, at: Instant) -> bool {
+    /// Whether the versions contain all changes before `at`.
+    fn is_read_up_to(&self, at: Instant) -> bool {
         self.lock().as_of.is_some_and(|as_of| as_of >= at)
     }
 
@@ -112,25 +112,25 @@ impl KnownRevs {
 impl Inner {
     fn note(&mut self, versions: &[(RoomName, u64)]) {
         for (room, version) in versions {
-            if let Some(known) = self.rooms.get(room).and_then(Weak::upgrade) {
-                known.fetch_max(*version, Ordering::AcqRel);
+            if let Some(latest) = self.rooms.get(room).and_then(Weak::upgrade) {
+                latest.fetch_max(*version, Ordering::AcqRel);
             }
         }
     }
 }
 
 impl RevWatch {
-    /// Whether the state of the room at version `rev` contains all changes that were committed before `at`, as far as this node knows
-    /// without a read of the room.
+    /// Whether the state of the room at version `rev` contains all changes that were committed before `at`, without a read of
+    /// the room.
     pub fn is_current(&self, rev: u64, at: Instant) -> bool {
-        self.all.is_known(at.max(self.since)) && self.known.load(Ordering::Acquire) <= rev
+        self.all.is_read_up_to(at.max(self.since)) && self.latest.load(Ordering::Acquire) <= rev
     }
 }
 
 /// Reads the versions of rooms when the task [`super::follow`] has not read them for [`READ_AFTER`], because it is late.
 pub(super) async fn read_versions(stream: Arc<Stream>) {
     loop {
-        let due_in = stream.known_revs.due_in(Instant::now());
+        let due_in = stream.latest_revs.due_in(Instant::now());
         if !due_in.is_zero() {
             sleep(due_in).await;
             continue;
@@ -143,14 +143,14 @@ pub(super) async fn read_versions(stream: Arc<Stream>) {
 }
 
 async fn try_read_versions(stream: &Stream) -> Result<(), Error> {
-    let (begun, known) = (Instant::now(), &stream.known_revs);
+    let (begun, latest) = (Instant::now(), &stream.latest_revs);
     let late = |_| Error::Store("no answer in time".to_owned());
-    known.note_recent(begun, &timeout(READ_TIMEOUT, stream.rooms.recent()).await.map_err(late)??);
-    if !known.is_known(begun) {
-        for rooms in known.rooms().chunks(PAGE) {
-            known.note(&timeout(READ_TIMEOUT, stream.rooms.versions(rooms)).await.map_err(late)??);
+    latest.note_recent(begun, &timeout(READ_TIMEOUT, stream.rooms.recent()).await.map_err(late)??);
+    if !latest.is_read_up_to(begun) {
+        for rooms in latest.rooms().chunks(PAGE) {
+            latest.note(&timeout(READ_TIMEOUT, stream.rooms.versions(rooms)).await.map_err(late)??);
         }
-        known.note_all(begun);
+        latest.note_all(begun);
     }
     Ok(())
 }
@@ -164,8 +164,8 @@ mod tests {
     }
 
     #[test]
-    fn a_state_is_current_if_no_later_change_is_known_as_of_a_complete_read() {
-        let revs = Arc::new(KnownRevs::default());
+    fn a_state_is_current_if_a_complete_read_has_no_later_version() {
+        let revs = Arc::new(LatestRevs::default());
         let start = Instant::now();
         let watch = revs.watch(&room("tea"));
         let at = |seconds| watch.since + Duration::from_secs(seconds);
@@ -175,7 +175,7 @@ mod tests {
         assert!(!watch.is_current(5, at(0)), "the first read may lack earlier changes");
         revs.note_all(at(0));
         assert_eq!((watch.is_current(3, at(0)), watch.is_current(2, at(0))), (true, false));
-        assert!(!watch.is_current(3, at(1)), "changes of the last second are not known");
+        assert!(!watch.is_current(3, at(1)), "changes of the last second are not read");
         read(7, 4);
         assert_eq!((watch.is_current(4, at(7)), watch.is_current(3, at(7))), (true, false));
         read(16, 4);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_room_is_current_only_by_reads_that_began_after_its_watch() {
-        let revs = Arc::new(KnownRevs::default());
+        let revs = Arc::new(LatestRevs::default());
         let begun = Instant::now();
         while Instant::now() == begun {}
         let first = revs.watch(&room("tea"));
@@ -199,7 +199,7 @@ mod tests {
         revs.note_all(Instant::now());
         assert!(first.is_current(7, begun));
         let second = revs.watch(&room("tea"));
-        assert_eq!(second.known.load(Ordering::Acquire), 7, "two actors of one room share the version");
+        assert_eq!(second.latest.load(Ordering::Acquire), 7, "two actors of one room share the version");
         drop((first, second));
         drop(revs.watch(&room("coffee")));
         revs.watch(&room("milk"));

@@ -164,6 +164,49 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
     assert_eq!((changes.len(), &answer["reset"]), (1, &serde_json::Value::Null), "{answer}");
 }
 
+/// Redis refuses messages, and MongoDB the notes of rooms with such messages: no message can be acked.
+#[tokio::test]
+async fn a_node_that_can_neither_publish_nor_note_messages_is_not_ready() {
+    let server = TestServer::start_split().await;
+    let mut alice = server.connected_user("alice").await;
+    let stores = server.system.stores.as_ref().expect("a split system");
+    let client = Client::with_uri_str(stores.mongo.uri()).await.expect("an address");
+    let database = client.default_database().expect("it is named");
+    // It exists already if a message was noted.
+    let _ = database.create_collection("untold").await;
+    let validate = async |validator: Document| {
+        database.run_command(doc! {"collMod": "untold", "validator": validator}).await.expect("it exists");
+    };
+    validate(doc! {"absent": {"$exists": true}}).await;
+    stores.redis.execute("ACL SETUSER godzilla -xadd");
+    let node = NODES[usize::from(node_of(&alice) != "one")];
+    let state = async |word: &str| {
+        let readiness = server.system.readiness(node).await;
+        readiness.contains("update of untold") && readiness.contains(word)
+    };
+    let named = Box::pin(async {
+        loop {
+            let ack = alice.emit_with_ack("message", &json!({"text": "refused"})).await;
+            assert_eq!(ack["ok"], false, "{ack}");
+            if state("\"unavailable\"").await {
+                return;
+            }
+        }
+    });
+    with_timeout("the node to be unready", named).await;
+    stores.redis.execute("ACL SETUSER godzilla +xadd");
+    let degraded = Box::pin(async {
+        while alice.emit_with_ack("message", &json!({"text": "accepted"})).await["ok"] != true {}
+        while !state("\"degraded\"").await {}
+    });
+    with_timeout("the node to be degraded", degraded).await;
+    validate(doc! {}).await;
+    with_timeout("the node to be ready", async {
+        while server.system.readiness(node).await.contains("untold") {}
+    })
+    .await;
+}
+
 /// A socket that stays open: after a restore the nodes close their sockets in several steps.
 async fn reconnect(user: &TestUser) -> Socket {
     with_timeout("a socket that stays open", async {

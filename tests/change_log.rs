@@ -262,7 +262,7 @@ enum Fault {
 struct People {
     /// People who enter, leave, and are added and removed.
     people: Vec<TestUser>,
-    /// Members whom nobody removes. One of them can become the owner.
+    /// Members who stay. One of them can become the owner.
     observers: Vec<TestUser>,
     /// The number of acts that have begun.
     begun: AtomicU64,

@@ -62,9 +62,9 @@ impl From<MongoError> for Error {
     }
 }
 
-/// Counts a failed write to `collection` without which the chat works.
-pub(crate) fn count_failure(collection: &'static str) {
-    metrics::counter!("godzilla_chat_optional_writes_failed_total", "collection" => collection).increment(1);
+/// Counts a failed write of `data` without which the chat works.
+pub(crate) fn count_failure(data: &'static str) {
+    metrics::counter!("godzilla_chat_optional_writes_failed_total", "data" => data).increment(1);
 }
 
 /// The error of a document that this code cannot have written.

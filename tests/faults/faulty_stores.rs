@@ -191,12 +191,16 @@ async fn a_node_that_can_neither_publish_nor_note_messages_is_not_ready() {
             if state("\"unavailable\"").await {
                 return;
             }
+            // Below the rate limit.
+            sleep(Duration::from_millis(150)).await;
         }
     });
     with_timeout("the node to be unready", named).await;
     stores.redis.execute("ACL SETUSER godzilla +xadd");
     let degraded = Box::pin(async {
-        while alice.emit_with_ack("message", &json!({"text": "accepted"})).await["ok"] != true {}
+        while alice.emit_with_ack("message", &json!({"text": "accepted"})).await["ok"] != true {
+            sleep(Duration::from_millis(150)).await;
+        }
         while !state("\"degraded\"").await {}
     });
     with_timeout("the node to be degraded", degraded).await;

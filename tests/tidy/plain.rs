@@ -148,6 +148,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/config.rs", "outbox", "the name of a setting"),
     ("src/config/sockets.rs", "outbox", "the name of a setting"),
     ("tests/config.rs", "outbox", "the name of a setting"),
+    ("tests/faults/faulty_stores.rs", "untold", "the name of a collection in MongoDB"),
     ("tests/settings.rs", "outbox", "the name of a setting"),
     ("tests/tidy/words.rs", "guest", "an application word that socketio must not contain"),
 ];

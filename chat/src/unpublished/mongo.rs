@@ -71,7 +71,7 @@ impl Unpublished for MongoUnpublished {
         let write = self.rooms.write(Operation::Update, async |rooms| {
             rooms.update_one(doc! { "_id": room.as_str() }, extend).upsert(true).await
         });
-        with_deadline(deadline_now(), write).await.map(drop).inspect_err(|_| count_failure(COLLECTION))
+        with_deadline(deadline_now(), write).await.map(drop).inspect_err(|_| count_failure("notes"))
     }
 
     async fn all(&self) -> Result<Vec<Noted>, Error> {
@@ -86,7 +86,7 @@ impl Unpublished for MongoUnpublished {
     async fn resolve(&self, room: &RoomName, seq: u64) -> Result<(), Error> {
         let gone = doc! { "_id": room.as_str(), "seq": { "$lte": integer(seq) } };
         let delete = self.rooms.write(Operation::Delete, async |rooms| rooms.delete_one(gone).await);
-        with_deadline(deadline_now(), delete).await.map(drop).inspect_err(|_| count_failure(COLLECTION))
+        with_deadline(deadline_now(), delete).await.map(drop).inspect_err(|_| count_failure("notes"))
     }
 }
 

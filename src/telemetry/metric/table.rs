@@ -87,7 +87,7 @@ pub const GROUPS: &[Group] = &[
             "Transactions of a room that were repeated because another node had appended to the room."),
         counter("godzilla_chat_history_replaced_total", "events", &[],
             "Times that the store of messages was found to be restored from a backup, after which clients reload."),
-        counter("godzilla_chat_optional_writes_failed_total", "writes", &[("collection", "`changes`, `messages`, `untold`")],
+        counter("godzilla_chat_optional_writes_failed_total", "writes", &[("data", "`changes`, `messages`, `notes`")],
             "Writes to MongoDB that failed and without which the node is degraded ([failures](failures.md#refused-writes-to-mongodb))."),
         counter("godzilla_chat_posts_total", "messages",
             &[("outcome", "`stored`, `duplicate`, `conflict`, `too_large`, `unavailable`")],

@@ -203,6 +203,6 @@ mod tests {
         drop((first, second));
         drop(revs.watch(&room("coffee")));
         revs.watch(&room("milk"));
-        assert_eq!(revs.rooms().len(), 1, "rooms that are not watched any more are removed");
+        assert_eq!(revs.rooms().len(), 1, "rooms without a watch are removed");
     }
 }

@@ -188,7 +188,7 @@ async fn a_node_that_can_neither_publish_nor_note_messages_is_not_ready() {
         loop {
             let ack = alice.emit_with_ack("message", &json!({"text": "refused"})).await;
             assert_eq!(ack["ok"], false, "{ack}");
-            if state("\"unavailable\"").await {
+            if state("\"code\":503").await {
                 return;
             }
             // Below the rate limit.

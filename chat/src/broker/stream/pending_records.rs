@@ -49,12 +49,12 @@ impl PendingRecords {
     ///
     /// # Errors
     /// The record, when the queue is full. It will not be written.
-    pub fn push(&self, record: StreamRecord, reached: u64) -> Result<(), StreamRecord> {
+    pub fn push(&self, record: StreamRecord, reached: u64) -> Result<(), Box<StreamRecord>> {
         self.queued.fetch_add(1, Ordering::AcqRel);
         self.queue.try_send(record).map_err(|refused| {
             self.dropped_at.fetch_max(reached, Ordering::AcqRel);
             self.queued.fetch_sub(1, Ordering::AcqRel);
-            refused.into_inner()
+            Box::new(refused.into_inner())
         })
     }
 
@@ -135,7 +135,7 @@ mod tests {
             pending.push(record(rev), 7).unwrap();
         }
         assert!(!pending.has_dropped_after(7));
-        assert_eq!(pending.push(record(9), 8), Err(record(9)));
+        assert_eq!(pending.push(record(9), 8), Err(Box::new(record(9))));
         assert_eq!((pending.has_dropped_after(8), pending.has_dropped_after(9)), (true, false));
     }
 }

@@ -21,7 +21,9 @@ mod history_page;
 mod http;
 mod id;
 pub mod lineage;
+#[cfg(feature = "mongodb")]
 mod mongo;
+#[cfg(feature = "mongodb")]
 pub mod mongo_store;
 mod online;
 pub mod presence;
@@ -45,6 +47,7 @@ pub mod user_lookup;
 pub use chat::Chat;
 pub use config::Config;
 pub use error::Error;
+#[cfg(feature = "mongodb")]
 pub use mongo_store::MongoStore;
 pub use redis::Redis;
 pub use seed::{Sample, seed};

@@ -1,12 +1,15 @@
 //! The roles of the program: one file per role, all on one harness. [`run`] runs any set of roles in one process.
 
+#[cfg(feature = "mongodb")]
 pub mod accounts;
+#[cfg(feature = "mongodb")]
 pub mod chat;
 pub mod gateway;
 mod harness;
 mod new_session_gate;
 pub mod presence;
 mod presence_thread;
+#[cfg(feature = "mongodb")]
 pub mod run;
 pub mod serve;
 mod verify_identity;

@@ -4,6 +4,7 @@
 pub mod change;
 #[cfg(test)]
 mod conformance;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod sqlite;
 

@@ -264,9 +264,10 @@ impl Process {
         let settings = Settings { descriptors: self.descriptors, role: self.role, ..settings };
         let server = http::serve(listener, settings, factory).map_err(|error| Error::part("http", error))?;
         let handle = server.handle();
+        let part = self.role;
         spawn(essential("http server", async move {
             if let Err(error) = server.await {
-                tracing::error!(%error, "the http server failed");
+                tracing::error!(part, %error, "the http server failed");
             }
         }));
         Ok(handle)

@@ -1,6 +1,7 @@
 //! The listener for operators: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the
 //! roles. Queries the stores for their readiness.
 
+mod opening;
 mod readiness;
 mod readiness_check;
 
@@ -22,7 +23,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 use serde_json::json;
 
-pub use self::readiness::Readiness;
+pub use self::{
+    opening::{Opening, Waiting},
+    readiness::Readiness,
+};
 use crate::{error::Error, heartbeat, http, supervision, systemd, telemetry};
 
 /// Address of the listener for operators.

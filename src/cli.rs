@@ -179,7 +179,9 @@ fn ignored(args: &[OsString], set: &[(OsString, OsString)]) -> Vec<OsString> {
     });
     let mut lists: Vec<&str> = given.collect();
     if lists.is_empty() {
-        lists.extend(set.iter().find(|(name, _)| name == "GODZILLA_ROLES").and_then(|(_, list)| list.to_str()));
+        lists.extend(
+            set.iter().find(|(name, _)| name == "GODZILLA_ROLES").and_then(|(_, list)| list.to_str()),
+        );
     }
     let roles = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|role| !role.is_empty());
     Run::variables_of_others(&roles.collect::<Vec<_>>())

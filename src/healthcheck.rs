@@ -105,7 +105,8 @@ mod tests {
         let reason = "x".repeat(50_000);
         let refusal = format!("HTTP/1.1 503 Service Unavailable\r\n\r\n{{\"message\":\"{reason}\"}}");
         assert_eq!(check_against(refusal).unwrap_err().to_string(), format!("not ready: {reason}"));
-        let endless = format!("HTTP/1.1 503 Service Unavailable\r\n\r\n{{\"message\":\"{}", "x".repeat(10_000_000));
+        let endless =
+            format!("HTTP/1.1 503 Service Unavailable\r\n\r\n{{\"message\":\"{}", "x".repeat(10_000_000));
         let error = check_against(endless).unwrap_err().to_string();
         assert_eq!(error, "not ready: HTTP/1.1 503 Service Unavailable");
     }

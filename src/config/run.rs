@@ -278,7 +278,8 @@ impl Run {
     /// The variables that only other roles than `roles` read. They are ignored, as by a role alone. Empty when a name is not
     /// that of a role.
     pub fn variables_of_others(roles: &[&str]) -> Vec<OsString> {
-        let roles: Result<BTreeSet<_>, _> = roles.iter().map(|role| RoleName::from_str(role, false)).collect();
+        let roles: Result<BTreeSet<_>, _> =
+            roles.iter().map(|role| RoleName::from_str(role, false)).collect();
         let others = roles.map(|roles| args_of_others(&roles)).unwrap_or_default();
         others.iter().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect()
     }

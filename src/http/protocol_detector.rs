@@ -97,7 +97,7 @@ impl ForeignProtocol {
         for _ in 0..MAX_EMPTY_LINES {
             line = line.strip_prefix(b"\r\n").unwrap_or(line);
         }
-        if b"\r\n".starts_with(line) { Verdict::Undecided } else { Self::detect_request_line(line) }
+        if line.is_empty() || line == b"\r" { Verdict::Undecided } else { Self::detect_request_line(line) }
     }
 
     /// The protocol of a connection whose first line begins with `start`: a method, a target and a version, separated by

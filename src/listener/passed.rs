@@ -48,7 +48,8 @@ impl Passed {
             return Self { other_process: Some(other), ..Self::default() };
         }
         if usize::try_from(count).map_or(true, |count| count > MAX) {
-            let fault = format!("systemd passes {count} descriptors (LISTEN_FDS), and at most {MAX} are read");
+            let fault =
+                format!("systemd passes {count} descriptors (LISTEN_FDS), and at most {MAX} are read");
             return Self { faults: vec![fault], ..Self::default() };
         }
         Self::read(ListenFd::from_env(), &names)

@@ -133,13 +133,33 @@ async fn the_start_refuses_a_passed_descriptor_that_it_cannot_serve() {
     let table: Vec<(&str, Vec<OwnedFd>, SocketAddr, &[&str])> = vec![
         ("no flag", vec![copy(&other)], free, &unmatched),
         ("no flag, beside a used one", vec![copy(&service), copy(&other)], listen, &beside),
-        ("twice", vec![copy(&service), copy(&service)], listen, &["two sockets", "(FileDescriptorName=other)"]),
-        ("a Unix socket", vec![unix.into()], free, &["descriptor 3", "FileDescriptorName=web", "Unix socket"]),
+        (
+            "twice",
+            vec![copy(&service), copy(&service)],
+            listen,
+            &["two sockets", "(FileDescriptorName=other)"],
+        ),
+        (
+            "a Unix socket",
+            vec![unix.into()],
+            free,
+            &["descriptor 3", "FileDescriptorName=web", "Unix socket"],
+        ),
         ("a datagram socket", vec![copy(&service), datagram.into()], listen, &["descriptor 4", "datagram"]),
         ("a file", vec![copy(&service), file.into()], listen, &["descriptor 4", "not a stream socket"]),
         ("a connection", vec![client.into()], free, &["descriptor 3", "Accept=no"]),
-        ("IPv6 only", vec![copy(&only_v6)], port(Ipv4Addr::UNSPECIFIED, only_v6_port), &["[::]:", "--listen"]),
-        ("more than the flag", vec![copy(&dual)], port(Ipv4Addr::LOCALHOST, dual_port), &["[::]:", "--listen"]),
+        (
+            "IPv6 only",
+            vec![copy(&only_v6)],
+            port(Ipv4Addr::UNSPECIFIED, only_v6_port),
+            &["[::]:", "--listen"],
+        ),
+        (
+            "more than the flag",
+            vec![copy(&dual)],
+            port(Ipv4Addr::LOCALHOST, dual_port),
+            &["[::]:", "--listen"],
+        ),
     ];
     for (what, passed, listen, words) in table {
         let [admin] = free_addresses();

@@ -135,7 +135,11 @@ fn record(name: &str, kind: u16, port: u16) -> Option<Vec<u8>> {
 /// The port in the address of a store.
 fn port_of(address: &str) -> u16 {
     let host = address.rsplit('@').next().expect("an address").trim_start_matches("mongodb://");
-    host.split(['/', '?']).next().and_then(|host| host.rsplit(':').next()).and_then(|port| port.parse().ok()).expect("a port")
+    host.split(['/', '?'])
+        .next()
+        .and_then(|host| host.rsplit(':').next())
+        .and_then(|port| port.parse().ok())
+        .expect("a port")
 }
 
 #[tokio::test]

@@ -26,8 +26,14 @@ async fn a_role_whose_stores_never_answer_ends_on_sigterm() {
         }
     }
     let set = ["run", "--roles", "gateway,accounts,chat,presence"];
-    let addresses =
-        ["--accounts-listen", "127.0.0.1:0", "--chat-listen", "127.0.0.1:0", "--presence-listen", "127.0.0.1:0"];
+    let addresses = [
+        "--accounts-listen",
+        "127.0.0.1:0",
+        "--chat-listen",
+        "127.0.0.1:0",
+        "--presence-listen",
+        "127.0.0.1:0",
+    ];
     let stores = ["--mongo-uri", &mongo, "--redis-url", &redis, "--secret-file", &key, "--node", "one"];
     let mut all = Role::start_unready(set[0], &[&set[1..], &addresses, &stores].concat());
     all.wait_for_admin().await;

@@ -279,7 +279,11 @@ fn invalid_variables_of_roles_that_do_not_run_are_ignored() {
             [&["doctor", "presence"], &["doctor", "run", "--roles", "presence"], &["doctor", "run"]];
         for command in commands {
             let set = [("GODZILLA_ROLES", "presence")];
-            let set = if command == ["doctor", "run"] { [&set[..], variables].concat() } else { variables.to_vec() };
+            let set = if command == ["doctor", "run"] {
+                [&set[..], variables].concat()
+            } else {
+                variables.to_vec()
+            };
             let output = run(&[command, &addresses].concat(), &set);
             assert_eq!(output.status.code(), Some(0), "{command:?} {variables:?}: {}", text(&output));
         }
@@ -292,8 +296,7 @@ fn invalid_variables_of_roles_that_do_not_run_are_ignored() {
         ("presence,chat", "GODZILLA_CHAT_LISTEN", "nowhere"),
         ("presence", "GODZILLA_ROLES", "wizard"),
     ] {
-        let arguments: &[&str] =
-            if name == "GODZILLA_ROLES" { &["run"] } else { &["run", "--roles", roles] };
+        let arguments: &[&str] = if name == "GODZILLA_ROLES" { &["run"] } else { &["run", "--roles", roles] };
         let output = run(arguments, &[(name, value)]);
         let printed = text(&output);
         assert!(output.status.code() == Some(2) && printed.contains(name), "{roles} {name}: {printed}");

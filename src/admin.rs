@@ -58,7 +58,7 @@ pub fn start(
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
     let logged = readiness.clone();
     spawn(supervision::restart("readiness log", move || readiness::log_changes(logged.clone())));
-    let server = http::serve_operators(listener, move || {
+    let server = http::serve(listener, http::Settings::operators(), move || {
         worker_fault();
         // The server omits the body of a response to HEAD.
         let reads = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));

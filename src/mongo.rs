@@ -97,7 +97,7 @@ async fn look_up(uri: &str, deployment: &Deployment, waiting: Option<&Waiting>) 
     };
     let parsed = parsed.map_err(|_| Failure::Dns(no_answer()))?;
     let mut options = parsed.map_err(|error| match &*error.kind {
-        ErrorKind::DnsResolve { message } => Failure::Dns(problem(&name, message)),
+        ErrorKind::DnsResolve { message, .. } => Failure::Dns(problem(&name, message)),
         _ => refused(),
     })?;
     options.app_name.get_or_insert_with(|| "godzilla".to_owned());

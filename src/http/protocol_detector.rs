@@ -207,7 +207,7 @@ impl ProtocolDetector {
         match &mut self.0 {
             State::Http(kept) if kept.is_empty() => Pin::new(io).poll_read(cx, into),
             State::Http(kept) => {
-                pass_on(kept, into);
+                pass_on(kept, kept.len(), into);
                 Poll::Ready(Ok(()))
             }
             State::Foreign => discard(io, cx),
@@ -239,15 +239,15 @@ impl ProtocolDetector {
                 Verdict::Undecided | Verdict::Http => break,
             }
         }
-        pass_on(kept, into);
+        pass_on(kept, kept.len(), into);
         self.0 = State::Http(std::mem::take(kept));
         Poll::Ready(Ok(()))
     }
 }
 
-/// Moves as many bytes as fit.
-fn pass_on(kept: &mut BytesMut, into: &mut ReadBuf<'_>) {
-    into.put_slice(&kept.split_to(kept.len().min(into.remaining())));
+/// Moves `length` bytes from `kept`, or as many as fit. Frees the memory of `kept` when it is empty.
+pub fn pass_on(kept: &mut BytesMut, length: usize, into: &mut ReadBuf<'_>) {
+    into.put_slice(&kept.split_to(length.min(into.remaining())));
     if kept.is_empty() {
         *kept = BytesMut::new();
     }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use tempfile::TempDir;
 
-use super::{FILES, copy, stopped, text, tool};
+use super::{FILES, stopped, text, tool};
 
 #[tokio::test]
 async fn in_the_root_of_a_volume_a_directory_inside_it_is_used() {

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{FILES, copy, not_ready_reason, text, tool, try_to_send};
+use super::{FILES, not_ready_reason, text, tool, try_to_send};
 use crate::support::{Request, TestServer, with_timeout};
 
 #[tokio::test]

@@ -170,7 +170,10 @@ async fn copy(mut payload: web::Payload, mut node: OwnedWriteHalf, ended: onesho
                 Ok(Err(_)) => return,
                 Err(_) => {
                     let node = node.peer_addr().ok().map(tracing::field::display);
-                    return tracing::warn!(node, "a node does not read its WebSocket: the connection is closed");
+                    return tracing::warn!(
+                        node,
+                        "a node does not read its WebSocket: the connection is closed"
+                    );
                 }
             }
         }

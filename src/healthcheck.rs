@@ -38,7 +38,7 @@ fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
     let (mut answer, mut part) = (Vec::new(), [0; 4096]);
     while answer.len() < MAX_RESPONSE && !is_ready(&answer) {
         let left = until.saturating_duration_since(Instant::now());
-        // A timeout of zero would mean none.
+        // A timeout of zero is refused.
         stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         match stream.read(&mut part) {
             Ok(0) => break,

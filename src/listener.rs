@@ -4,8 +4,9 @@
 mod passed;
 
 use std::{
+    ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use socket2::{Domain, Socket, Type};
@@ -18,13 +19,17 @@ use crate::error::Error;
 const BACKLOG: i32 = 4096;
 
 /// The sockets of systemd, and the addresses of this process.
-static SOCKETS: LazyLock<Mutex<Sockets>> =
-    LazyLock::new(|| Mutex::new(Sockets { passed: Passed::from_env(), flags: Vec::new() }));
+static SOCKETS: Mutex<Sockets> = Mutex::new(Sockets { passed: Passed::EMPTY, flags: Vec::new() });
 
 struct Sockets {
     passed: Passed,
     /// The addresses on which the process listens, each with its flag.
     flags: Vec<(&'static str, SocketAddr)>,
+}
+
+/// Takes the sockets that systemd passed to this process with `variables`. Call it once, before the roles listen.
+pub fn accept_passed(variables: impl Iterator<Item = (OsString, OsString)>) {
+    SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).passed = Passed::read(variables);
 }
 
 /// Listens on `address`. Replaces port 0 in it by the port that the system chose. The error names `flag`. A socket that

@@ -3,7 +3,8 @@
 //! would never be answered.
 
 use std::{
-    env,
+    collections::HashMap,
+    ffi::OsString,
     net::{IpAddr, SocketAddr, TcpListener},
 };
 
@@ -38,12 +39,16 @@ struct Socket {
 }
 
 impl Passed {
-    /// The sockets of this process. Removes their variables, so that other processes do not read them. Values that are not
-    /// numbers count as absent.
-    pub fn from_env() -> Self {
-        let number = |name: &str| env::var(name).ok().and_then(|value| value.trim().parse::<u32>().ok());
+    /// No sockets.
+    pub const EMPTY: Self = Self { sockets: Vec::new(), faults: Vec::new(), other_process: None };
+
+    /// The sockets of this process, from its environment. Values that are not numbers count as absent.
+    pub fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let set: HashMap<_, _> = variables
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let number = |name: &str| set.get(name).and_then(|value| value.trim().parse::<u32>().ok());
         let Some(count) = number("LISTEN_FDS").filter(|count| *count > 0) else { return Self::default() };
-        let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         if let Some(other) = number("LISTEN_PID").filter(|process| *process != std::process::id()) {
             return Self { other_process: Some(other), ..Self::default() };
         }
@@ -52,10 +57,11 @@ impl Passed {
                 format!("systemd passes {count} descriptors (LISTEN_FDS), and at most {MAX} are read");
             return Self { faults: vec![fault], ..Self::default() };
         }
-        Self::read(ListenFd::from_env(), &names)
+        let names = set.get("LISTEN_FDNAMES").map(String::as_str).unwrap_or_default();
+        Self::take_all(ListenFd::from_env(), names)
     }
 
-    fn read(mut passed: ListenFd, names: &str) -> Self {
+    fn take_all(mut passed: ListenFd, names: &str) -> Self {
         let mut this = Self::default();
         let names: Vec<&str> = names.split(':').collect();
         for index in 0..passed.len() {

@@ -1,11 +1,11 @@
 //! Signals during the start of a role: while its stores do not answer, and while they are opened.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, net::TcpListener, process::Command, time::Duration};
 
 use tempfile::TempDir;
 
 use super::{Role, key_file};
-use crate::support::program;
+use crate::support::{program, with_timeout};
 
 #[tokio::test]
 async fn a_role_whose_stores_never_answer_ends_on_sigterm() {
@@ -41,10 +41,18 @@ async fn a_role_whose_stores_never_answer_ends_on_sigterm() {
     all.stop_in_time();
 }
 
-/// The program below the process `strace`.
+/// The program that this strace runs.
 fn traced(strace: u32) -> Option<String> {
     let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children")).ok()?;
     children.split_whitespace().next().map(str::to_owned)
+}
+
+/// The exit status of a process that has ended, as `wait` returns it. `None` while it runs.
+fn exit_status(process: &str) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let has_ended = fields.starts_with('Z');
+    fields.split_whitespace().last().filter(|_| has_ended)?.parse().ok()
 }
 
 #[tokio::test]
@@ -63,7 +71,16 @@ async fn serve_answers_and_ends_on_sigterm_while_its_disk_hangs_during_the_start
     assert_eq!(serve.admin("/livez").await.0, 200);
     let program = traced(serve.child.id()).expect("strace runs the program");
     assert!(Command::new("kill").args(["-TERM", &program]).status().expect("kill is installed").success());
-    assert_eq!(serve.child.wait().expect("a child process").code(), Some(0));
+    // strace itself waits for the end of the delay.
+    let status = with_timeout("the end of the process", async {
+        loop {
+            if let Some(status) = exit_status(&program) {
+                break status;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert_eq!(status.await, 0);
     let log = fs::read_to_string(serve.log.path()).expect("a log");
     assert!(log.contains("stopped before the stores are open"), "{log}");
 }

@@ -269,7 +269,7 @@ fn invalid_variables_of_roles_that_do_not_run_are_ignored() {
         &[("GODZILLA_BCRYPT_COST", " many\n")],
         &[("GODZILLA_PAYLOAD_LIMIT", "-1"), ("GODZILLA_TEXT_LIMIT", "-1")],
         &[("GODZILLA_CHAT_LISTEN", "nowhere"), ("GODZILLA_ACCOUNTS_LISTEN", "nowhere")],
-        &[("GODZILLA_TRUSTED_PROXY", "nobody"), ("GODZILLA_ALLOW_TOKEN_CLIENTS", "perhaps")],
+        &[("GODZILLA_TRUSTED_PROXY", "anywhere"), ("GODZILLA_ALLOW_TOKEN_CLIENTS", "perhaps")],
         &[("GODZILLA_MONGO_URI", "nowhere"), ("GODZILLA_MONGO_URI_FILE", "/nowhere")],
         &[("GODZILLA_ACCOUNTS_URL", "nowhere")],
     ];

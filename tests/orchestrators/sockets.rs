@@ -4,17 +4,14 @@ use std::{
     fs::File,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixListener},
-    process::Stdio,
+    time::{Duration, Instant},
 };
 
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::Started;
-use crate::{
-    config::text,
-    support::{Request, free_addresses},
-};
+use crate::support::{Request, TIMEOUT, free_addresses};
 
 /// What the program does with the passed descriptors.
 enum Expected<'a> {
@@ -75,9 +72,22 @@ async fn check(
             assert_eq!(started.stop(), Some(0), "{what}");
         }
         Expected::Refused(words) => {
-            let refused = command.stderr(Stdio::piped()).output().expect("a shell");
-            let printed = text(&refused);
-            assert_eq!(refused.status.code(), Some(2), "{what}: {printed}");
+            let log = folder.path().join("log");
+            let mut refused = command.stderr(File::create(&log).expect("a file")).spawn().expect("a shell");
+            let until = Instant::now() + TIMEOUT;
+            let status = loop {
+                match refused.try_wait().expect("a child process") {
+                    Some(status) => break status.code(),
+                    None if Instant::now() < until => tokio::time::sleep(Duration::from_millis(10)).await,
+                    None => {
+                        refused.kill().expect("a child process");
+                        refused.wait().expect("a child process");
+                        break None;
+                    }
+                }
+            };
+            let printed = std::fs::read_to_string(log).expect("a log");
+            assert_eq!(status, Some(2), "{what}: {printed}");
             for word in words {
                 assert!(printed.contains(word), "{what}, {word}: {printed}");
             }

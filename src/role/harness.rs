@@ -134,14 +134,11 @@ async fn supervise(
     let readiness = Readiness::new();
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
-    let roles = tokio::select! {
-        roles = open(Opening::new(readiness.clone(), shared.named)) => roles?,
-        signal = stop.requested() => {
-            tracing::info!(signal = signal?, "stopped before the stores are open");
-            readiness.drain();
-            admin.stop(false).await;
-            return Ok(());
-        }
+    let opening = open(Opening::new(readiness.clone(), shared.named));
+    let Some(roles) = unless_stopped(&mut stop, opening).await? else {
+        readiness.drain();
+        admin.stop(false).await;
+        return Ok(());
     };
     listener::check_passed()?;
     let upkeep = Upkeep::default();
@@ -189,6 +186,23 @@ async fn supervise(
     running.iter().for_each(|role| role.exit());
     tracing::info!("stopped");
     outcome
+}
+
+/// The roles that `opening` returns. `None` when a signal requests the end before.
+///
+/// # Errors
+/// When a role cannot be opened, or a part has ended unexpectedly.
+async fn unless_stopped(
+    stop: &mut Stop,
+    opening: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
+) -> Result<Option<Vec<Box<dyn Role>>>, Error> {
+    tokio::select! {
+        roles = opening => roles.map(Some),
+        signal = stop.requested() => {
+            tracing::info!(signal = signal?, "stopped before the stores are open");
+            Ok(None)
+        }
+    }
 }
 
 /// Waits until a signal requests the end, or a role cannot go on. The inner error is the outcome of the process after its

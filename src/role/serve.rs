@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chat::{Chat, Deps, Order, client::Clients};
 use gateway::Gateway;
 use socketio::{CloseReason, Io, Server};
+use tokio::task::spawn_blocking;
 
 use crate::{
     config,
@@ -73,7 +74,7 @@ impl Serve {
         let presence = listen("--presence-listen", &mut config.presence_listen)?;
         let store = config.store.clone();
         // Opening blocks, and the process answers `/livez` and signals meanwhile. The panic hook has reported a panic.
-        let stores = web::block(move || Stores::open(&store)).await;
+        let stores = spawn_blocking(move || Stores::open(&store)).await;
         let stores = stores.unwrap_or_else(|_| Err(Error::part("stores", "opening them panicked")))?;
         Ok(Self { http, presence, stores, config })
     }

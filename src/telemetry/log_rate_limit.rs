@@ -228,7 +228,7 @@ mod tests {
                 "path" => tracing::error!(path = Some(value), "damaged"),
                 "backend" => tracing::warn!(backend = %value, "does not respond"),
                 "node" => tracing::warn!(node = value, "report refused"),
-                "peer" => tracing::warn!(peer = Some(value).map(tracing::field::display), "no signature"),
+                "peer" => tracing::warn!(peer = %value, "no signature"),
                 _ => tracing::warn!(cause = value, "event refused"),
             };
             let lines = written(&OWN, || {

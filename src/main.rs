@@ -85,8 +85,14 @@ fn prepare(command: Command) -> Result<Command, Error> {
         }
         Command::Run(config) => limits::check(Needs { store: false, roles: config.roles() })?,
         Command::Doctor { .. } | Command::Healthcheck(_) => return Ok(command),
-        _ => {}
+        _ => return Ok(prepared(command)),
     }
+    listener::accept_passed(std::env::vars_os());
+    Ok(prepared(command))
+}
+
+/// Prepares the process for a role or a tool that uses stores.
+fn prepared(command: Command) -> Command {
     if let Err(error) = memory::configure() {
         telemetry::write_line(Level::WARN, &format!("freed memory is not returned to the system: {error}"));
     }
@@ -95,7 +101,7 @@ fn prepare(command: Command) -> Result<Command, Error> {
     {
         telemetry::write_line(Level::WARN, &format!("systemd cannot be notified: {error}"));
     }
-    Ok(command)
+    command
 }
 
 fn run(command: Command) -> Result<(), Error> {

@@ -98,6 +98,15 @@ impl Error {
         matches!(self, Self::Store(_) | Self::StoreRefused(_))
     }
 
+    /// How the store failed, for the log. The texts of errors contain names of rooms.
+    pub(crate) fn cause(&self) -> &'static str {
+        match self {
+            Self::StoreRefused(_) => "refused",
+            Self::Damaged(_) => "damaged",
+            _ => "unavailable",
+        }
+    }
+
     /// Adds the room to an error of a store, for the log.
     pub(crate) fn of_room(self, room: &RoomName) -> Self {
         match self {

@@ -16,9 +16,10 @@ pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
         Err(text) => return vec![Finding::error("MongoDB", text)],
     };
     // Rights are granted per database, so the names of the deployment's collections do not matter.
-    let database = match mongo::store(uri.reveal(), &Deployment::default()).await {
+    let database = match mongo::store_once(uri.reveal(), &Deployment::default()).await {
         Ok(store) => store.database,
-        Err(error) => return vec![Finding::error("MongoDB", error.to_string())],
+        Err(mongo::Failure::Address(error)) => return vec![Finding::error("MongoDB", error.to_string())],
+        Err(mongo::Failure::Dns(problem)) => return vec![Finding::error("MongoDB", problem)],
     };
     let mut findings = Vec::new();
     match answered(database.run_command(doc! { "hello": 1 })).await {

@@ -19,6 +19,7 @@ use socketio::{CloseReason, Io, Server};
 
 use self::stores::{NodeStatus, Stores};
 use crate::{
+    admin::Opening,
     config,
     error::Error,
     heartbeat,
@@ -88,14 +89,20 @@ struct Opened {
 /// sockets are closed.
 pub fn run(config: config::Chat) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Chat::open(config, "--listen").await?) as _]) })
+    harness::run(shared, async |opening| {
+        Ok(vec![Box::new(Chat::open(config, "--listen", &opening).await?) as _])
+    })
 }
 
 impl Chat {
     /// Reads the secrets and listens on the address that `flag` sets.
-    pub async fn open(mut config: config::Chat, flag: &'static str) -> Result<Self, Error> {
+    pub async fn open(
+        mut config: config::Chat,
+        flag: &'static str,
+        opening: &Opening,
+    ) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
-        let stores = Stores::new(&config).await?;
+        let stores = Stores::new(&config, opening).await?;
         let redis = stores::location(&config)?;
         let node = config.chat.node_name();
         config.chat.deployment = config.deployment.deployment.name().to_owned();

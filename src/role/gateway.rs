@@ -58,7 +58,7 @@ struct Parts {
 /// sockets are closed.
 pub fn run(config: config::Gateway) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Gateway::open(config, false)?) as _]) })
+    harness::run(shared, async |_| Ok(vec![Box::new(Gateway::open(config, false)?) as _]))
 }
 
 impl Gateway {

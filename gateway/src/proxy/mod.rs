@@ -272,7 +272,7 @@ impl Worker {
                 response if !is_final(&response, is_last) => {
                     Attempt::Failed(response.err().unwrap_or(Error::Unavailable))
                 }
-                Ok(response) => match incoming::relay(response, guard, within).await {
+                Ok(response) => match incoming::relay(response, backend, guard, within).await {
                     Err(Error::InvalidResponse) if !is_last => Attempt::Failed(Error::Unavailable),
                     relayed => Attempt::Final(relayed),
                 },

@@ -6,6 +6,7 @@
 mod cut;
 mod drain;
 mod nodes;
+mod readiness;
 mod requests;
 mod responses;
 mod support;

@@ -2,6 +2,7 @@
 
 mod causes;
 mod chat;
+mod draining;
 mod gateway;
 mod together;
 

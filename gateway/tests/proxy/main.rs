@@ -10,4 +10,5 @@ mod readiness;
 mod requests;
 mod responses;
 mod support;
+mod switched_service;
 mod upgrades;

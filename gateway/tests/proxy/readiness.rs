@@ -2,34 +2,16 @@
 
 use std::time::Duration;
 
-use gateway::{Backend, Node, Nodes};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::timeout,
-};
+use gateway::{Node, Nodes};
+use tokio::time::timeout;
 
-use crate::support::{TestServer, open};
+use crate::{
+    support::{TestServer, open},
+    switched_service::{Mode, SwitchedService},
+};
 
 /// Longer than any change of a state takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How a service treats connections.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Mode {
-    /// Responds as a service that accepts the signature.
-    Works,
-    /// Does not listen: killed.
-    Refuses,
-    /// Accepts and never responds: stopped by a signal, or unreachable behind a proxy that accepts.
-    Hangs,
-    /// Accepts and closes.
-    Closes,
-    /// Responds with this text.
-    Responds(&'static str),
-}
 
 /// The modes in which a service cannot be used, with a part of the cause in the report.
 const BROKEN: [(Mode, &str); 7] = [
@@ -41,80 +23,6 @@ const BROKEN: [(Mode, &str); 7] = [
     (Mode::Responds("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "with status 200"),
     (Mode::Responds("220 mail.example ESMTP\r\n"), "is malformed"),
 ];
-
-/// A service whose mode the test sets. Its connections end with each mode.
-struct SwitchedService {
-    backend: Backend,
-    mode: watch::Sender<Mode>,
-    task: JoinHandle<()>,
-}
-
-impl SwitchedService {
-    fn start(mode: Mode) -> Self {
-        let socket = bound(([127, 0, 0, 1], 0).into());
-        let address = socket.local_addr().unwrap();
-        let backend = format!("http://{address}").parse().unwrap();
-        let (mode, mut watched) = watch::channel(mode);
-        let task = actix_web::rt::spawn(async move {
-            let mut socket = Some(socket);
-            loop {
-                let socket = socket.take().unwrap_or_else(|| bound(address));
-                let mode = *watched.borrow_and_update();
-                let outcome = async {
-                    match mode {
-                        // The port stays bound and refuses connections.
-                        Mode::Refuses => std::future::pending().await,
-                        _ => serve(socket.listen(64).unwrap(), mode).await,
-                    }
-                };
-                tokio::select! {
-                    () = outcome => {}
-                    changed = watched.changed() => if changed.is_err() { return },
-                }
-            }
-        });
-        Self { backend, mode, task }
-    }
-
-    fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
-    }
-}
-
-impl Drop for SwitchedService {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn bound(address: std::net::SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(address).unwrap();
-    socket
-}
-
-async fn serve(listener: TcpListener, mode: Mode) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(respond(stream, mode));
-    }
-}
-
-async fn respond(mut stream: TcpStream, mode: Mode) {
-    let response = match mode {
-        Mode::Works => "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
-        Mode::Responds(text) => text,
-        Mode::Closes | Mode::Refuses => return,
-        Mode::Hangs => std::future::pending().await,
-    };
-    let mut head = [0; 4_096];
-    while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
-        if stream.write_all(response.as_bytes()).await.is_err() {
-            return;
-        }
-    }
-}
 
 /// A gateway that probes these two nodes and this accounts service, which no client uses.
 async fn gateway(one: &SwitchedService, two: &SwitchedService) -> TestServer {

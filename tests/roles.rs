@@ -4,6 +4,7 @@ mod causes;
 mod chat;
 mod draining;
 mod gateway;
+mod readiness;
 mod together;
 
 use std::{

@@ -193,8 +193,8 @@ async fn requests_reach_draining_nodes_when_no_other_node_is_left() {
     for node in NODES {
         assert_eq!(server.system.wait_for_exit(node).await.code(), Some(0));
     }
-    server.system.restart_process(NODES[0]).await;
-    server.system.restart_process(NODES[1]).await;
+    server.system.kill();
+    server.system.restart().await;
     let stored = sender.read_history("lobby").await;
     let stored: Vec<_> = stored.iter().map(|message| &message["id"]).collect();
     assert!(acked.iter().all(|id| stored.contains(&id)), "a message is lost");

@@ -61,7 +61,7 @@ pub(crate) const CF_VISITOR: &str = "cf-visitor";
 /// Headers whose value is the host that the client requested. Azure writes the second.
 pub(crate) const HOSTS: [&str; 2] = ["x-forwarded-host", "x-original-host"];
 
-/// The scheme in a [`CF_VISITOR`] header, such as `{"scheme":"https"}`. `None` when it contains none.
+/// The scheme in a [`CF_VISITOR`] header, such as `{"scheme":"https"}`. `None` when it has no scheme.
 pub(crate) fn visitor_scheme(text: &str) -> Option<String> {
     let visitor: Value = serde_json::from_str(text).ok()?;
     Some(visitor.get("scheme")?.as_str()?.to_owned())

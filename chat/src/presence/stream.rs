@@ -226,7 +226,7 @@ impl Backoff {
     }
 }
 
-/// The last of the causes of an error. tonic's own texts name none ("transport error").
+/// The last of the causes of an error. tonic's own texts omit it ("transport error").
 fn root_cause(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.last().map(ToString::to_string).unwrap_or_default()

@@ -40,11 +40,6 @@ const UPGRADE_GRACE: Duration = Duration::from_millis(20);
 /// once.
 const ABSENCE: Duration = Duration::from_secs(2);
 
-/// The pending GET has waited for as long as its request allows.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ReleaseGet;
-
 /// The client has aborted its GET.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -208,15 +203,6 @@ impl<T: SessionHandler> Handler<Get> for Session<T> {
             self.prepare_upgrade(ctx);
         }
         Ok(body)
-    }
-}
-
-impl<T: SessionHandler> Handler<ReleaseGet> for Session<T> {
-    type Result = ();
-
-    /// The GET may have been answered meanwhile. Then the next GET, which is released in its place, is sent again.
-    fn handle(&mut self, _: ReleaseGet, ctx: &mut Context<Self>) {
-        self.release_get("6", ctx);
     }
 }
 

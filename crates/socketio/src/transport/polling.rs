@@ -23,7 +23,8 @@ use crate::{
     session::{
         Admitted, Session,
         handler::SessionHandler,
-        polling::{Get, GetAborted, PollBody, Post, PostAborted, PostPart, PostStart, ReleaseGet},
+        poll_limit::ReleaseGet,
+        polling::{Get, GetAborted, PollBody, Post, PostAborted, PostPart, PostStart},
         transport_state::{TransportConflict, TransportState},
         worker::{HandlerFactory, Worker},
     },

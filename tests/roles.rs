@@ -3,7 +3,9 @@
 mod causes;
 mod chat;
 mod dns;
+mod draining;
 mod gateway;
+mod readiness;
 mod starts;
 mod together;
 

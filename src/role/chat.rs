@@ -11,9 +11,11 @@ use std::{
 };
 
 use ::chat::{Deps, client::Clients, recovery_sessions::redis::RedisRecoverySessions};
-use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::time::sleep, web};
+use actix_web::{
+    App, dev::ServerHandle, http::header::HeaderName, middleware::from_fn, rt::time::sleep, web,
+};
 use async_trait::async_trait;
-use proto::signature::Key;
+use proto::{identity::POLL_LIMIT, signature::Key};
 use remote::Location;
 use socketio::{CloseReason, Io, Server};
 
@@ -30,7 +32,7 @@ use crate::{
         chat_probe,
         harness::{self, Process, Role, Running, Shared, Step},
         new_session_gate::NewSessionGate,
-        verify_identity,
+        presence_probe, verify_identity,
     },
     user_lookup::StoreUserLookup,
 };
@@ -149,6 +151,7 @@ impl Role for Chat {
         let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
+        process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
         let (sockets, new_session_gate) = sockets(&this.config.sockets, &this.node, &io, &chat);
         let key = (this.key, new_session_gate.clone());
@@ -170,6 +173,7 @@ fn sockets(
     let mut config = config.to_config();
     // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");
+    config.poll_limit_header = Some(HeaderName::from_static(POLL_LIMIT));
     let new_session_gate = NewSessionGate::at(&config.path);
     (Server::new(io.clone(), Clients::new(chat.clone()), config), new_session_gate)
 }
@@ -196,7 +200,7 @@ fn http_server(
 #[async_trait(?Send)]
 impl Running for Parts {
     /// Gateways send no new sessions. The sockets close, then requests in progress and accepted work that no client waits
-    /// for complete.
+    /// for complete. A gateway of the process finds the node until it has answered its last request.
     async fn drain(&mut self, step: Step) {
         match (step, &self.opened) {
             (Step::Refuse, Some(opened)) => {
@@ -205,22 +209,22 @@ impl Running for Parts {
                     lease.close().await;
                 }
             }
-            (Step::Close, opened) => {
-                if let Some(opened) = opened {
-                    sleep(GATEWAY_REFRESH).await;
-                    opened.chat.stop_connects();
-                    opened.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
-                    sleep(FINAL_POLL).await;
-                }
+            (Step::Close, Some(opened)) => {
+                sleep(GATEWAY_REFRESH).await;
+                opened.chat.stop_connects();
+                opened.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+                sleep(FINAL_POLL).await;
+            }
+            (Step::Complete, opened) => {
                 if let Some(lease) = self.lease.take() {
                     lease.release().await;
                 }
+                if let Some(opened) = opened {
+                    opened.http.stop(true).await;
+                    opened.chat.drain().await;
+                }
             }
-            (Step::Complete, Some(opened)) => {
-                opened.http.stop(true).await;
-                opened.chat.drain().await;
-            }
-            (Step::Refuse | Step::Complete, None) | (Step::Answer | Step::End, _) => {}
+            (Step::Refuse | Step::Close, None) | (Step::Answer | Step::End, _) => {}
         }
     }
 

@@ -27,6 +27,15 @@ fn chat_probe(chat: &Chat) -> Probe {
     })
 }
 
+/// Probes whether the chat receives the online users from presence. Everything else works without them.
+fn presence_probe(chat: &Chat) -> Probe {
+    let chat = chat.clone();
+    Box::new(move || {
+        let degradation = chat.presence_degradation();
+        Box::pin(async { degradation })
+    })
+}
+
 /// Probes whether the threads that verify and hash passwords take jobs.
 fn password_probe(accounts: &Accounts) -> Probe {
     let accounts = accounts.clone();

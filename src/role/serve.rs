@@ -22,7 +22,7 @@ use crate::{
     role::{
         chat_probe,
         harness::{self, Process, Role, Running, Shared, Step},
-        password_probe,
+        password_probe, presence_probe,
         presence_thread::PresenceThread,
     },
     stores::Stores,
@@ -111,6 +111,7 @@ impl Role for Serve {
         let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
+        process.add_degrading("presence", presence_probe(&chat));
         let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
             .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         process.add_probe("password pool", password_probe(&accounts));

@@ -2,10 +2,14 @@
 //! acks.
 
 mod change;
+mod permission;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::change::{Change, Item, ItemType, MemberState, Role, RoomKind, Settings};
+pub use self::{
+    change::{Change, Item, ItemType, MemberState, RoomKind, Settings},
+    permission::{Act, Role},
+};
 use crate::{RoomName, Timestamp, Username};
 
 /// Event names. Other code uses these constants and no literals.

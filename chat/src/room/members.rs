@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Act};
 
 use crate::{
     Error,
@@ -62,6 +62,18 @@ impl Members {
         let mut list: Vec<Member> = self.by_key.values().cloned().collect();
         list.sort_by_key(|member| member.username.key());
         list
+    }
+
+    /// Checks that `user` has the permission for `act`.
+    ///
+    /// # Errors
+    /// As the check of the act.
+    pub fn check(&self, user: &Username, act: Act) -> Result<(), Error> {
+        match act {
+            Act::Describe | Act::Enter => self.check_join(user),
+            Act::Read | Act::Post | Act::Leave => self.check_member(user).map(drop),
+            Act::AddMember | Act::RemoveMember | Act::ChangeSettings | Act::Archive => self.check_owner(user),
+        }
     }
 
     /// Checks that `user` may read and post. Returns the user's role.

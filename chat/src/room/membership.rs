@@ -2,31 +2,28 @@
 //! change itself is made by [`super::change`].
 
 use actix::Handler;
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Act};
 
 use super::{Parts, Room, State};
 use crate::{
     Error,
     ask::{Ask, Question},
-    directory::{Member, Role},
+    directory::Member,
 };
 
-/// Checks that this user may read and post.
+/// Checks that a user has the permission for `act`.
 #[derive(Debug, Clone)]
-pub struct CheckMember(pub Username);
+pub struct Check {
+    /// The user.
+    pub user: Username,
+    /// What the user does.
+    pub act: Act,
+}
 
 /// Checks that this user may read, and returns the number of the room's last change. On a node of a cluster it can be smaller than the
 /// number in the store.
 #[derive(Debug, Clone)]
 pub struct ReadRev(pub Username);
-
-/// Checks that this user may change the room and its members.
-#[derive(Debug, Clone)]
-pub struct CheckOwner(pub Username);
-
-/// Checks that this user may join the room without being added, or is a member already.
-#[derive(Debug, Clone)]
-pub struct CheckJoin(pub Username);
 
 /// Makes a user a member. Succeeds if the user is one already. Only the owner may add other users.
 #[derive(Debug, Clone)]
@@ -46,20 +43,12 @@ pub struct Remove {
     pub user: Username,
 }
 
-impl Question for CheckMember {
-    type Answer = Role;
+impl Question for Check {
+    type Answer = ();
 }
 
 impl Question for ReadRev {
     type Answer = u64;
-}
-
-impl Question for CheckOwner {
-    type Answer = ();
-}
-
-impl Question for CheckJoin {
-    type Answer = ();
 }
 
 impl Question for Add {
@@ -70,12 +59,13 @@ impl Question for Remove {
     type Answer = ();
 }
 
-impl Handler<Ask<CheckMember>> for Room {
+impl Handler<Ask<Check>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<CheckMember>, ctx: &mut Self::Context) {
-        match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
-            Ok(role) => ask.reply.send(Ok(role)),
+    fn handle(&mut self, ask: Ask<Check>, ctx: &mut Self::Context) {
+        let Check { user, act } = &ask.question;
+        match self.check_open().and_then(|()| self.members.check(user, *act)) {
+            Ok(()) => ask.reply.send(Ok(())),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
@@ -87,28 +77,6 @@ impl Handler<Ask<ReadRev>> for Room {
     fn handle(&mut self, ask: Ask<ReadRev>, ctx: &mut Self::Context) {
         match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
             Ok(_) => ask.reply.send(Ok(self.rev)),
-            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
-        }
-    }
-}
-
-impl Handler<Ask<CheckOwner>> for Room {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask<CheckOwner>, ctx: &mut Self::Context) {
-        match self.check_open().and_then(|()| self.members.check_owner(&ask.question.0)) {
-            Ok(()) => ask.reply.send(Ok(())),
-            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
-        }
-    }
-}
-
-impl Handler<Ask<CheckJoin>> for Room {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask<CheckJoin>, ctx: &mut Self::Context) {
-        match self.check_open().and_then(|()| self.members.check_join(&ask.question.0)) {
-            Ok(()) => ask.reply.send(Ok(())),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }

@@ -1,7 +1,8 @@
 //! Changes of a room: what members can see of a room beside its messages.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::Role;
 use crate::{RoomName, Username};
 
 /// Payload of [`super::name::CHANGE`]: one change of a room.
@@ -57,16 +58,6 @@ pub struct MemberState {
     pub username: Username,
     /// The role; null when the user is not a member.
     pub role: Option<Role>,
-}
-
-/// A member's permissions in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// May change and archive the room, and add and remove members.
-    Owner,
-    /// May read and post.
-    Member,
 }
 
 /// The properties of a room.

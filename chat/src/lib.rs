@@ -25,6 +25,7 @@ pub mod lineage;
 mod mongo;
 pub mod mongo_store;
 mod online;
+mod permission;
 pub mod presence;
 mod reconnects;
 pub mod recovery_sessions;

@@ -3,12 +3,14 @@
 
 mod change;
 mod permission;
+mod settings;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    change::{Change, Item, ItemType, MemberState, RoomKind, Settings},
-    permission::{Act, Role},
+    change::{Change, Item, ItemType, MemberState, RoomKind, RoomState},
+    permission::{Act, Role, Verdict},
+    settings::Settings,
 };
 use crate::{RoomName, Timestamp, Username};
 

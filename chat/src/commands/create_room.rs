@@ -9,7 +9,10 @@ use std::{
     time::Instant,
 };
 
-use proto::{RoomName, event::Act, lenient::or_default};
+use proto::{
+    RoomName,
+    event::{Act, Settings},
+};
 use serde::Deserialize;
 
 use super::{Caller, Command, Outcome, RateClass};
@@ -23,10 +26,8 @@ use crate::{
 #[derive(Debug, Clone, Deserialize)]
 pub struct CreateRoom {
     name: RoomName,
-    #[serde(default, deserialize_with = "or_default")]
-    private: bool,
-    #[serde(default, deserialize_with = "or_default")]
-    ephemeral: bool,
+    #[serde(flatten)]
+    settings: Settings,
 }
 
 impl Command for CreateRoom {
@@ -38,9 +39,9 @@ impl Command for CreateRoom {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<RoomInfo>, Error> {
         let (chat, owner) = (caller.chat(), caller.user().clone());
-        let Self { name, private, ephemeral } = self;
+        let Self { name, settings } = self;
         let committed = Arc::new(AtomicU64::new(0));
-        let new = NewRoom { name, owner, private, ephemeral };
+        let new = NewRoom { name, owner, settings };
         let limit = chat.config().rooms_per_user;
         let create = chat.directory().create(new, limit, publish(chat, committed.clone()));
         let room = with_deadline(deadline, create).await?;

@@ -7,7 +7,10 @@ mod renew;
 
 use async_trait::async_trait;
 use embedded::Database;
-use proto::{RoomName, Username, event::ItemType};
+use proto::{
+    RoomName, Username,
+    event::{ItemType, Settings},
+};
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
 use self::{
@@ -172,7 +175,7 @@ pub(crate) fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Optio
 /// Fails for a private room without an owner. It ends with its last member, so its members are stored, and the index that finds them is
 /// damaged.
 fn refuse_ownerless(room_info: &RoomInfo) -> rusqlite::Result<()> {
-    match room_info.private && room_info.owner.is_none() {
+    match room_info.settings.private && room_info.owner.is_none() {
         true => Err(embedded::damaged_row(&format!("the members of the room {}", room_info.name))),
         false => Ok(()),
     }
@@ -209,8 +212,7 @@ fn room_info(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
     refuse_bad(row, 4, || format!("the room {name}, or its owner or member,"))?;
     Ok(RoomInfo {
         name: name.try_into().map_err(|error| conversion_error(0, error))?,
-        private: row.get(1)?,
-        ephemeral: row.get(2)?,
+        settings: Settings { private: row.get(1)?, ephemeral: row.get(2)? },
         owner: owner.map(Username::try_from).transpose().map_err(|error| conversion_error(3, error))?,
     })
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, names_and_roles, no_callback, room,
-    user,
+    settings, user,
 };
 
 /// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol
@@ -42,7 +42,7 @@ const ALL: [Change; 5] = [Change::Join, Change::Add, Change::Remove, Change::Mak
 impl Event {
     async fn apply(self, directory: &dyn Directory, name: &str) {
         let (tea, alice, bob) = (room(name), user("alice"), user("bob"));
-        let new = NewRoom { name: tea.clone(), owner: alice.clone(), private: false, ephemeral: true };
+        let new = NewRoom { name: tea.clone(), owner: alice.clone(), settings: settings(false, true) };
         directory.create(new, LIMIT, no_callback()).await.expect("creates");
         for member in ["bob", "carol"] {
             add(directory, name, member).await.expect("adds");

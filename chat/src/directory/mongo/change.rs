@@ -1,7 +1,10 @@
 //! Changes of rooms: each is decided on the room that was read, and results in an update of its document. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
-use proto::Username;
+use proto::{
+    Username,
+    event::{Act, Settings},
+};
 
 use super::document::{member_document, owner_of};
 use crate::{
@@ -61,14 +64,14 @@ impl Change {
     /// Checks that the user who requests the change may make it in this room.
     ///
     /// # Errors
-    /// As [`RoomRecord::check_join`] and [`RoomRecord::check_owner`].
+    /// As [`RoomRecord::check`].
     pub fn check(&self, room: &RoomRecord) -> Result<(), Error> {
         match self {
-            Self::Add { user, .. } => room.check_join(user),
-            Self::AddBy { by, .. }
-            | Self::Remove { by, .. }
-            | Self::SetPrivate { by, .. }
-            | Self::Archive { by } => room.check_owner(by),
+            Self::Add { user, .. } => room.check(user, Act::Enter),
+            Self::AddBy { by, .. } => room.check(by, Act::AddMember),
+            Self::Remove { by, .. } => room.check(by, Act::RemoveMember),
+            Self::SetPrivate { by, .. } => room.check(by, Act::ChangeSettings),
+            Self::Archive { by } => room.check(by, Act::Archive),
             Self::Leave { .. } => Ok(()),
         }
     }
@@ -98,7 +101,10 @@ impl Change {
     pub fn room_info_after(&self, room_info: &RoomInfo, members: &[Member]) -> RoomInfo {
         let owner = owner_of(members);
         match self {
-            Self::SetPrivate { private, .. } => RoomInfo { private: *private, owner, ..room_info.clone() },
+            Self::SetPrivate { private, .. } => {
+                let settings = Settings { private: *private, ..room_info.settings.clone() };
+                RoomInfo { settings, owner, ..room_info.clone() }
+            }
             _ => RoomInfo { owner, ..room_info.clone() },
         }
     }

@@ -1,7 +1,7 @@
 //! The documents of rooms in MongoDB. Pure.
 
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Settings};
 use serde::{Deserialize, Serialize};
 
 use super::{change::Change, items::role_name};
@@ -81,8 +81,8 @@ impl RoomDocument {
     /// The document of a new room without its `_id`.
     pub fn creation(room: &NewRoom) -> Document {
         doc! {
-            "private": room.private,
-            "ephemeral": room.ephemeral,
+            "private": room.settings.private,
+            "ephemeral": room.settings.ephemeral,
             "archived": false,
             "members": [owner(room)],
             "departures": [],
@@ -99,8 +99,8 @@ impl RoomDocument {
     /// The room's properties and members.
     pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
         let members = self.members()?;
-        let room_info =
-            RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
+        let settings = Settings { private: self.private, ephemeral: self.ephemeral };
+        let room_info = RoomInfo { name, settings, owner: owner_of(&members) };
         Ok(RoomRecord { room_info, members, rev: number(self.version)? })
     }
 
@@ -113,8 +113,8 @@ impl RoomDocument {
     pub fn renewal(room: &NewRoom, version: i64, base: i64) -> Document {
         // Changes of the earlier room are not for the members of the new one.
         doc! { "$unset": { "ended": "" }, "$max": { "logged": version, "log_floor": version }, "$set": {
-            "private": room.private,
-            "ephemeral": room.ephemeral,
+            "private": room.settings.private,
+            "ephemeral": room.settings.ephemeral,
             "archived": false,
             "members": [owner(room)],
             "departures": [],
@@ -159,8 +159,7 @@ impl RoomSummary {
             self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
         Ok(RoomInfo {
             name: RoomName::try_from(self.name).map_err(damaged)?,
-            private: self.private,
-            ephemeral: self.ephemeral,
+            settings: Settings { private: self.private, ephemeral: self.ephemeral },
             owner: owner_of(&members),
         })
     }

@@ -3,7 +3,7 @@
 use mongodb::bson::{Bson, Document, doc};
 use proto::{
     Username,
-    event::{Item, MemberState, RoomKind, Settings},
+    event::{Item, MemberState, RoomKind, RoomState, Settings},
 };
 
 use crate::{
@@ -54,21 +54,24 @@ pub fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn properties(settings: &Settings) -> Document {
+fn properties(state: &RoomState) -> Document {
     doc! {
-        "private": settings.private,
-        "ephemeral": settings.ephemeral,
-        "owner": settings.owner.as_ref().map(Username::as_str),
-        "members": i64::try_from(settings.member_count).unwrap_or(i64::MAX),
+        "private": state.settings.private,
+        "ephemeral": state.settings.ephemeral,
+        "owner": state.owner.as_ref().map(Username::as_str),
+        "members": i64::try_from(state.member_count).unwrap_or(i64::MAX),
     }
 }
 
-fn settings(properties: &Document) -> Result<Settings, Error> {
+fn settings(properties: &Document) -> Result<RoomState, Error> {
     let owner = properties.get_str("owner").ok().map(|owner| Username::try_from(owner.to_owned()));
-    Ok(Settings {
-        kind: RoomKind::Room,
+    let settings = Settings {
         private: properties.get_bool("private").map_err(damaged)?,
         ephemeral: properties.get_bool("ephemeral").map_err(damaged)?,
+    };
+    Ok(RoomState {
+        kind: RoomKind::Room,
+        settings,
         owner: owner.transpose().map_err(damaged)?,
         member_count: number(properties.get_i64("members").map_err(damaged)?)?,
     })

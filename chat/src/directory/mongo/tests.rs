@@ -14,7 +14,7 @@ use mongodb::{
     bson::{Document, doc},
     options::ClientOptions,
 };
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Settings};
 use testkit::Mongo;
 
 use super::{MongoDirectory, changes::ChangeEntry};
@@ -49,7 +49,7 @@ fn user(name: &str) -> Username {
 }
 
 fn new(name: &str, owner: &str) -> NewRoom {
-    NewRoom { name: room(name), owner: user(owner), private: false, ephemeral: false }
+    NewRoom { name: room(name), owner: user(owner), settings: Settings::default() }
 }
 
 fn no_callback() -> Committed {
@@ -235,7 +235,7 @@ async fn damaged_document_is_an_error_and_unknown_field_is_ignored() {
     };
     rooms.insert_one(good("tea")).await.unwrap();
     let room_info = directory.find(&room("tea")).await.unwrap().unwrap().room_info;
-    assert_eq!((room_info.ephemeral, room_info.owner), (true, Some(user("Alice"))));
+    assert_eq!((room_info.settings.ephemeral, room_info.owner), (true, Some(user("Alice"))));
     directory.add(&room("tea"), &user("bob"), LIMIT, no_callback()).await.unwrap();
     let document = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
     assert!(document.contains_key("topic"), "unknown fields are kept");

@@ -1,7 +1,7 @@
 //! The changes of rooms. Each function is a job of the writer thread: it checks the change against the stored state, writes it, and
 //! records it in the change log.
 
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Act};
 use rusqlite::{Connection, params};
 
 use super::{change_log, find, limits::check_own_limit, renew::renew};
@@ -21,7 +21,7 @@ pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     }
     let insert = "INSERT INTO rooms (name, private, ephemeral, sum)
                   VALUES (?1, ?2, ?3, row_sum(?1, ?2, ?3, 0, 0, 0)) ON CONFLICT DO NOTHING";
-    let values = params![room.name.as_str(), room.private, room.ephemeral];
+    let values = params![room.name.as_str(), room.settings.private, room.settings.ephemeral];
     let is_new = conn.prepare_cached(insert)?.execute(values)? > 0;
     if is_new {
         refuse_orphans(conn, &room.name)?;
@@ -45,13 +45,15 @@ pub fn add(
     check: impl FnOnce(&Connection) -> rusqlite::Result<Option<Error>>,
 ) -> Job<Vec<Member>> {
     let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
-    if !room.is_lobby()
-        && let Err(refused) = by.map_or_else(|| record.check_join(user), |by| record.check_owner(by))
-    {
+    if !record.room_info.kind().lists_members() {
+        return Ok(Ok((None, record.members)));
+    }
+    let allowed = by.map_or_else(|| record.check(user, Act::Enter), |by| record.check(by, Act::AddMember));
+    if let Err(refused) = allowed {
         return Ok(Err(refused));
     }
     let RoomRecord { mut room_info, mut members, .. } = record;
-    if room.is_lobby() || members.iter().any(|member| member.username.key() == user.key()) {
+    if members.iter().any(|member| member.username.key() == user.key()) {
         return Ok(Ok((None, members)));
     }
     if let Some(refused) = check(conn)? {
@@ -78,8 +80,11 @@ pub fn remove(
     by: Option<&Username>,
 ) -> Job<Vec<Member>> {
     let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
-    if let Some(by) = by.filter(|_| !room.is_lobby())
-        && let Err(refused) = record.check_owner(by)
+    if !record.room_info.kind().lists_members() {
+        return Ok(Ok((None, record.members)));
+    }
+    if let Some(by) = by
+        && let Err(refused) = record.check(by, Act::RemoveMember)
     {
         return Ok(Err(refused));
     }
@@ -99,7 +104,7 @@ pub fn remove(
                           WHERE room = ? AND user = ?";
             conn.prepare_cached(update)?.execute(params![room.as_str(), successor.username.as_str()])?;
         }
-        None if room_info.private => {
+        None if room_info.settings.private => {
             set(conn, room, "archived", true)?;
             change.ends = true;
         }
@@ -113,19 +118,20 @@ pub fn remove(
 
 /// Makes a room private or public at the request of its owner `by`.
 pub fn set_private(conn: &Connection, room: &RoomName, by: &Username, private: bool) -> Job<()> {
-    let RoomRecord { mut room_info, members, .. } = match find_owned(conn, room, by)? {
-        Ok(record) => record,
-        Err(refused) => return Ok(Err(refused)),
-    };
+    let RoomRecord { mut room_info, members, .. } =
+        match find_changeable(conn, room, by, Act::ChangeSettings)? {
+            Ok(record) => record,
+            Err(refused) => return Ok(Err(refused)),
+        };
     set(conn, room, "private", private)?;
-    room_info.private = private;
+    room_info.settings.private = private;
     let change = NewChange::new(ChangeKind::Other, by);
     Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
 }
 
 /// Archives a room at the request of its owner `by`.
 pub fn archive(conn: &Connection, room: &RoomName, by: &Username) -> Job<()> {
-    let RoomRecord { room_info, members, .. } = match find_owned(conn, room, by)? {
+    let RoomRecord { room_info, members, .. } = match find_changeable(conn, room, by, Act::Archive)? {
         Ok(record) => record,
         Err(refused) => return Ok(Err(refused)),
     };
@@ -134,14 +140,16 @@ pub fn archive(conn: &Connection, room: &RoomName, by: &Username) -> Job<()> {
     Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
 }
 
-/// The room, or the refusal if `by` does not own it. The lobby is refused.
-fn find_owned(
+/// The room, or the refusal if `by` may not do `act`. A built-in room is refused.
+fn find_changeable(
     conn: &Connection,
     room: &RoomName,
     by: &Username,
+    act: Act,
 ) -> rusqlite::Result<Result<RoomRecord, Error>> {
-    let Some(found) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
-    Ok(found.check_owner(by).map(|()| found))
+    let found = find(conn, room)?.filter(|found| !found.room_info.kind().is_built_in());
+    let Some(found) = found else { return Ok(Err(Error::NotFound)) };
+    Ok(found.check(by, act).map(|()| found))
 }
 
 /// Sets one column of a room.

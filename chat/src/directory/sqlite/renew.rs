@@ -26,7 +26,7 @@ pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error
             base = max(base, (SELECT coalesce(max(seq), 0) FROM messages WHERE room = name)),
             trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE room = name))
         WHERE name = ?1";
-    conn.prepare_cached(update)?.execute(params![name, room.private, room.ephemeral])?;
+    conn.prepare_cached(update)?.execute(params![name, room.settings.private, room.settings.ephemeral])?;
     seal_room(conn, &room.name)?;
     for delete in ["messages", "members", "departures"] {
         conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;

@@ -2,12 +2,15 @@
 
 use std::{rc::Rc, time::Instant};
 
-use proto::{RoomName, event::Act};
+use proto::{
+    RoomName,
+    event::{Act, SettingsPatch},
+};
 
 use super::{Caller, Command, Outcome, RateClass};
 use crate::{
     Error,
-    room::settings::{Describe, Description, SetPrivate},
+    room::settings::{self, Describe, Description},
 };
 
 /// The settings to change.
@@ -15,8 +18,8 @@ use crate::{
 pub struct ChangeSettings {
     /// The room.
     pub room: RoomName,
-    /// `None` is not changed.
-    pub private: Option<bool>,
+    /// The new values.
+    pub patch: SettingsPatch,
 }
 
 impl Command for ChangeSettings {
@@ -28,11 +31,11 @@ impl Command for ChangeSettings {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Description>, Error> {
         let (chat, by) = (caller.chat(), caller.user().clone());
-        match self.private {
-            Some(private) => {
-                chat.ask(&self.room, SetPrivate { by: by.clone(), private }, deadline).await?;
-            }
-            None => Self::check_permission(caller, &self.room, deadline).await?,
+        if self.patch.is_empty() {
+            Self::check_permission(caller, &self.room, deadline).await?;
+        } else {
+            let change = settings::ChangeSettings { by: by.clone(), patch: self.patch };
+            chat.ask(&self.room, change, deadline).await?;
         }
         chat.ask(&self.room, Describe(by), deadline).await.map(Outcome::Done)
     }

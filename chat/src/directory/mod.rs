@@ -6,11 +6,12 @@ pub mod change;
 mod conformance;
 pub mod mongo;
 pub mod sqlite;
+mod stored_settings;
 
 use async_trait::async_trait;
 use proto::{
     RoomName, Timestamp, Username,
-    event::{Act, ItemType, RoomKind, Settings},
+    event::{Act, ItemType, RoomKind, Settings, SettingsPatch},
 };
 use serde::Serialize;
 
@@ -161,15 +162,15 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Makes the room private or public at the request of `by`, its owner.
+    /// Changes settings of the room at the request of `by`. A patch without fields changes nothing.
     ///
     /// # Errors
     /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
-    async fn set_private(
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &SettingsPatch,
         committed: Committed,
     ) -> Result<(), Error>;
 

@@ -11,6 +11,7 @@ mod items;
 mod limits;
 mod renew;
 mod resolve_unknown;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod writes;
@@ -22,7 +23,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{
     RoomName, Username,
-    event::{ItemType, RoomKind},
+    event::{ItemType, RoomKind, SettingsPatch},
 };
 use remote::mongo::{Documents, Prepared, Store};
 use tokio::time::Instant;
@@ -196,18 +197,18 @@ impl Directory for MongoDirectory {
         self.change(room, Change::Remove { user, by }, committed).await
     }
 
-    async fn set_private(
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &SettingsPatch,
         committed: Committed,
     ) -> Result<(), Error> {
         if RoomKind::of(room).is_built_in() {
             return Err(Error::NotFound);
         }
-        let by = by.clone();
-        self.change(room, Change::SetPrivate { private, by }, committed).await.map(drop)
+        let (patch, by) = (patch.clone(), by.clone());
+        self.change(room, Change::Settings { patch, by }, committed).await.map(drop)
     }
 
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {

@@ -1,8 +1,7 @@
 //! `/rooms` and `/rooms/{room}`.
 
 use actix_web::{Error, HttpResponse, web::Path};
-use proto::RoomName;
-use serde::Deserialize;
+use proto::{RoomName, event::SettingsPatch};
 use serde_json::json;
 
 use super::{
@@ -10,12 +9,6 @@ use super::{
     run::{run, run_in},
 };
 use crate::commands::{ArchiveRoom, ChangeSettings, CreateRoom, DescribeRoom, ListRooms};
-
-/// The body of `PATCH /rooms/{room}`. An absent field is not changed.
-#[derive(Debug, Deserialize)]
-pub struct Change {
-    private: Option<bool>,
-}
 
 /// `GET /rooms`: 200 with `{"rooms":[{name, private, ephemeral, owner}]}`, the lobby first.
 pub async fn list(caller: Caller) -> Result<HttpResponse, Error> {
@@ -36,9 +29,9 @@ pub async fn describe(caller: Caller, room: Path<RoomName>) -> Result<HttpRespon
 pub async fn change(
     caller: Caller,
     room: Path<RoomName>,
-    body: Result<Body<Change>, Error>,
+    body: Result<Body<SettingsPatch>, Error>,
 ) -> Result<HttpResponse, Error> {
-    let change = body.map(|Body(Change { private })| ChangeSettings { room: room.clone(), private });
+    let change = body.map(|Body(patch)| ChangeSettings { room: room.clone(), patch });
     Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), change).await?))
 }
 

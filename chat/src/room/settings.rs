@@ -1,7 +1,10 @@
 //! The settings of a room: users who may see the room read them, and its owner changes and archives it.
 
 use actix::Handler;
-use proto::{Username, event::Act};
+use proto::{
+    Username,
+    event::{Act, SettingsPatch},
+};
 use serde::Serialize;
 
 use super::{Parts, Room, State};
@@ -27,13 +30,13 @@ pub struct Description {
     pub members: Option<Vec<Member>>,
 }
 
-/// Makes the room private or public.
+/// Changes settings of the room.
 #[derive(Debug, Clone)]
-pub struct SetPrivate {
-    /// The caller, who must own the room.
+pub struct ChangeSettings {
+    /// The caller.
     pub by: Username,
-    /// The new value.
-    pub private: bool,
+    /// The new values.
+    pub patch: SettingsPatch,
 }
 
 /// Archives the room: all memberships end, and new ones are refused.
@@ -47,7 +50,7 @@ impl Question for Describe {
     type Answer = Description;
 }
 
-impl Question for SetPrivate {
+impl Question for ChangeSettings {
     type Answer = ();
 }
 
@@ -66,18 +69,20 @@ impl Handler<Ask<Describe>> for Room {
     }
 }
 
-impl Handler<Ask<SetPrivate>> for Room {
+impl Handler<Ask<ChangeSettings>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<SetPrivate>, ctx: &mut Self::Context) {
-        let SetPrivate { by, private } = ask.question.clone();
+    fn handle(&mut self, ask: Ask<ChangeSettings>, ctx: &mut Self::Context) {
+        let ChangeSettings { by, patch } = ask.question.clone();
         if let Err(refused) = self.check(&by, Act::ChangeSettings) {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
+        let requested = patch.clone();
         let set = move |parts: Parts, room, on_commit| async move {
-            parts.directory.set_private(&room, &by, private, on_commit).await
+            parts.directory.change_settings(&room, &by, &requested, on_commit).await
         };
-        self.change(ctx, set, move |room, ()| room.settings.private = private, ask.reply);
+        let apply = move |room: &mut Self, ()| room.settings = patch.applied_to(&room.settings);
+        self.change(ctx, set, apply, ask.reply);
     }
 }
 

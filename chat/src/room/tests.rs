@@ -7,14 +7,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use proto::event::{Act, Code};
+use proto::event::{Act, Code, SettingsPatch};
 
 use super::{
-    Settle,
+    Reload, Settle,
     membership::{Add, Check, Remove},
     post::Posted,
     retention::KEEP,
-    settings::{Archive, Describe, SetPrivate},
+    settings::{Archive, ChangeSettings, Describe},
 };
 use crate::{
     Error,
@@ -158,11 +158,18 @@ async fn only_the_owner_changes_and_archives_a_room() {
     let (alice, bob) = (|| name("alice"), || name("bob"));
     fixture.ask("tea", Add { by: bob(), user: bob() }).await.unwrap();
     assert_eq!(
-        code(&fixture.ask("tea", SetPrivate { by: bob(), private: true }).await),
+        code(
+            &fixture
+                .ask("tea", ChangeSettings { by: bob(), patch: SettingsPatch { private: Some(true) } })
+                .await
+        ),
         Some(Code::Forbidden)
     );
     assert_eq!(code(&fixture.ask("tea", Archive { by: bob() }).await), Some(Code::Forbidden));
-    fixture.ask("tea", SetPrivate { by: alice(), private: true }).await.unwrap();
+    fixture
+        .ask("tea", ChangeSettings { by: alice(), patch: SettingsPatch { private: Some(true) } })
+        .await
+        .unwrap();
     assert_eq!(
         code(&fixture.ask("tea", Check { user: name("eve"), act: Act::Read }).await),
         Some(Code::NotFound)
@@ -252,4 +259,19 @@ async fn a_post_over_http_is_published_without_an_origin() {
     fixture.ask("lobby", post("alice", "over http")).await.unwrap();
     let entry = fixture.entries.try_recv().unwrap();
     assert!(matches!(message_of(&entry), Some((None, "over http"))), "{entry:?}");
+}
+
+#[actix_rt::test]
+async fn a_reload_reads_all_settings() {
+    let fixture = TestRooms::new().await;
+    fixture.create("tea", "alice", false).await;
+    let alice = || name("alice");
+    let other_node = fixture.second_actor("tea").await;
+    let patch = SettingsPatch { private: Some(true) };
+    fixture.ask("tea", ChangeSettings { by: alice(), patch }).await.unwrap();
+    other_node.try_send(Reload).unwrap();
+    let seen = ask(&other_node, Describe(alice())).ok().unwrap().answer().await.unwrap();
+    let stored = fixture.parts.directory.find(&room("tea")).await.unwrap().unwrap();
+    assert!(stored.room_info.settings.private);
+    assert_eq!(seen.room_info, stored.room_info);
 }

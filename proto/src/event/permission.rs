@@ -62,6 +62,35 @@ impl Act {
 }
 
 impl Role {
+    /// The roles, and the names and numbers under which they are stored. A name or number never changes.
+    const STORED: [(Self, &'static str, i64); 2] = [(Self::Member, "member", 0), (Self::Owner, "owner", 1)];
+
+    /// The name under which the role is stored.
+    pub fn name(self) -> &'static str {
+        self.stored().0
+    }
+
+    /// The number under which the role is stored.
+    pub fn number(self) -> i64 {
+        self.stored().1
+    }
+
+    fn stored(self) -> (&'static str, i64) {
+        let found = Self::STORED.into_iter().find(|(role, ..)| *role == self);
+        found.map(|(_, name, number)| (name, number)).expect("every role has a row")
+    }
+
+    /// The role that is stored as `name`. A role of a later release is a member's.
+    pub fn named(name: &str) -> Self {
+        let found = Self::STORED.into_iter().find(|(_, stored, _)| *stored == name);
+        found.map_or(Self::Member, |(role, ..)| role)
+    }
+
+    /// The role that is stored as `number`. `None` for a number that no role has.
+    pub fn numbered(number: i64) -> Option<Self> {
+        Self::STORED.into_iter().find(|(.., stored)| *stored == number).map(|(role, ..)| role)
+    }
+
     /// Whether a user with `role`, or one who is not a member, may do `act` in a room with these settings. The room's actor and the stores
     /// decide by this table.
     pub fn can(role: Option<Self>, act: Act, settings: &Settings) -> Verdict {
@@ -101,6 +130,15 @@ mod tests {
             Verdict::Requires(Role::Member) => '!',
         };
         ACTS.into_iter().map(letter).collect()
+    }
+
+    #[test]
+    fn each_role_is_read_as_it_was_stored() {
+        for role in [Role::Member, Role::Owner] {
+            assert_eq!((Role::named(role.name()), Role::numbered(role.number())), (role, Some(role)));
+            assert_eq!(serde_json::to_value(role).unwrap(), role.name());
+        }
+        assert_eq!((Role::named("later"), Role::numbered(2)), (Role::Member, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proto::event::{Item, ItemType};
 
 use super::{
     Additions, Committed, Directory, Error, LIMIT, NewRoom, Role, add, create, new, no_callback, remove,
-    room, settings, user,
+    room, set_private, settings, user,
 };
 use crate::directory::{ChangesSince, RoomChange};
 
@@ -56,7 +56,7 @@ pub async fn each_change_has_a_number_and_its_items(directory: &dyn Directory) {
     directory.add(&tea, &bob, LIMIT, record()).await.expect("joins");
     directory.add_by(&tea, &carol, &alice, LIMITS, record()).await.expect("adds");
     directory.add(&tea, &bob, LIMIT, record()).await.expect("is a member already");
-    directory.set_private(&tea, &alice, true, record()).await.expect("changes");
+    directory.change_settings(&tea, &alice, &set_private(true), record()).await.expect("changes");
     directory.leave(&tea, &alice, record()).await.expect("leaves");
     directory.remove(&tea, &carol, &bob, record()).await.expect("removes");
     directory.leave(&tea, &bob, record()).await.expect("leaves");

@@ -3,10 +3,13 @@
 use mongodb::bson::{DateTime, Document, doc};
 use proto::{
     Username,
-    event::{Act, Settings},
+    event::{Act, SettingsPatch},
 };
 
-use super::document::{member_document, owner_of};
+use super::{
+    document::{member_document, owner_of},
+    settings,
+};
 use crate::{
     Error,
     directory::{Additions, ChangeKind, Member, Role, RoomInfo, RoomRecord},
@@ -23,8 +26,8 @@ pub enum Change {
     Remove { user: Username, by: Username },
     /// `user` leaves.
     Leave { user: Username },
-    /// `by`, the owner, makes the room private or public.
-    SetPrivate { private: bool, by: Username },
+    /// `by`, the owner, changes settings.
+    Settings { patch: SettingsPatch, by: Username },
     /// `by`, the owner, archives the room.
     Archive { by: Username },
 }
@@ -70,7 +73,7 @@ impl Change {
             Self::Add { user, .. } => room.check(user, Act::Enter),
             Self::AddBy { by, .. } => room.check(by, Act::AddMember),
             Self::Remove { by, .. } => room.check(by, Act::RemoveMember),
-            Self::SetPrivate { by, .. } => room.check(by, Act::ChangeSettings),
+            Self::Settings { by, .. } => room.check(by, Act::ChangeSettings),
             Self::Archive { by } => room.check(by, Act::Archive),
             Self::Leave { .. } => Ok(()),
         }
@@ -81,7 +84,7 @@ impl Change {
         match self {
             Self::Add { user, .. } | Self::AddBy { user, .. } => ChangeKind::Joined(user.clone()),
             Self::Remove { user, .. } | Self::Leave { user } => ChangeKind::Left(user.clone()),
-            Self::SetPrivate { .. } => ChangeKind::Other,
+            Self::Settings { .. } => ChangeKind::Other,
             Self::Archive { .. } => ChangeKind::Archived,
         }
     }
@@ -92,7 +95,7 @@ impl Change {
             Self::Add { user, .. } | Self::Leave { user } => user,
             Self::AddBy { by, .. }
             | Self::Remove { by, .. }
-            | Self::SetPrivate { by, .. }
+            | Self::Settings { by, .. }
             | Self::Archive { by } => by,
         }
     }
@@ -101,9 +104,8 @@ impl Change {
     pub fn room_info_after(&self, room_info: &RoomInfo, members: &[Member]) -> RoomInfo {
         let owner = owner_of(members);
         match self {
-            Self::SetPrivate { private, .. } => {
-                let settings = Settings { private: *private, ..room_info.settings.clone() };
-                RoomInfo { settings, owner, ..room_info.clone() }
+            Self::Settings { patch, .. } => {
+                RoomInfo { settings: patch.applied_to(&room_info.settings), owner, ..room_info.clone() }
             }
             _ => RoomInfo { owner, ..room_info.clone() },
         }
@@ -140,7 +142,8 @@ impl Change {
                 return Some((update, members));
             }
             Self::Remove { user, .. } => return removal(private, members, user),
-            Self::SetPrivate { private, .. } => doc! { "$set": { "private": *private } },
+            Self::Settings { patch, .. } if patch.is_empty() => return None,
+            Self::Settings { patch, .. } => doc! { "$set": settings::update(patch) },
             Self::Archive { .. } => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
         };
         Some((update, members))

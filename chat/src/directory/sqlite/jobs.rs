@@ -1,10 +1,13 @@
 //! The changes of rooms. Each function is a job of the writer thread: it checks the change against the stored state, writes it, and
 //! records it in the change log.
 
-use proto::{RoomName, Username, event::Act};
+use proto::{
+    RoomName, Username,
+    event::{Act, Settings, SettingsPatch},
+};
 use rusqlite::{Connection, params};
 
-use super::{change_log, find, limits::check_own_limit, renew::renew};
+use super::{change_log, find, limits::check_own_limit, other_settings, renew::renew};
 use crate::{
     Error,
     directory::{ChangeKind, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord},
@@ -19,9 +22,10 @@ pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     if let Some(refused) = check_own_limit(conn, &room.owner, limit)? {
         return Ok(Err(refused));
     }
-    let insert = "INSERT INTO rooms (name, private, ephemeral, sum)
-                  VALUES (?1, ?2, ?3, row_sum(?1, ?2, ?3, 0, 0, 0)) ON CONFLICT DO NOTHING";
-    let values = params![room.name.as_str(), room.settings.private, room.settings.ephemeral];
+    let insert = "INSERT INTO rooms (name, private, ephemeral, settings, sum)
+                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, 0, 0, 0, ?4)) ON CONFLICT DO NOTHING";
+    let Settings { private, ephemeral, .. } = room.settings;
+    let values = params![room.name.as_str(), private, ephemeral, other_settings(&room.settings)];
     let is_new = conn.prepare_cached(insert)?.execute(values)? > 0;
     if is_new {
         refuse_orphans(conn, &room.name)?;
@@ -100,12 +104,13 @@ pub fn remove(
     match members.first_mut() {
         Some(successor) if removed.role == Role::Owner => {
             successor.role = Role::Owner;
-            let update = "UPDATE members SET owner = 1, sum = row_sum(room, user, 1, added_by)
-                          WHERE room = ? AND user = ?";
-            conn.prepare_cached(update)?.execute(params![room.as_str(), successor.username.as_str()])?;
+            let update = "UPDATE members SET owner = ?3, sum = row_sum(room, user, ?3, added_by)
+                          WHERE room = ?1 AND user = ?2";
+            let values = params![room.as_str(), successor.username.as_str(), successor.role.number()];
+            conn.prepare_cached(update)?.execute(values)?;
         }
         None if room_info.settings.private => {
-            set(conn, room, "archived", true)?;
+            set_archived(conn, room)?;
             change.ends = true;
         }
         _ => (),
@@ -116,15 +121,22 @@ pub fn remove(
     Ok(Ok((Some(change), members)))
 }
 
-/// Makes a room private or public at the request of its owner `by`.
-pub fn set_private(conn: &Connection, room: &RoomName, by: &Username, private: bool) -> Job<()> {
+/// Changes settings of a room at the request of `by`.
+pub fn change_settings(conn: &Connection, room: &RoomName, by: &Username, patch: &SettingsPatch) -> Job<()> {
     let RoomRecord { mut room_info, members, .. } =
         match find_changeable(conn, room, by, Act::ChangeSettings)? {
             Ok(record) => record,
             Err(refused) => return Ok(Err(refused)),
         };
-    set(conn, room, "private", private)?;
-    room_info.settings.private = private;
+    if patch.is_empty() {
+        return Ok(Ok((None, ())));
+    }
+    let settings = patch.applied_to(&room_info.settings);
+    let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, settings = ?4 WHERE name = ?1";
+    let values = params![room.as_str(), settings.private, settings.ephemeral, other_settings(&settings)];
+    conn.prepare_cached(update)?.execute(values)?;
+    seal_room(conn, room)?;
+    room_info.settings = settings;
     let change = NewChange::new(ChangeKind::Other, by);
     Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
 }
@@ -135,7 +147,7 @@ pub fn archive(conn: &Connection, room: &RoomName, by: &Username) -> Job<()> {
         Ok(record) => record,
         Err(refused) => return Ok(Err(refused)),
     };
-    set(conn, room, "archived", true)?;
+    set_archived(conn, room)?;
     let change = NewChange::new(ChangeKind::Archived, by);
     Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
 }
@@ -152,10 +164,8 @@ fn find_changeable(
     Ok(found.check(by, act).map(|()| found))
 }
 
-/// Sets one column of a room.
-fn set(conn: &Connection, room: &RoomName, column: &str, value: bool) -> rusqlite::Result<()> {
-    let update = format!("UPDATE rooms SET {column} = ?2 WHERE name = ?1");
-    conn.prepare_cached(&update)?.execute(params![room.as_str(), value])?;
+fn set_archived(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
     seal_room(conn, room)
 }
 
@@ -173,6 +183,6 @@ fn insert_member(
 ) -> rusqlite::Result<()> {
     let insert = "INSERT INTO members (room, user, owner, added_by, sum)
                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
-    let values = params![room.as_str(), user.as_str(), role == Role::Owner, by.map(Username::as_str)];
+    let values = params![room.as_str(), user.as_str(), role.number(), by.map(Username::as_str)];
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }

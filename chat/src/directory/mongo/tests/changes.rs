@@ -26,7 +26,7 @@ async fn every_change_is_stored_with_its_version_for_all_nodes() {
     here.add_by(&tea, &user("carol"), &user("Alice"), limits, no_callback()).await.unwrap();
     here.remove(&tea, &user("bob"), &user("alice"), no_callback()).await.unwrap();
     there.leave(&tea, &user("carol"), no_callback()).await.unwrap();
-    there.set_private(&tea, &user("alice"), true, no_callback()).await.unwrap();
+    there.change_settings(&tea, &user("alice"), &set_private(true), no_callback()).await.unwrap();
     // Not a change.
     there.remove(&tea, &user("dave"), &user("alice"), no_callback()).await.unwrap();
     here.archive(&tea, &user("alice"), no_callback()).await.unwrap();

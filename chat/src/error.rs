@@ -148,6 +148,11 @@ impl Error {
         Self::Unavailable("the server has no random numbers, try again")
     }
 
+    /// The presence service does not answer.
+    pub(crate) fn unknown_presence() -> Self {
+        Self::Unavailable("the online users are unknown now, try again")
+    }
+
     /// A queue is full.
     pub(crate) fn full() -> Self {
         Self::Unavailable("too busy, try again")

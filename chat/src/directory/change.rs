@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proto::{
     Username,
-    event::{Item, MemberState, RoomKind, Settings},
+    event::{Item, MemberState, RoomState},
 };
 
 use super::{Member, RoomInfo};
@@ -56,11 +56,10 @@ impl<'a> NewChange<'a> {
 }
 
 /// The properties of a room as clients receive them.
-pub fn settings(room_info: &RoomInfo, members: &[Member]) -> Settings {
-    Settings {
-        kind: RoomKind::Room,
-        private: room_info.private,
-        ephemeral: room_info.ephemeral,
+pub fn settings(room_info: &RoomInfo, members: &[Member]) -> RoomState {
+    RoomState {
+        kind: room_info.kind(),
+        settings: room_info.settings.clone(),
         owner: room_info.owner.clone(),
         member_count: members.len() as u64,
     }

@@ -3,9 +3,10 @@
 use mongodb::bson::{Bson, Document, doc};
 use proto::{
     Username,
-    event::{Item, MemberState, RoomKind, Settings},
+    event::{Item, MemberState, RoomKind, RoomState},
 };
 
+use super::settings;
 use crate::{
     Error,
     directory::Role,
@@ -16,7 +17,7 @@ use crate::{
 pub fn document(item: &Item) -> Document {
     match item {
         Item::Member { member, .. } => {
-            doc! { "type": "member", "user": member.username.as_str(), "role": member.role.map(role_name) }
+            doc! { "type": "member", "user": member.username.as_str(), "role": member.role.map(Role::name) }
         }
         Item::Room { settings, .. } => doc! { "type": "room", "settings": settings.as_ref().map(properties) },
     }
@@ -28,16 +29,13 @@ pub fn item(stored: &Document, by: Option<&Username>) -> Result<Option<Item>, Er
         Ok("member") => {
             let name = stored.get_str("user").map_err(damaged)?;
             let username = Username::try_from(name.to_owned()).map_err(damaged)?;
-            let role = stored.get_str("role").ok().map(|role| match role {
-                "owner" => Role::Owner,
-                _ => Role::Member,
-            });
+            let role = stored.get_str("role").ok().map(Role::named);
             let by = by.filter(|by| by.key() != username.key()).cloned();
             Ok(Some(Item::Member { member: MemberState { username, role }, by }))
         }
         Ok("room") => {
             let settings = match stored.get("settings") {
-                Some(Bson::Document(properties)) => Some(settings(properties)?),
+                Some(Bson::Document(properties)) => Some(state(properties)?),
                 _ => None,
             };
             Ok(Some(Item::Room { settings, by: by.cloned() }))
@@ -46,29 +44,24 @@ pub fn item(stored: &Document, by: Option<&Username>) -> Result<Option<Item>, Er
     }
 }
 
-/// The name of a role.
-pub fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Owner => "owner",
-        Role::Member => "member",
-    }
-}
-
-fn properties(settings: &Settings) -> Document {
+fn properties(state: &RoomState) -> Document {
     doc! {
-        "private": settings.private,
-        "ephemeral": settings.ephemeral,
-        "owner": settings.owner.as_ref().map(Username::as_str),
-        "members": i64::try_from(settings.member_count).unwrap_or(i64::MAX),
+        "private": state.settings.private,
+        "ephemeral": state.settings.ephemeral,
+        "settings": settings::others(&state.settings),
+        "owner": state.owner.as_ref().map(Username::as_str),
+        "members": i64::try_from(state.member_count).unwrap_or(i64::MAX),
     }
 }
 
-fn settings(properties: &Document) -> Result<Settings, Error> {
+fn state(properties: &Document) -> Result<RoomState, Error> {
     let owner = properties.get_str("owner").ok().map(|owner| Username::try_from(owner.to_owned()));
-    Ok(Settings {
+    let flag = |name| properties.get_bool(name).map_err(damaged);
+    // Absent in changes of earlier releases.
+    let others = properties.get_document("settings").cloned().unwrap_or_default();
+    Ok(RoomState {
         kind: RoomKind::Room,
-        private: properties.get_bool("private").map_err(damaged)?,
-        ephemeral: properties.get_bool("ephemeral").map_err(damaged)?,
+        settings: settings::settings(flag("private")?, flag("ephemeral")?, &others)?,
         owner: owner.transpose().map_err(damaged)?,
         member_count: number(properties.get_i64("members").map_err(damaged)?)?,
     })

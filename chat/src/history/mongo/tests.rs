@@ -488,7 +488,8 @@ async fn a_collection_that_refuses_writes_is_named() {
             "rooms" => {
                 let name = format!("tea-{}", number.get()).parse().unwrap();
                 let owner = "alice".parse().unwrap();
-                let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
+                let new =
+                    crate::directory::NewRoom { name, owner, settings: proto::event::Settings::default() };
                 store.directory().create(new, 100, Box::new(drop)).await.map(drop)
             }
             "untold" => store.unpublished().note(&room(), 1, number.get()).await,
@@ -537,7 +538,7 @@ async fn a_unique_index_of_another_program_is_named() {
         let store = MongoStore::new(&store_of);
         let create = async |name: String, owner: &str| {
             let (name, owner) = (name.parse().unwrap(), owner.parse().unwrap());
-            let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
+            let new = crate::directory::NewRoom { name, owner, settings: proto::event::Settings::default() };
             store.directory().create(new, 100, Box::new(drop)).await.map(drop)
         };
         let write = async || -> Result<(), Error> {

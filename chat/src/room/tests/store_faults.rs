@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use proto::event::Code;
+use proto::event::{Act, Code};
 
 use super::{
     code,
@@ -16,7 +16,7 @@ use crate::{
     room::{
         Settle,
         change::Reload,
-        membership::{Add, CheckMember, Remove},
+        membership::{Add, Check, Remove},
         queue::MAX_WAITING,
     },
 };
@@ -56,7 +56,7 @@ async fn a_full_queue_refuses_posts_and_accepted_posts_are_stored() {
             Err(_) => panic!("the mailbox is full"),
         }
         if n % 256 == 0 {
-            fixture.ask("lobby", CheckMember(name("alice"))).await.unwrap();
+            fixture.ask("lobby", Check { user: name("alice"), act: Act::Read }).await.unwrap();
         }
     }
     let over = fixture.ask("lobby", post("alice", "over")).await;
@@ -109,10 +109,14 @@ async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
     fixture.set_fault(Fault::FailsAndStores);
     let unknown = fixture.ask("tea", Remove { by: name("alice"), user: name("bob") }).await;
     assert_eq!(code(&unknown), Some(Code::Unavailable));
-    assert!(fixture.ask("tea", CheckMember(name("bob"))).await.is_ok(), "the removal is not committed yet");
+    assert!(
+        fixture.ask("tea", Check { user: name("bob"), act: Act::Read }).await.is_ok(),
+        "the removal is not committed yet"
+    );
     fixture.clear_fault();
     while !matches!(fixture.entries.recv().await.unwrap(), Entry::Change { .. }) {}
-    let gone = async { while fixture.ask("tea", CheckMember(name("bob"))).await.is_ok() {} };
+    let gone =
+        async { while fixture.ask("tea", Check { user: name("bob"), act: Act::Read }).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");
 }
 
@@ -129,7 +133,9 @@ async fn a_reload_that_fails_is_repeated_until_the_directory_answers() {
     for change in [RemoteChange::Removed, RemoteChange::Left, RemoteChange::Archived] {
         let fixture = tea().await;
         let actor = fixture.room("tea").await;
-        let is_member = async || ask(&actor, CheckMember(name("bob"))).ok().unwrap().answer().await.is_ok();
+        let is_member = async || {
+            ask(&actor, Check { user: name("bob"), act: Act::Read }).ok().unwrap().answer().await.is_ok()
+        };
         assert!(is_member().await, "{change:?}");
         let (directory, tea) = (&fixture.parts.directory, room("tea"));
         let (alice, bob) = (name("alice"), name("bob"));

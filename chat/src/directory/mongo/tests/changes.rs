@@ -15,17 +15,30 @@ async fn every_change_is_stored_with_its_version_for_all_nodes() {
     let (here, there) = (MongoDirectory::new(&database), MongoDirectory::new(&database));
     here.prepare().await.unwrap();
     let (tea, limits) = (room("tea"), Additions { per_user: LIMIT, per_adder: LIMIT });
-    here.create(NewRoom { ephemeral: true, ..new("tea", "Alice") }, LIMIT, no_callback()).await.unwrap();
+    here.create(
+        NewRoom { settings: Settings { private: false, ephemeral: true }, ..new("tea", "Alice") },
+        LIMIT,
+        no_callback(),
+    )
+    .await
+    .unwrap();
     there.add(&tea, &user("Bob"), LIMIT, no_callback()).await.unwrap();
     here.add_by(&tea, &user("carol"), &user("Alice"), limits, no_callback()).await.unwrap();
     here.remove(&tea, &user("bob"), &user("alice"), no_callback()).await.unwrap();
     there.leave(&tea, &user("carol"), no_callback()).await.unwrap();
-    there.set_private(&tea, &user("alice"), true, no_callback()).await.unwrap();
+    there.change_settings(&tea, &user("alice"), &set_private(true), no_callback()).await.unwrap();
     // Not a change.
     there.remove(&tea, &user("dave"), &user("alice"), no_callback()).await.unwrap();
     here.archive(&tea, &user("alice"), no_callback()).await.unwrap();
     let renewed = here.clone().without_reuse_delay();
-    renewed.create(NewRoom { ephemeral: true, ..new("tea", "Dave") }, LIMIT, no_callback()).await.unwrap();
+    renewed
+        .create(
+            NewRoom { settings: Settings { private: false, ephemeral: true }, ..new("tea", "Dave") },
+            LIMIT,
+            no_callback(),
+        )
+        .await
+        .unwrap();
 
     let found = here.of(&[tea.clone(), room("absent")]).await.unwrap();
     let [changed] = &found[..] else { panic!("{found:?}") };

@@ -16,10 +16,6 @@ struct Success<T> {
     with: T,
 }
 
-/// A successful answer without further fields.
-#[derive(Serialize)]
-pub struct Done {}
-
 impl Ack {
     /// The acknowledgement of an event that arrived with `reply`.
     pub fn new(reply: Option<Reply>) -> Self {

@@ -199,7 +199,8 @@ async fn unless_stopped(
     tokio::select! {
         roles = opening => roles.map(Some),
         signal = stop.requested() => {
-            tracing::info!(signal = signal?, "stopped before the stores are open");
+            tracing::info!(signal = signal?, "draining");
+            tracing::info!("stopped before the stores are open");
             Ok(None)
         }
     }

@@ -1,6 +1,7 @@
 //! The listener for operators: `/metrics` for Prometheus, `/livez` and `/readyz` for orchestrators. Started by the
 //! roles. Queries the stores for their readiness.
 
+mod opening;
 mod readiness;
 mod readiness_check;
 
@@ -22,7 +23,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 use serde_json::json;
 
-pub use self::readiness::Readiness;
+pub use self::{
+    opening::{Opening, Waiting},
+    readiness::Readiness,
+};
 use crate::{error::Error, heartbeat, http, supervision, systemd, telemetry};
 
 /// Address of the listener for operators.
@@ -54,7 +58,7 @@ pub fn start(
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
     let logged = readiness.clone();
     spawn(supervision::restart("readiness log", move || readiness::log_changes(logged.clone())));
-    let server = http::serve_operators(listener, move || {
+    let server = http::serve(listener, http::Settings::operators(), move || {
         worker_fault();
         // The server omits the body of a response to HEAD.
         let reads = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));

@@ -28,6 +28,10 @@ use self::examples::{
     GATEWAY_EXAMPLES, PRESENCE_EXAMPLES, RUN_EXAMPLES, SERVE_EXAMPLES,
 };
 
+/// The refusal of the roles that a build without the feature `mongodb` lacks.
+#[cfg(not(feature = "mongodb"))]
+pub const WITHOUT_MONGODB: &str = "this binary was built without MongoDB, as scripts/run builds it, and has no roles accounts, chat and run: build it with `cargo build --release --locked`, or use the image";
+
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
 #[derive(Debug, Parser)]
 #[command(name = "godzilla", version, about, after_help = AFTER_HELP, subcommand_required = true)]
@@ -92,15 +96,14 @@ pub fn read(
     let args = with_command(args.collect());
     let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| values::is_empty(value));
     let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
-    let (args, hidden) = values::trimmed(&Cli::command(), args, &set);
+    let ignored = ignored(&args, &set);
+    let (read, _): (Vec<_>, Vec<_>) = set.iter().cloned().partition(|(name, _)| !ignored.contains(name));
+    let (args, hidden) = values::trimmed(&Cli::command(), args, &read);
     let command = args.get(1).map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
     let explained = |error| refusal::explained(error, &command);
-    let unread: Vec<OsString> = empty.iter().chain(&hidden).cloned().collect();
+    let unread: Vec<OsString> = empty.iter().chain(&hidden).chain(&ignored).cloned().collect();
     let matches = definition(&unread).try_get_matches_from(args).map_err(explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    if let Command::Run(config) | Command::Doctor { role: doctor::Role::Run(config), .. } = &mut cli.command {
-        config.ignore_variables(&hidden);
-    }
     if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_), .. }) {
         refuse_split(&set)?;
     }
@@ -166,6 +169,26 @@ fn prepared(command: clap::Command, empty: &[OsString]) -> clap::Command {
         if is_empty { arg.env(Resettable::Reset) } else { arg }
     };
     command.mut_args(read).mut_subcommands(|command| prepared(command, empty))
+}
+
+/// The variables that the command does not read: those of the roles that `run` does not run, whose values may be invalid.
+fn ignored(args: &[OsString], set: &[(OsString, OsString)]) -> Vec<OsString> {
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
+    if !matches!(words[..], [_, "run", ..] | [_, "doctor", "run", ..]) {
+        return Vec::new();
+    }
+    let given = words.iter().enumerate().filter_map(|(at, word)| match *word {
+        "--roles" => words.get(at + 1).copied(),
+        word => word.strip_prefix("--roles="),
+    });
+    let mut lists: Vec<&str> = given.collect();
+    if lists.is_empty() {
+        lists.extend(
+            set.iter().find(|(name, _)| name == "GODZILLA_ROLES").and_then(|(_, list)| list.to_str()),
+        );
+    }
+    let roles = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|role| !role.is_empty());
+    Run::variables_of_others(&roles.collect::<Vec<_>>())
 }
 
 /// Inserts `serve` when the first argument, or the first one after `doctor`, is absent or is a flag.

@@ -25,19 +25,21 @@ pub fn raise() {
     }
 }
 
-/// Minimum number of descriptors with which a role works: its own, the reserve, and some clients.
-fn needed(cores: usize) -> u64 {
+/// Minimum number of descriptors with which `roles` roles in one process work: their own, the reserve, and some clients.
+fn needed(cores: usize, roles: usize) -> u64 {
     /// Descriptors of a role without clients.
     const OWN: u64 = 64;
     /// Descriptors of an HTTP worker and its clients.
     const PER_CORE: u64 = 4;
-    RESERVED.0 + OWN + PER_CORE * u64::try_from(cores).unwrap_or(u64::MAX / PER_CORE).min(1 << 20)
+    let bounded = |count: usize| u64::try_from(count).unwrap_or(u64::MAX).min(1 << 20);
+    RESERVED.0 + bounded(roles) * (OWN + PER_CORE * bounded(cores))
 }
 
-/// Why the hard limit, to which [`raise`] raises the soft limit, is too low for a role. `None` when it is sufficient.
-pub fn shortage(cores: usize) -> Option<String> {
+/// Why the hard limit, to which [`raise`] raises the soft limit, is too low for the roles of the process. `None` when it is
+/// sufficient.
+pub fn shortage(cores: usize, roles: usize) -> Option<String> {
     let (needed, limit) =
-        (needed(cores), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
+        (needed(cores, roles), getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard));
     (limit < needed).then(|| {
         format!(
             "the limit of open files is {limit}, and at least {needed} are needed; raise it (`ulimit -n`, LimitNOFILE= of \
@@ -93,6 +95,14 @@ mod tests {
         assert_eq!(per_worker(100_000, 4, 1), (100_000 - 512) / 4);
         assert_eq!(per_worker(64, 4, 1), MIN_CONNECTIONS, "below the minimum");
         assert_eq!(per_worker(u64::MAX, 1, 1), MAX_CONNECTIONS);
+    }
+
+    #[test]
+    fn each_role_of_a_process_needs_descriptors() {
+        let one = needed(2, 1);
+        for (cores, roles, more) in [(2, 2, 72), (2, 4, 3 * 72), (4, 2, 8 + 80)] {
+            assert_eq!(needed(cores, roles), one + more, "{roles} roles on {cores} cores");
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@ mod clients;
 mod data;
 mod environment;
 mod machine;
-mod stores;
+#[cfg_attr(not(feature = "mongodb"), path = "doctor/without_mongodb.rs")]
+mod mongo;
+mod redis;
 
 use std::fmt;
 
@@ -136,7 +138,7 @@ async fn gateway(config: &Gateway) -> Vec<Finding> {
     findings.extend(addresses::examine_admin(config.admin.admin_listen));
     findings.extend(clients::examine(&config.gateway, false));
     findings.extend(secret(&config.secret));
-    findings.extend(stores::examine_redis(&config.redis).await);
+    findings.extend(redis::examine(&config.redis).await);
     findings.extend(accounts_service(config).await);
     findings
 }
@@ -146,8 +148,8 @@ async fn accounts(config: &Accounts) -> Vec<Finding> {
     findings.extend(addresses::examine(&[("--listen (GODZILLA_LISTEN)", config.listen)]));
     findings.extend(addresses::examine_admin(config.admin.admin_listen));
     findings.extend(secret(&config.secret));
-    findings.extend(stores::examine_redis(&config.redis).await);
-    findings.extend(stores::examine_mongo(&config.mongo).await);
+    findings.extend(redis::examine(&config.redis).await);
+    findings.extend(mongo::examine(&config.mongo).await);
     findings
 }
 
@@ -157,8 +159,8 @@ async fn chat(config: &Chat) -> Vec<Finding> {
     findings.extend(addresses::examine_admin(config.admin.admin_listen));
     findings.extend(addresses::examine_advertised(config).await);
     findings.extend(secret(&config.secret));
-    findings.extend(stores::examine_redis(&config.redis).await);
-    findings.extend(stores::examine_mongo(&config.mongo).await);
+    findings.extend(redis::examine(&config.redis).await);
+    findings.extend(mongo::examine(&config.mongo).await);
     findings.extend(presence_service(config).await);
     findings
 }
@@ -184,11 +186,11 @@ async fn run_of_roles(config: &Run) -> Vec<Finding> {
     let redis =
         redis.or(accounts.as_ref().map(|config| &config.redis)).or(chat.as_ref().map(|config| &config.redis));
     if let Some(redis) = redis {
-        findings.extend(stores::examine_redis(redis).await);
+        findings.extend(redis::examine(redis).await);
     }
     let mongo = accounts.as_ref().map(|config| &config.mongo).or(chat.as_ref().map(|config| &config.mongo));
     if let Some(mongo) = mongo {
-        findings.extend(stores::examine_mongo(mongo).await);
+        findings.extend(mongo::examine(mongo).await);
     }
     if let Some(gateway) = gateway {
         let cookie_secure = accounts.as_ref().is_some_and(|config| config.accounts.cookie_secure);

@@ -83,12 +83,41 @@ pub struct Settings {
     pub role: Option<&'static str>,
     /// Called with each new connection, a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
+    /// Whether the server is that for operators: it has one worker, which neither the heartbeats nor the supervision watch.
+    pub is_for_operators: bool,
 }
 
 impl Settings {
     /// Settings of a server behind gateways.
     pub fn internal(head: Duration, drain: u64, on_connect: fn(&dyn Any, &mut Extensions)) -> Self {
         Self { head, drain, on_connect, ..Self::default() }
+    }
+
+    /// Settings of the server for operators.
+    pub fn operators() -> Self {
+        Self {
+            head: OPERATORS_TIMEOUT,
+            keep_alive: OPERATORS_TIMEOUT,
+            half_closed: true,
+            drain: OPERATORS_DRAIN,
+            is_for_operators: true,
+            ..Self::default()
+        }
+    }
+
+    /// Number of workers.
+    fn threads(&self) -> usize {
+        if self.is_for_operators { 1 } else { thread::available_parallelism().map_or(1, usize::from) }
+    }
+
+    /// Starts the watch of a worker on its thread. The worker lives as long as the returned part.
+    fn begin_worker(&self, number: usize) -> Option<Arc<supervision::Part>> {
+        if self.is_for_operators {
+            return None;
+        }
+        let role = self.role.map(|role| format!("{role}-")).unwrap_or_default();
+        heartbeat::watch(format!("http-{role}{number}"));
+        Some(Arc::new(supervision::Part::new("http worker")))
     }
 }
 
@@ -103,6 +132,7 @@ impl Default for Settings {
             descriptors: 1,
             role: None,
             on_connect: |_, _| (),
+            is_for_operators: false,
         }
     }
 }
@@ -122,7 +152,7 @@ where
     <S::Service as actix_service::Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let threads = settings.threads();
     let builder = Server::build().workers(threads);
     let stopped = builder.graceful_shutdown_signal();
     let address = listener.local_addr()?;
@@ -131,24 +161,24 @@ where
         settings.trusted_proxies.clone().map(|trusted| Connections::new(max_connections * threads, trusted));
     let builder = builder
         .max_concurrent_connections(max_connections)
-        .worker_max_blocking_threads(BLOCKING_THREADS)
+        .worker_max_blocking_threads(if settings.is_for_operators { 1 } else { BLOCKING_THREADS })
         .shutdown_timeout(settings.drain)
         .disable_signals();
-    let workers = Arc::new(AtomicUsize::new(1));
-    let role = settings.role.map(|role| format!("{role}-")).unwrap_or_default();
-    let names = format!("http-{role}");
-    let builder = builder.listen("http", listener, move || {
-        // Runs on the thread of each worker.
-        heartbeat::watch(format!("{names}{}", workers.fetch_add(1, Ordering::Relaxed)));
-        // The worker's service holds the part: the end of a worker ends its connections.
-        let alive = Arc::new(supervision::Part::new("http worker"));
+    let (workers, name) = (AtomicUsize::new(1), if settings.is_for_operators { "admin" } else { "http" });
+    let workers = Arc::new(workers);
+    let builder = builder.listen(name, listener, move || {
+        // Runs on the thread of each worker. The worker's service holds the part: the end of a worker ends its connections.
+        let alive = settings.begin_worker(workers.fetch_add(1, Ordering::Relaxed));
         let stopped = stopped.clone();
         let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
-        let application = apply_fn_factory(application, |request: Request, application: &_| {
+        let is_for_operators = settings.is_for_operators;
+        let application = apply_fn_factory(application, move |request: Request, application: &_| {
             let begun = match ForeignProtocol::of(&request) {
                 Some(foreign) => Err(foreign.refuse(&request)),
                 None => Ok(begin(|| {
-                    supervision::fault!("http request");
+                    if !is_for_operators {
+                        supervision::fault!("http request");
+                    }
                     Service::call(application, request)
                 })),
             };
@@ -173,48 +203,13 @@ where
         let connections = connections.clone();
         fn_service(move |io: TcpStream| {
             let _ = &alive;
-            supervision::fault!("http worker");
+            if !is_for_operators {
+                supervision::fault!("http worker");
+            }
             let admitted = admit(io, settings.head, connections.as_ref());
             async move { admitted }
         })
         .and_then(http)
-    })?;
-    Ok(builder.run())
-}
-
-/// Creates the server for operators on `listener`, with one worker. The caller spawns it.
-///
-/// # Errors
-/// When the listener cannot be used.
-pub fn serve_operators<F, I, S, B>(listener: TcpListener, factory: F) -> io::Result<Server>
-where
-    F: Fn() -> I + Send + Clone + 'static,
-    I: IntoServiceFactory<S, Request>,
-    S: ServiceFactory<Request, Config = AppConfig> + 'static,
-    S::Error: Into<actix_web::Error> + 'static,
-    S::InitError: fmt::Debug,
-    S::Response: Into<Response<B>> + 'static,
-    <S::Service as actix_service::Service<Request>>::Future: 'static,
-    B: MessageBody + 'static,
-{
-    let builder = Server::build().workers(1).worker_max_blocking_threads(1);
-    let builder = builder.shutdown_timeout(OPERATORS_DRAIN).disable_signals();
-    let builder = builder.listen("admin", listener, move || {
-        let application = factory().into_factory().map_err(Into::<actix_web::Error>::into);
-        let application = apply_fn_factory(application, |request: Request, application: &_| {
-            let begun = match ForeignProtocol::of(&request) {
-                Some(foreign) => Err(foreign.refuse(&request)),
-                None => Ok(Service::call(application, request)),
-            };
-            async move { begun?.await }
-        });
-        let application = application.map_err(|error| error.error_response());
-        let http = HttpService::build()
-            .keep_alive(OPERATORS_TIMEOUT)
-            .client_request_timeout(OPERATORS_TIMEOUT)
-            .client_disconnect_timeout(DISCONNECT)
-            .finish(map_config(application, |_| AppConfig::default()));
-        fn_service(|io: TcpStream| async { admit(io, OPERATORS_TIMEOUT, None) }).and_then(http)
     })?;
     Ok(builder.run())
 }

@@ -88,7 +88,7 @@ pub fn shortages(needs: Needs) -> Vec<String> {
             FILE >> 10
         )
     });
-    [descriptors::shortage(cores), file, threads].into_iter().chain(memory).flatten().collect()
+    [descriptors::shortage(cores, needs.roles), file, threads].into_iter().chain(memory).flatten().collect()
 }
 
 /// The text for a memory limit that is too low.

@@ -1,71 +1,72 @@
-//! Listening sockets. They are opened before any part starts, so that a port in use is reported as one error. Called by
-//! the roles.
+//! Listening sockets. They are opened before any part starts, so that a port in use is reported as one error. Sockets that
+//! systemd passes are used instead of new ones ([`passed`]). Called by the roles.
+
+mod passed;
 
 use std::{
+    ffi::OsString,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    sync::{
-        LazyLock, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, PoisonError},
 };
 
-use listenfd::ListenFd;
 use socket2::{Domain, Socket, Type};
 
+use self::passed::Passed;
 use crate::error::Error;
 
 /// Maximum number of connections that wait to be accepted. All members of a room can reconnect at once and must not be
 /// refused.
 const BACKLOG: i32 = 4096;
 
-/// TCP sockets that systemd opened for this process (socket activation, `LISTEN_FDS`) and that are unused.
-static PASSED: LazyLock<Mutex<Vec<TcpListener>>> = LazyLock::new(|| {
-    let mut passed = ListenFd::from_env();
-    let sockets = (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).ok().flatten());
-    Mutex::new(sockets.collect())
-});
+/// The sockets of systemd, and the addresses of this process.
+static SOCKETS: Mutex<Sockets> = Mutex::new(Sockets { passed: Passed::EMPTY, flags: Vec::new() });
 
-/// Whether a socket of systemd is used.
-static USED: AtomicBool = AtomicBool::new(false);
+struct Sockets {
+    passed: Passed,
+    /// The addresses on which the process listens, each with its flag.
+    flags: Vec<(&'static str, SocketAddr)>,
+}
+
+/// Takes the sockets that systemd passed to this process with `variables`. Call it once, before the roles listen.
+pub fn accept_passed(variables: impl Iterator<Item = (OsString, OsString)>) {
+    SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).passed = Passed::read(variables);
+}
 
 /// Listens on `address`. Replaces port 0 in it by the port that the system chose. The error names `flag`. A socket that
 /// systemd opened on the same address is used instead of a new one.
 ///
 /// # Errors
-/// When the process cannot listen on the address.
+/// When the process cannot listen on the address. The error names a socket of systemd that can be the cause.
 pub fn listen(flag: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
-    let mut passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(listener) = matching(&mut passed, *address) {
-        USED.store(true, Ordering::Relaxed);
+    let mut sockets = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    sockets.flags.push((flag, *address));
+    if let Some(listener) = sockets.passed.take(*address) {
         return Ok(listener);
     }
-    let failed = |source| Error::Listen { flag, address: *address, source };
+    let failed = |source| match sockets.passed.conflict(*address, &sockets.flags) {
+        Some(fault) => Error::Config(fault),
+        None => Error::Listen { flag, address: *address, source },
+    };
     let listener = open(*address).map_err(failed)?;
-    *address = listener.local_addr().map_err(failed)?;
+    let bound = listener.local_addr();
+    *address = bound.map_err(|source| Error::Listen { flag, address: *address, source })?;
     Ok(listener)
 }
 
-/// Refuses sockets of systemd when all are unused. Call it after the process has opened all its listeners.
+/// Refuses passed sockets that no flag uses. Warns about sockets for another process. Call it after the process has opened
+/// all its listeners.
 ///
 /// # Errors
-/// When systemd passed sockets, and no flag has the address of one.
+/// When systemd passed a socket that has the address of no flag, or a descriptor that is no listening TCP socket.
 pub fn check_passed() -> Result<(), Error> {
-    let passed = PASSED.lock().unwrap_or_else(PoisonError::into_inner);
-    let unused = passed.first().and_then(|socket| socket.local_addr().ok());
-    match unused.filter(|_| !USED.load(Ordering::Relaxed)) {
-        None => Ok(()),
-        Some(address) => Err(Error::Config(format!(
-            "systemd passes a socket on {address}, and no flag has this address: give --listen (GODZILLA_LISTEN) the address of \
-             ListenStream="
-        ))),
+    let sockets = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(process) = sockets.passed.other_process() {
+        tracing::warn!(
+            process,
+            "sockets of systemd are not used: LISTEN_PID names another process; a shell must start this program with exec"
+        );
     }
-}
-
-/// Removes the socket on `address` from `passed`.
-fn matching(passed: &mut Vec<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
-    let is_on = |socket: &TcpListener| socket.local_addr().is_ok_and(|local| local == address);
-    let found = passed.iter().position(is_on).map(|index| passed.swap_remove(index));
-    found.filter(|socket| socket.set_nonblocking(true).is_ok())
+    sockets.passed.fault(&sockets.flags).map_or(Ok(()), |fault| Err(Error::Config(fault)))
 }
 
 fn open(address: SocketAddr) -> std::io::Result<TcpListener> {

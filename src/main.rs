@@ -1,5 +1,7 @@
 //! The `godzilla` binary: reads the command line and runs the one role or tool it names.
 
+#![cfg_attr(not(feature = "mongodb"), allow(dead_code, reason = "parts of the roles that are not built"))]
+
 mod admin;
 mod cli;
 mod config;
@@ -13,6 +15,7 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
+#[cfg(feature = "mongodb")]
 mod mongo;
 mod nodes;
 mod output;
@@ -82,8 +85,14 @@ fn prepare(command: Command) -> Result<Command, Error> {
         }
         Command::Run(config) => limits::check(Needs { store: false, roles: config.roles() })?,
         Command::Doctor { .. } | Command::Healthcheck(_) => return Ok(command),
-        _ => {}
+        _ => return Ok(prepared(command)),
     }
+    listener::accept_passed(std::env::vars_os());
+    Ok(prepared(command))
+}
+
+/// Prepares the process for a role or a tool that uses stores.
+fn prepared(command: Command) -> Command {
     if let Err(error) = memory::configure() {
         telemetry::write_line(Level::WARN, &format!("freed memory is not returned to the system: {error}"));
     }
@@ -92,17 +101,24 @@ fn prepare(command: Command) -> Result<Command, Error> {
     {
         telemetry::write_line(Level::WARN, &format!("systemd cannot be notified: {error}"));
     }
-    Ok(command)
+    command
 }
 
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Serve(config) => role::serve::run(*config),
         Command::Gateway(config) => role::gateway::run(*config),
+        #[cfg(feature = "mongodb")]
         Command::Accounts(config) => role::accounts::run(*config),
+        #[cfg(feature = "mongodb")]
         Command::Chat(config) => role::chat::run(*config),
         Command::Presence(config) => role::presence::run(*config),
+        #[cfg(feature = "mongodb")]
         Command::Run(config) => role::run::run(*config),
+        #[cfg(not(feature = "mongodb"))]
+        Command::Accounts(_) | Command::Chat(_) | Command::Run(_) => {
+            Err(Error::Config(cli::WITHOUT_MONGODB.to_owned()))
+        }
         Command::Seed(config) => seed::run(config),
         Command::Backup(config) => stores::backup::run(config),
         Command::Check(config) => stores::check::run(config),

@@ -2,6 +2,7 @@
 //! tool before it starts other parts, [`flush`] or [`exit`] at the end. Writing a log line neither blocks nor fails:
 //! see [`sink`].
 
+mod cause_key;
 mod library_levels;
 mod log_rate_limit;
 #[expect(

@@ -63,11 +63,11 @@ async fn a_refused_origin_is_logged_once_with_the_expected_origin_and_the_remedy
 #[tokio::test]
 async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
     let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
-    let table: [(Ipv4Addr, Sent, &str, &str); 6] = [
+    let table: [(Ipv4Addr, Sent, &str, &str); 9] = [
         (
             UNTRUSTED,
             &[("X-Forwarded-For", "198.51.100.7")],
-            "the peer sends headers of a proxy",
+            "the peer sends x-forwarded-for, as a proxy does",
             "--trusted-proxy",
         ),
         (TRUSTED, &[], "names no client", "X-Forwarded-For"),
@@ -82,9 +82,18 @@ async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
         (
             TRUSTED,
             &[("X-Forwarded-For", "1.1.1.1, 172.70.1.1"), ("CF-Connecting-IP", "1.1.1.1")],
-            "cf-connecting-ip",
+            "cf-connecting-ip names another client",
             "CDN",
         ),
+        // A client that forges one of these headers does not suppress the warning about another one.
+        (
+            TRUSTED,
+            &[("X-Forwarded-For", "172.70.1.1"), ("X-Original-Forwarded-For", "1.1.1.1")],
+            "x-original-forwarded-for names another client",
+            "use-forwarded-headers",
+        ),
+        (TRUSTED, &[("True-Client-IP", "1.1.1.1")], "only in true-client-ip", "X-Forwarded-For"),
+        (TRUSTED, &[("Fastly-Client-IP", "1.1.1.1")], "only in fastly-client-ip", "X-Forwarded-For"),
     ];
     for (from, headers, _, _) in table {
         for _ in 0..2 {

@@ -38,7 +38,7 @@ async fn response_to_pieces(to: SocketAddr, pieces: &[&[u8]]) -> String {
 #[tokio::test]
 async fn other_protocols_are_refused_and_logged_with_cause_and_remedy() {
     let server = TestServer::start().await;
-    let table: [(&[u8], &str, &str, &str); 12] = [
+    let table: [(&[u8], &str, &str, &str); 17] = [
         (
             b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
             "400",
@@ -61,6 +61,11 @@ async fn other_protocols_are_refused_and_logged_with_cause_and_remedy() {
         (b"EHLO mail.example\r\n", "400", "not HTTP", "another service"),
         (b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04abcd", "400", "not HTTP", "another service"),
         (b"\0\0\0\x08\x04\xd2\x16\x2f", "400", "not HTTP", "another service"),
+        (b"AMQP\0\0\x09\x01", "400", "not HTTP", "another service"),
+        (b"\x3a\0\0\0\x01\0\0\0\0\0\0\0\xd4\x07\0\0", "400", "not HTTP", "another service"),
+        (b"0032git-upload-pack /a\0host=a\0", "400", "not HTTP", "another service"),
+        (b"CONNECT\naccept-version:1.2\n\n\0", "400", "not HTTP", "another service"),
+        (b"\n\n\n\n\n", "400", "not HTTP", "another service"),
     ];
     for (bytes, code, words, remedy) in table {
         let shown = String::from_utf8_lossy(bytes).into_owned();

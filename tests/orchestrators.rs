@@ -1,12 +1,11 @@
 //! The environment that orchestrators give a process: variables of services and links, empty variables, systemd's notifications, limits,
 //! and an empty environment.
 
+mod sockets;
+
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::PermissionsExt, net::UnixDatagram},
-    },
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -265,29 +264,6 @@ fn systemd_is_notified_when_the_service_is_ready_alive_and_stopping() {
     assert!(until("READY=1") && until("WATCHDOG=1"));
     assert_eq!(started.stop(), Some(0));
     assert!(until("STOPPING=1"));
-}
-
-#[tokio::test]
-async fn a_socket_of_systemd_is_used_where_a_flag_has_its_address() {
-    let folder = TempDir::new().expect("a temporary directory");
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let [admin] = free_addresses();
-    let address = socket.local_addr().expect("a bound socket");
-    // The first socket is descriptor 3.
-    let pass = "export LISTEN_PID=$$; exec 3<&0 </dev/null; ";
-    let command = |role_address| {
-        let mut command = Started::command(pass, "presence", &[], folder.path(), (role_address, admin));
-        command.stdin(OwnedFd::from(socket.try_clone().expect("a descriptor"))).env("LISTEN_FDS", "1");
-        command
-    };
-    // This process holds the address, so that the program can only use the passed socket.
-    let mut started = Started::spawn(command(address), &[], (address, admin));
-    assert_eq!(started.admin("/readyz").await.0, 200);
-    assert_eq!(started.stop(), Some(0));
-    let [other] = free_addresses();
-    let refused = command(other).stderr(Stdio::piped()).output().expect("a shell");
-    let printed = text(&refused);
-    assert!(refused.status.code() == Some(2) && printed.contains("ListenStream="), "{printed}");
 }
 
 #[tokio::test]

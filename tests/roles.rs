@@ -2,7 +2,11 @@
 
 mod causes;
 mod chat;
+mod dns;
+mod draining;
 mod gateway;
+mod readiness;
+mod starts;
 mod together;
 
 use std::{
@@ -48,8 +52,12 @@ impl Role {
 
     /// Starts the role without waiting until it is ready.
     fn start_unready(name: &str, arguments: &[&str]) -> Self {
+        Self::spawn(program(), name, arguments)
+    }
+
+    /// Like [`Role::start_unready`], with a command that runs the program with further arguments.
+    fn spawn(mut command: Command, name: &str, arguments: &[&str]) -> Self {
         let [address, admin] = free_addresses();
-        let mut command = program();
         command.args([name, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(arguments);
         let log = NamedTempFile::new().expect("a temporary file");

@@ -16,7 +16,7 @@ use chat::{
     recovery_sessions::RecoverySession,
 };
 use embedded::Snapshot;
-use proto::{RoomName, Timestamp, Username};
+use proto::{RoomName, Timestamp, Username, event::Settings};
 use sessions::{Sessions, SqliteSessions, Token};
 use tempfile::TempDir;
 
@@ -57,7 +57,11 @@ async fn create_chat(directory: &Path) {
     let rooms = store.directory();
     let none = || Box::new(drop);
     for (name, private, owner) in [("vault", true, "Alice"), ("salon", false, "bob")] {
-        let new = NewRoom { name: room(name), owner: user(owner), private, ephemeral: false };
+        let new = NewRoom {
+            name: room(name),
+            owner: user(owner),
+            settings: Settings { private, ephemeral: false },
+        };
         rooms.create(new, 100, none()).await.expect("a room");
     }
     let limits = Additions { per_user: 100, per_adder: 100 };
@@ -118,7 +122,7 @@ async fn read_chat(directory: &Path) -> Option<Answers> {
     }
     // Names that are taken stay taken.
     for name in &ROOMS[1..] {
-        let new = NewRoom { name: room(name), owner: user("mallory"), private: false, ephemeral: false };
+        let new = NewRoom { name: room(name), owner: user("mallory"), settings: Settings::default() };
         let taken = store.directory().create(new, 100, Box::new(drop)).await;
         assert!(taken.is_err(), "the name {name} was assigned again: {taken:?}");
     }

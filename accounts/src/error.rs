@@ -97,8 +97,12 @@ impl Error {
     /// Logs details that the response does not contain.
     pub(crate) fn log(&self) {
         match self {
-            Self::Unavailable(error) => tracing::warn!(%error, "a call to a store failed"),
-            Self::Refused(error) => tracing::warn!(%error, "a store refused an operation"),
+            Self::Unavailable(error) => {
+                tracing::warn!(store = store_of(&**error), %error, "a call to a store failed");
+            }
+            Self::Refused(error) => {
+                tracing::warn!(store = store_of(&**error), %error, "a store refused an operation");
+            }
             Self::Entropy => {
                 metrics::counter!("godzilla_accounts_entropy_failures_total").increment(1);
                 tracing::error!("the operating system gives no random bytes for a salt or a token");
@@ -112,6 +116,17 @@ impl Error {
             Self::Internal(what) => tracing::error!(what, "internal error"),
             _ => {}
         }
+    }
+}
+
+/// The store that returned `error`, for the log.
+fn store_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
+    if error.is::<sessions::Error>() {
+        "sessions"
+    } else if error.is::<remote::Unanswered>() {
+        "failed logins"
+    } else {
+        "users"
     }
 }
 

@@ -19,4 +19,6 @@ pub use error::Error;
 pub use http::Accounts;
 pub use login_throttle::LoginThrottle;
 pub use password::{Password, Weakness};
-pub use users::{Creation, MongoUsers, SqliteUsers, User, Users};
+#[cfg(feature = "mongodb")]
+pub use users::MongoUsers;
+pub use users::{Creation, SqliteUsers, User, Users};

@@ -2,6 +2,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod sqlite;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use async_trait::async_trait;
 use proto::Username;
 
+#[cfg(feature = "mongodb")]
 pub use mongo::MongoUsers;
 pub use sqlite::SqliteUsers;
 

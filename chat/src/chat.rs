@@ -111,6 +111,11 @@ impl Chat {
         self.inner.broker.not_ready_reason()
     }
 
+    /// Why the online users are unknown, as text after "presence", for `/readyz`. `None` if they are available.
+    pub fn presence_degradation(&self) -> Option<String> {
+        self.inner.presence.degradation()
+    }
+
     /// The chat's own threads by name, for the watchdog.
     pub fn threads(&self) -> &[(&'static str, ArbiterHandle)] {
         &self.inner.threads

@@ -98,6 +98,15 @@ impl Error {
         matches!(self, Self::Store(_) | Self::StoreRefused(_))
     }
 
+    /// How the store failed, for the log. The texts of errors contain names of rooms.
+    pub(crate) fn cause(&self) -> &'static str {
+        match self {
+            Self::StoreRefused(_) => "refused",
+            Self::Damaged(_) => "damaged",
+            _ => "unavailable",
+        }
+    }
+
     /// Adds the room to an error of a store, for the log.
     pub(crate) fn of_room(self, room: &RoomName) -> Self {
         match self {
@@ -137,6 +146,11 @@ impl Error {
     /// The operating system returned no random bytes for an id.
     pub(crate) fn no_entropy() -> Self {
         Self::Unavailable("the server has no random numbers, try again")
+    }
+
+    /// The presence service does not answer.
+    pub(crate) fn unknown_presence() -> Self {
+        Self::Unavailable("the online users are unknown now, try again")
     }
 
     /// A queue is full.

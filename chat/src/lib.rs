@@ -1,9 +1,10 @@
 //! The chat service. Clients (sockets) and HTTP requests ask rooms. Rooms check permissions and assign numbers, the stores make the
 //! result durable, and the broker delivers it to the sockets in one order.
 //!
-//! Path of a message: [`client`] or `http` → `rooms` (finds the room's actor) → `room` (permission, batch) → [`history`] and
+//! Path of a message: [`client`] or `http` → `commands` → `rooms` (finds the room's actor) → `room` (permission, batch) → [`history`] and
 //! [`directory`] (durable) → [`broker`] (one order) → [`socketio::Io`]. Beside it: [`presence`], the online and typing users.
 
+mod ack;
 mod ask;
 pub mod broker;
 mod bucket;
@@ -12,18 +13,21 @@ pub mod changes;
 mod chat;
 pub mod client;
 mod column;
+mod commands;
 pub mod config;
 pub mod directory;
 mod error;
 mod head;
 pub mod history;
-mod history_page;
 mod http;
 mod id;
 pub mod lineage;
+#[cfg(feature = "mongodb")]
 mod mongo;
+#[cfg(feature = "mongodb")]
 pub mod mongo_store;
 mod online;
+mod permission;
 pub mod presence;
 mod reconnects;
 pub mod recovery_sessions;
@@ -37,6 +41,7 @@ mod seed;
 mod socket_quota;
 pub mod sqlite_store;
 mod start;
+mod task;
 mod text;
 mod turns;
 pub mod unpublished;
@@ -45,6 +50,7 @@ pub mod user_lookup;
 pub use chat::Chat;
 pub use config::Config;
 pub use error::Error;
+#[cfg(feature = "mongodb")]
 pub use mongo_store::MongoStore;
 pub use redis::Redis;
 pub use seed::{Sample, seed};

@@ -6,7 +6,7 @@ use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// SQL expression: whether the checksum of a row of `rooms` is wrong. Null for a row without a checksum.
-pub const BAD_ROOM: &str = "rooms.sum <> row_sum(rooms.name, rooms.private, rooms.ephemeral, rooms.archived, rooms.trimmed, rooms.base)";
+pub const BAD_ROOM: &str = "rooms.sum <> row_sum(rooms.name, rooms.private, rooms.ephemeral, rooms.archived, rooms.trimmed, rooms.base, rooms.settings)";
 
 /// SQL expression: whether the checksum of a row of `departures` is wrong.
 pub const BAD_DEPARTURE: &str =
@@ -32,16 +32,14 @@ pub fn refuse_bad(row: &Row<'_>, column: usize, what: impl FnOnce() -> String) -
 /// Fails if the checksum of the room's row is wrong. Called before every change of the row, so that the new checksum does not cover damage.
 pub fn refuse_bad_room(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
     // The checksum is computed with the requested name, not with the name in the row.
-    let query =
-        "SELECT sum <> row_sum(?1, private, ephemeral, archived, trimmed, base) FROM rooms WHERE name = ?1";
+    let query = "SELECT sum <> row_sum(?1, private, ephemeral, archived, trimmed, base, settings) FROM rooms WHERE name = ?1";
     let row = |row: &Row<'_>| refuse_bad(row, 0, || format!("the room {room}"));
     conn.prepare_cached(query)?.query_row([room.as_str()], row).optional().map(drop)
 }
 
 /// Updates the checksum of the room's row. Called after every change of the row.
 pub fn seal_room(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
-    let update =
-        "UPDATE rooms SET sum = row_sum(name, private, ephemeral, archived, trimmed, base) WHERE name = ?";
+    let update = "UPDATE rooms SET sum = row_sum(name, private, ephemeral, archived, trimmed, base, settings) WHERE name = ?";
     conn.prepare_cached(update)?.execute([room.as_str()]).map(drop)
 }
 

@@ -1,6 +1,6 @@
 //! Sample rooms and messages for an empty store. Called by the binary's `seed` command.
 
-use proto::{RoomName, Timestamp, Username};
+use proto::{RoomName, Timestamp, Username, event::Settings};
 
 use crate::{
     Error, SqliteStore, Text,
@@ -31,7 +31,8 @@ pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error
     }
     for Sample { room, author, text } in samples {
         if directory.find(&room).await?.is_none() {
-            let new = NewRoom { name: room.clone(), owner: author.clone(), private: false, ephemeral: false };
+            let settings = Settings::default();
+            let new = NewRoom { name: room.clone(), owner: author.clone(), settings };
             directory.create(new, usize::MAX, Box::new(drop)).await?;
         }
         directory.add(&room, &author, usize::MAX, Box::new(drop)).await?;

@@ -13,27 +13,34 @@ pub struct Text {
 }
 
 impl Text {
-    /// Checks `text` against `limit` bytes.
+    /// Checks `text` against `limit` bytes. `is_repeatable`: the message has a `clientId`. A text over the limit is then accepted here, because
+    /// it may be a resend of a message that was stored under a higher limit. The store refuses it with [`Text::exceeds`] if it is not.
     ///
     /// # Errors
     /// [`Error::BadRequest`] when it is empty, [`Error::TooLarge`] when it exceeds the limit.
-    pub fn parse(text: String, limit: usize) -> Result<Self, Error> {
-        let text = Self::parse_repeatable(text, limit)?;
-        match text.exceeds() {
-            Some(refused) => Err(refused),
-            None => Ok(text),
+    pub fn check(text: &str, limit: usize, is_repeatable: bool) -> Result<(), Error> {
+        match text.len() {
+            0 => Err(Error::BadRequest("text is empty".to_owned())),
+            length if length > limit && !is_repeatable => Err(Error::TooLarge { what: "text", limit }),
+            _ => Ok(()),
         }
     }
 
-    /// Checks the text of a message that has a `clientId`. A text over the limit is accepted here, because it may be a resend of a message
-    /// that was stored under a higher limit. The store refuses it with [`Text::exceeds`] if it is not.
+    /// A text that passes [`Text::check`].
     ///
     /// # Errors
-    /// [`Error::BadRequest`] when it is empty.
+    /// As [`Text::check`] of a message without a `clientId`.
+    pub fn parse(text: String, limit: usize) -> Result<Self, Error> {
+        Self::check(&text, limit, false)?;
+        Self::parse_repeatable(text, limit)
+    }
+
+    /// A text that passes [`Text::check`].
+    ///
+    /// # Errors
+    /// As [`Text::check`] of a message with a `clientId`.
     pub fn parse_repeatable(text: String, limit: usize) -> Result<Self, Error> {
-        if text.is_empty() {
-            return Err(Error::BadRequest("text is empty".to_owned()));
-        }
+        Self::check(&text, limit, true)?;
         let exceeds = (text.len() > limit).then_some(limit);
         Ok(Self { text: text.into(), exceeds })
     }

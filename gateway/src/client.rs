@@ -32,8 +32,8 @@ pub(crate) struct Client {
 /// Why clients may be counted under an address that is not their own, or why their scheme may be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForwardingIssue {
-    /// A peer that is not trusted sends forwarding headers.
-    Untrusted,
+    /// A peer that is not trusted sends this forwarding header.
+    Untrusted(&'static str),
     /// A trusted proxy sends no client address.
     Absent,
     /// The header contains no address in the client's position.
@@ -44,6 +44,8 @@ pub(crate) enum ForwardingIssue {
     Unlisted(IpAddr),
     /// The header of a CDN contains another client address than the headers of the proxies.
     Cdn(&'static str),
+    /// A trusted proxy sends a client address only in this header, which is not used.
+    Unused(&'static str),
     /// The header contains an unrecognized scheme.
     Scheme(&'static str),
 }
@@ -79,7 +81,7 @@ impl Client {
         let peer = peer.map(|peer| peer.ip().to_canonical());
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let Some(proxy) = peer.filter(|peer| is_trusted(*peer)) else {
-            let issue = forwarded::is_present(headers).then_some(ForwardingIssue::Untrusted);
+            let issue = forwarded::present(headers).map(ForwardingIssue::Untrusted);
             return Self {
                 address: peer,
                 https: Some(false),
@@ -108,7 +110,7 @@ impl Client {
 
     /// Whether a proxy has sent the request, trusted or not.
     pub(crate) fn is_behind_proxy(self) -> bool {
-        self.proxied || self.issue == Some(ForwardingIssue::Untrusted)
+        self.proxied || matches!(self.issue, Some(ForwardingIssue::Untrusted(_)))
     }
 }
 
@@ -116,12 +118,13 @@ impl ForwardingIssue {
     /// The `reason` label of the metric.
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Untrusted => "untrusted",
+            Self::Untrusted(_) => "untrusted",
             Self::Absent => "absent",
             Self::Unreadable(_) => "unreadable",
             Self::Contradiction(..) => "contradiction",
             Self::Unlisted(_) => "unlisted",
             Self::Cdn(_) => "cdn",
+            Self::Unused(_) => "unused",
             Self::Scheme(_) => "scheme",
         }
     }
@@ -160,7 +163,8 @@ fn locate(
     let mut clients = walks.iter().filter(|walk| walk.end == End::Client);
     let Some(first) = clients.next() else {
         let Some(walk) = walks.iter().find(|walk| walk.end == End::Unreadable).or(walks.first()) else {
-            return (proxy, Some(ForwardingIssue::Absent), None);
+            let unused = forwarded::vendor_clients(headers).next().map(|chain| chain.header);
+            return (proxy, Some(unused.map_or(ForwardingIssue::Absent, ForwardingIssue::Unused)), None);
         };
         let issue = match walk.end {
             End::Unreadable => Some(ForwardingIssue::Unreadable(walk.header)),
@@ -185,10 +189,10 @@ fn locate(
     (first.address, cdn(first.address, headers), first.preceding.flatten())
 }
 
-/// A CDN header that contains another address than `client`.
+/// A header of a product that contains other addresses than `client`.
 fn cdn(client: IpAddr, headers: &HeaderMap) -> Option<ForwardingIssue> {
-    let mut cdn_clients = forwarded::cdn_clients(headers);
-    cdn_clients.find(|(_, named)| *named != Some(client)).map(|(header, _)| ForwardingIssue::Cdn(header))
+    let mut others = forwarded::vendor_clients(headers).filter(|chain| !chain.hops.contains(&Some(client)));
+    others.next().map(|chain| ForwardingIssue::Cdn(chain.header))
 }
 
 /// Whether the client certainly uses TLS, whether it probably does, and a header with an unrecognized scheme.

@@ -1,9 +1,11 @@
-//! Parses the headers in which proxies describe a client: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Real-IP` and
-//! product-specific ones. Pure. `client` decides whether the peer is trusted.
+//! Parses the headers in which proxies describe a client: `X-Forwarded-*`, `Forwarded` (RFC 7239), `X-Real-IP` and those of
+//! [`vendor_headers`]. Pure. `client` decides whether the peer is trusted.
 
 use std::net::IpAddr;
 
 use actix_web::http::header::HeaderMap;
+
+use crate::vendor_headers::{self, ADDRESSES, ARR_SSL, CF_VISITOR, CLOUDFRONT, HOSTS, SCHEMES, SWITCHES};
 
 /// The addresses in one header, from the client to the nearest proxy. An element without an address (`unknown`, `_hidden`,
 /// anything malformed) is `None`.
@@ -38,47 +40,19 @@ struct Element {
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
 const REAL_IP: &str = "x-real-ip";
-const CLOUDFRONT: &str = "cloudfront-viewer-address";
 const PORT: &str = "x-forwarded-port";
 
-/// Client address headers of CDNs and load balancers. They never determine the address: the same products also write
-/// `X-Forwarded-For`, and other proxies forward these headers from the client.
-const CDN_HEADERS: [&str; 14] = [
-    "cf-connecting-ip",
-    CLOUDFRONT,
-    "x-envoy-external-address",
-    "x-cluster-client-ip",
-    "x-vercel-forwarded-for",
-    "x-nf-client-connection-ip",
-    "do-connecting-ip",
-    "incap-client-ip",
-    "ali-cdn-real-ip",
-    "true-client-ip",
-    "fastly-client-ip",
-    "fly-client-ip",
-    "x-azure-clientip",
-    "x-appengine-user-ip",
-];
+/// The start of further headers of proxies, and how they are named in warnings.
+const GENERIC: (&str, &str) = ("x-forwarded", "x-forwarded-*");
 
-/// Headers whose value is a scheme. CloudFront, Envoy, Traefik, ingress-nginx and AWS write them.
-const SCHEMES: [&str; 5] = [
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-forwarded-protocol",
-    "x-scheme",
-    "cloudfront-forwarded-proto",
-];
-
-/// Headers whose value is `on` behind TLS.
-const SWITCHES: [&str; 2] = ["x-forwarded-ssl", "front-end-https"];
-
-/// Headers whose value is the host that the client requested. Azure writes the second.
-const HOSTS: [&str; 2] = ["x-forwarded-host", "x-original-host"];
-
-/// Whether the request has any header that normally only a proxy writes.
-pub(crate) fn is_present(headers: &HeaderMap) -> bool {
-    let is_generic = |name: &str| name.starts_with("x-forwarded-") || name == FORWARDED || name == REAL_IP;
-    headers.keys().any(|name| is_generic(name.as_str()) || CDN_HEADERS.contains(&name.as_str()))
+/// A header that normally only a proxy writes, if the request has one.
+pub(crate) fn present(headers: &HeaderMap) -> Option<&'static str> {
+    let standard = [FORWARDED_FOR, FORWARDED, REAL_IP];
+    let vendors =
+        ADDRESSES.into_iter().chain(SCHEMES).chain(SWITCHES).chain(HOSTS).chain([ARR_SSL, CF_VISITOR]);
+    let mut named = standard.into_iter().chain(vendors);
+    let is_generic = || headers.keys().any(|name| name.as_str().starts_with(GENERIC.0));
+    named.find(|name| headers.contains_key(*name)).or_else(|| is_generic().then_some(GENERIC.1))
 }
 
 /// The chains of addresses, in order of precedence.
@@ -100,15 +74,15 @@ pub(crate) fn chains(headers: &HeaderMap) -> Vec<Chain> {
     chains
 }
 
-/// The client addresses in CDN headers.
-pub(crate) fn cdn_clients(headers: &HeaderMap) -> impl Iterator<Item = (&'static str, Option<IpAddr>)> {
+/// The addresses in each header of a product that has any, [`ADDRESSES`].
+pub(crate) fn vendor_clients(headers: &HeaderMap) -> impl Iterator<Item = Chain> {
     // CloudFront appends a port to an IPv6 address as well, without brackets.
     let bare = |name, text| if name == CLOUDFRONT { without_port(text) } else { text };
-    let one = move |name| {
-        let text = elements(headers, name).next()?;
-        Some((name, text.and_then(|text| address(bare(name, text)))))
+    let chain = move |header| {
+        let hops = elements(headers, header).map(|text| text.and_then(|text| address(bare(header, text))));
+        Chain { header, hops: hops.collect() }
     };
-    CDN_HEADERS.into_iter().filter_map(one)
+    ADDRESSES.into_iter().map(chain).filter(|chain| !chain.hops.is_empty())
 }
 
 /// All statements about the client's scheme. Within a list the client's side is first.
@@ -120,12 +94,18 @@ pub(crate) fn schemes(headers: &HeaderMap) -> Vec<Scheme> {
     let standard = forwarded(headers);
     stated.extend(standard.iter().filter_map(|element| Some(scheme(FORWARDED, element.proto.as_deref()?))));
     for name in SWITCHES {
-        stated.extend(elements(headers, name).map(|text| match text {
-            Some(text) if text.eq_ignore_ascii_case("on") => Scheme::Https,
-            Some(text) if text.eq_ignore_ascii_case("off") => Scheme::Http,
-            _ => Scheme::Unreadable(name),
+        stated.extend(elements(headers, name).map(|text| match text.and_then(vendor_headers::switch) {
+            Some(true) => Scheme::Https,
+            Some(false) => Scheme::Http,
+            None => Scheme::Unreadable(name),
         }));
     }
+    stated.extend(headers.get_all(CF_VISITOR).map(|value| {
+        let stated = value.to_str().ok().and_then(vendor_headers::visitor_scheme);
+        scheme(CF_VISITOR, stated.as_deref().unwrap_or_default())
+    }));
+    // The value describes the certificate, so its commas separate nothing.
+    stated.extend(elements(headers, ARR_SSL).next().map(|_| Scheme::Https));
     stated.extend(ports(headers).filter(|port| *port == 443).map(|_| Scheme::Https));
     stated
 }

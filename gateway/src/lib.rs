@@ -29,6 +29,7 @@ mod routes;
 mod session_cache;
 mod session_id;
 mod upgrade;
+mod vendor_headers;
 mod warnings;
 
 use std::sync::Arc;

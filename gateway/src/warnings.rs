@@ -17,6 +17,7 @@ use proto::address;
 use crate::{
     client::{Client, ForwardingIssue},
     handshake_issue::HandshakeIssue,
+    vendor_headers,
 };
 
 /// The minimum time between two warnings about one subject.
@@ -112,6 +113,10 @@ impl Warnings {
         metrics::counter!("godzilla_forwarding_issues_total", "reason" => issue.label()).increment(1);
         let subject = match issue {
             ForwardingIssue::Unlisted(hop) => format!("{} {hop}", issue.label()),
+            // A client that forges one header does not suppress the warning about another one.
+            ForwardingIssue::Cdn(header) | ForwardingIssue::Unused(header) => {
+                format!("{} {header} {peer}", issue.label())
+            }
             _ => format!("{} {peer}", issue.label()),
         };
         if self.state().issues.admit(&subject, None, Instant::now()) != Decision::Log {
@@ -225,8 +230,10 @@ impl Suppressed {
 /// The cause and the remedy of an issue.
 fn explain(issue: ForwardingIssue) -> (String, &'static str) {
     match issue {
-        ForwardingIssue::Untrusted => (
-            "the peer sends headers of a proxy and is not trusted: they are ignored, and all of its clients count as one".into(),
+        ForwardingIssue::Untrusted(header) => (
+            format!(
+                "the peer sends {header}, as a proxy does, and is not trusted: the header is ignored, and all of its clients count as one"
+            ),
             "if it is your proxy, name its address with --trusted-proxy",
         ),
         ForwardingIssue::Absent => (
@@ -238,7 +245,9 @@ fn explain(issue: ForwardingIssue) -> (String, &'static str) {
             "let it send X-Forwarded-For with the client's address",
         ),
         ForwardingIssue::Contradiction(one, other) => (
-            format!("{one} and {other} name different clients, so one of them is the client's own: the proxy's address counts"),
+            format!(
+                "{one} and {other} name different clients, so one of them is the client's own: the proxy's address counts"
+            ),
             "let the proxy set both, or remove the header that it does not set",
         ),
         ForwardingIssue::Unlisted(address) => (
@@ -246,8 +255,17 @@ fn explain(issue: ForwardingIssue) -> (String, &'static str) {
             "if it is your proxy, name its address with --trusted-proxy",
         ),
         ForwardingIssue::Cdn(header) => (
-            format!("{header} names another client than the trusted proxies do: the clients of a CDN may count as one"),
-            "name the CDN's networks with --trusted-proxy",
+            format!(
+                "{header} names another client than the trusted proxies do: the clients of a CDN may count as one"
+            ),
+            vendor_headers::remedy(header),
+        ),
+        ForwardingIssue::Unused(header) => (
+            format!(
+                "the trusted proxy sends the client's address only in {header}, which is not used because any client can send it: all of \
+                 its clients count as one"
+            ),
+            "let the proxy send X-Forwarded-For; where the header is of a CDN, name its networks with --trusted-proxy",
         ),
         ForwardingIssue::Scheme(header) => (
             format!("{header} has a value that is neither http nor https"),

@@ -2,10 +2,18 @@
 //! acks.
 
 mod change;
+mod permission;
+mod refused;
+mod settings;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::change::{Change, Item, ItemType, MemberState, Role, RoomKind, Settings};
+pub use self::{
+    change::{Change, Item, ItemType, MemberState, RoomKind, RoomState},
+    permission::{Act, Role, Verdict},
+    refused::{Code, Refused},
+    settings::{Settings, SettingsPatch},
+};
 use crate::{RoomName, Timestamp, Username};
 
 /// Event names. Other code uses these constants and no literals.
@@ -227,44 +235,6 @@ impl From<ClientId> for String {
     }
 }
 
-/// Reason of a refusal: the `code` of a refused ack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Code {
-    /// The payload is invalid.
-    BadRequest,
-    /// The session of this socket has ended.
-    Unauthorized,
-    /// The user lacks the permission.
-    Forbidden,
-    /// The object does not exist, or the user may not see it.
-    NotFound,
-    /// The request conflicts with the current state.
-    Conflict,
-    /// A size limit is exceeded.
-    TooLarge,
-    /// A rate limit is exceeded. `retryAfter` is the time to wait.
-    RateLimited,
-    /// A required service or store does not respond. The client retries later.
-    Unavailable,
-}
-
-impl Code {
-    /// The corresponding HTTP status.
-    pub fn status(self) -> u16 {
-        match self {
-            Self::BadRequest => 400,
-            Self::Unauthorized => 401,
-            Self::Forbidden => 403,
-            Self::NotFound => 404,
-            Self::Conflict => 409,
-            Self::TooLarge => 413,
-            Self::RateLimited => 429,
-            Self::Unavailable => 503,
-        }
-    }
-}
-
 /// A page of history, newest message first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Page {
@@ -272,28 +242,6 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Value of `before` for the next page; null on the last page.
     pub next: Option<u64>,
-}
-
-/// A refused ack: `{ok:false, code, message, retryAfter?}`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Refused {
-    /// Always false.
-    pub ok: bool,
-    /// Reason, for programs.
-    pub code: Code,
-    /// Reason, for display.
-    pub message: String,
-    /// Seconds to wait before a retry.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<f64>,
-}
-
-impl Refused {
-    /// A refusal without `retryAfter`.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { ok: false, code, message: message.into(), retry_after: None }
-    }
 }
 
 #[cfg(test)]
@@ -315,14 +263,6 @@ mod tests {
         for bad in [String::new(), "x".repeat(65), "a\0b".into()] {
             assert!(ClientId::try_from(bad).is_err());
         }
-    }
-
-    #[test]
-    fn a_refusal_has_a_snake_case_code_and_omits_an_absent_retry_after() {
-        let json = serde_json::to_string(&Refused::new(Code::TooLarge, "text is over 8192 bytes")).unwrap();
-        assert_eq!(json, r#"{"ok":false,"code":"too_large","message":"text is over 8192 bytes"}"#);
-        let wait = Refused { retry_after: Some(0.5), ..Refused::new(Code::RateLimited, "slow down") };
-        assert!(serde_json::to_string(&wait).unwrap().ends_with(r#""retryAfter":0.5}"#));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proto::{
     Code, Object, RoomName, Timestamp, Username,
     event::{
         Body, Change, History, Item, Join, Leave, MemberState, Membership, Message, Post, Presence,
-        PresenceDiff, Refused, Role, RoomKind, SetTyping, Settings, Typing, Welcome, name,
+        PresenceDiff, Refused, Role, RoomKind, RoomState, SetTyping, Settings, Typing, Welcome, name,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -107,7 +107,8 @@ fn check_server_events(messages: &mut BTreeMap<&str, Documented>) {
     writes(&take(messages, "roomJoined", name::ROOM_JOINED), &joined);
     writes(&take(messages, "roomLeft", name::ROOM_LEFT), &left);
     let (kind, owner) = (RoomKind::Room, Some(user("bob")));
-    let settings = Settings { kind, private: true, ephemeral: false, owner, member_count: 1 };
+    let settings = Settings { private: true, ephemeral: false };
+    let settings = RoomState { kind, settings, owner, member_count: 1 };
     let member = |name, role, by| Item::Member { member: MemberState { username: user(name), role }, by };
     let items = vec![
         Item::Room { settings: Some(settings), by: Some(user("alice")) },

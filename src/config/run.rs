@@ -1,7 +1,7 @@
 //! The flags of `run`: the union of the flags of all roles, and of each role beside the gateway its own address. The configuration
 //! of each role is read from them as the role alone reads it.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, ffi::OsString, net::SocketAddr};
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, builder::EnumValueParser,
@@ -38,8 +38,8 @@ pub struct Run {
     pub telemetry: telemetry::Config,
     /// Flags that contradict the set of roles. Each text names the flag and the remedy.
     conflicts: Vec<String>,
-    /// Given flags, with their variables, that no role of the set has.
-    unused: Vec<(String, String)>,
+    /// Given flags that no role of the set has.
+    unused: Vec<String>,
 }
 
 /// The address of a role beside the gateway: the flag, the variable, the id and the heading.
@@ -233,22 +233,21 @@ fn conflicts(matches: &ArgMatches, roles: &BTreeSet<RoleName>) -> Vec<String> {
     texts
 }
 
-/// The flags on the command line that no role of the set has. Variables of other roles are ignored, as by a role alone.
-fn unused(matches: &ArgMatches, roles: &BTreeSet<RoleName>) -> Vec<(String, String)> {
+/// The arguments that no role of the set has.
+fn args_of_others(roles: &BTreeSet<RoleName>) -> Vec<Arg> {
     let mut used: BTreeSet<String> =
         roles.iter().flat_map(|role| role.args()).map(|arg| arg.get_id().to_string()).collect();
     used.extend(OWN_LISTENS.iter().filter(|own| roles.contains(&own.role)).map(|own| own.id.to_owned()));
     used.insert("roles".to_owned());
     let all = Run::augment_args(Command::new("run"));
-    let is_unused = |arg: &&Arg| {
-        let id = arg.get_id().as_str();
-        !used.contains(id) && matches.value_source(id) == Some(ValueSource::CommandLine)
-    };
-    let named = |arg: &Arg| {
-        let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
-        (arg.get_long().unwrap_or_default().to_owned(), variable.unwrap_or_default())
-    };
-    all.get_arguments().filter(is_unused).map(named).collect()
+    all.get_arguments().filter(|arg| !used.contains(arg.get_id().as_str())).cloned().collect()
+}
+
+/// The flags on the command line that no role of the set has.
+fn unused(matches: &ArgMatches, roles: &BTreeSet<RoleName>) -> Vec<String> {
+    let is_given = |arg: &Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let others = args_of_others(roles).into_iter().filter(is_given);
+    others.filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
 }
 
 impl Run {
@@ -276,9 +275,13 @@ impl Run {
         listen.into_iter().filter_map(|(flag, address)| Some((flag, address?))).collect()
     }
 
-    /// Accepts the flags that were made from these variables, because a variable of another role is ignored.
-    pub fn ignore_variables(&mut self, variables: &[std::ffi::OsString]) {
-        self.unused.retain(|(_, name)| !variables.iter().any(|variable| variable == name.as_str()));
+    /// The variables that only other roles than `roles` read. They are ignored, as by a role alone. Empty when a name is not
+    /// that of a role.
+    pub fn variables_of_others(roles: &[&str]) -> Vec<OsString> {
+        let roles: Result<BTreeSet<_>, _> =
+            roles.iter().map(|role| RoleName::from_str(role, false)).collect();
+        let others = roles.map(|roles| args_of_others(&roles)).unwrap_or_default();
+        others.iter().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect()
     }
 
     /// Refuses combinations that no single role can detect. The text names the flags. The roles report missing values.
@@ -286,7 +289,7 @@ impl Run {
         if let Some(conflict) = self.conflicts.first() {
             return Err(conflict.clone());
         }
-        if let Some((flag, _)) = self.unused.first() {
+        if let Some(flag) = self.unused.first() {
             return Err(format!(
                 "no role of --roles has the flag --{flag}; remove it, or add the role that has it"
             ));

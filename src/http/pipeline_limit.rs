@@ -33,7 +33,7 @@ use super::{
     connections::ConnectionGuard,
     head_rewrite,
     incomplete_request::{IncompleteRequest, RECEIVED},
-    protocol_detector::ProtocolDetector,
+    protocol_detector::{ProtocolDetector, pass_on},
 };
 
 /// A connection whose reads end at the end of a request head.
@@ -233,10 +233,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PipelineLimit<S> {
         } else {
             let room = this.buffered.len().min(into.remaining());
             let length = this.line.end_of_head(&this.buffered[..room]).unwrap_or(room);
-            into.put_slice(&this.buffered.split_to(length));
-            if this.buffered.is_empty() {
-                this.buffered = BytesMut::new();
-            }
+            pass_on(&mut this.buffered, length, into);
         }
         this.defers_next_read = !this.buffered.is_empty() && this.line == LineState::Empty;
         this.head_timer.read(this.line == LineState::Empty);

@@ -43,6 +43,13 @@ const SIGNATURES: [(&[u8], ForeignProtocol); 6] = [
     (b"PRI * HTTP/2.0\r\n", ForeignProtocol::Http2),
 ];
 
+/// Maximum number of empty lines before the first request, which clients may send (RFC 9112 §2.2). A line feed alone is not
+/// an empty line.
+const MAX_EMPTY_LINES: usize = 2;
+
+/// Maximum length of a method, in bytes. Registered methods have at most 17.
+const MAX_METHOD: usize = 32;
+
 /// Maximum number of bytes that are kept until they decide. A longer first line passes as HTTP.
 const MAX_UNDECIDED: usize = 1_024;
 
@@ -86,20 +93,35 @@ impl ForeignProtocol {
         if SIGNATURES.iter().any(|(signature, _)| signature.starts_with(start)) {
             return Verdict::Undecided;
         }
-        // Empty lines before a request are allowed (RFC 9112 §2.2).
-        let blank = start.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let start = &start[blank..];
+        let mut line = start;
+        for _ in 0..MAX_EMPTY_LINES {
+            line = line.strip_prefix(b"\r\n").unwrap_or(line);
+        }
+        if line.is_empty() || line == b"\r" { Verdict::Undecided } else { Self::detect_request_line(line) }
+    }
+
+    /// The protocol of a connection whose first line begins with `start`: a method, a target and a version, separated by
+    /// spaces (RFC 9112 §3).
+    fn detect_request_line(start: &[u8]) -> Verdict {
         let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-        if start.first().is_some_and(|first| !is_token(first)) {
+        let method = start.iter().take_while(|byte| is_token(byte)).count();
+        let rest = match start.get(method) {
+            _ if method > MAX_METHOD => return Verdict::Foreign(Self::Other),
+            None => return Verdict::Undecided,
+            Some(b' ') if method > 0 => &start[method + 1..],
+            Some(_) => return Verdict::Foreign(Self::Other),
+        };
+        let end = rest.iter().position(|byte| *byte == b'\n');
+        let line = &rest[..end.unwrap_or(rest.len())];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let has_version =
+            || line.rsplit(|byte| *byte == b' ').next().is_some_and(|last| last.starts_with(b"HTTP/"));
+        if line.iter().any(u8::is_ascii_control) {
             return Verdict::Foreign(Self::Other);
         }
-        let line = start.iter().position(|byte| *byte == b'\n').map(|end| start[..end].trim_ascii_end());
-        let has_version = |line: &[u8]| {
-            line.rsplit(|byte| *byte == b' ').next().is_some_and(|last| last.starts_with(b"HTTP/"))
-        };
-        match line {
+        match end {
             None => Verdict::Undecided,
-            Some(line) if has_version(line) => Verdict::Http,
+            Some(_) if has_version() => Verdict::Http,
             Some(_) => Verdict::Foreign(Self::Other),
         }
     }
@@ -185,7 +207,7 @@ impl ProtocolDetector {
         match &mut self.0 {
             State::Http(kept) if kept.is_empty() => Pin::new(io).poll_read(cx, into),
             State::Http(kept) => {
-                pass_on(kept, into);
+                pass_on(kept, kept.len(), into);
                 Poll::Ready(Ok(()))
             }
             State::Foreign => discard(io, cx),
@@ -217,15 +239,15 @@ impl ProtocolDetector {
                 Verdict::Undecided | Verdict::Http => break,
             }
         }
-        pass_on(kept, into);
+        pass_on(kept, kept.len(), into);
         self.0 = State::Http(std::mem::take(kept));
         Poll::Ready(Ok(()))
     }
 }
 
-/// Moves as many bytes as fit.
-fn pass_on(kept: &mut BytesMut, into: &mut ReadBuf<'_>) {
-    into.put_slice(&kept.split_to(kept.len().min(into.remaining())));
+/// Moves `length` bytes from `kept`, or as many as fit. Frees the memory of `kept` when it is empty.
+pub fn pass_on(kept: &mut BytesMut, length: usize, into: &mut ReadBuf<'_>) {
+    into.put_slice(&kept.split_to(length.min(into.remaining())));
     if kept.is_empty() {
         *kept = BytesMut::new();
     }
@@ -319,6 +341,49 @@ mod tests {
                 assert_eq!(passed_on(pieces, 2 * start.len()), start, "split at {at}");
             }
             assert_eq!(passed_on(start.chunks(1).collect(), 64), start);
+        }
+    }
+
+    /// The first bytes of clients of other protocols, up to the byte that cannot be part of an HTTP request. No further byte
+    /// is needed, because such clients wait for a response.
+    #[test]
+    fn bytes_that_cannot_start_a_request_are_refused_at_once() {
+        let cases: [(&str, &[u8]); 26] = [
+            ("AMQP", b"AMQP\0"),
+            ("MQTT", b"\x10"),
+            ("PostgreSQL", b"\0"),
+            ("MongoDB", b"\x3a"),
+            ("MongoDB, with a length that is a letter", b"A\0"),
+            ("Redis", b"*1\r"),
+            ("Redis, inline", b"PING\r"),
+            ("memcached", b"stats\r"),
+            ("memcached, with an argument", b"get key\r\n"),
+            ("memcached, binary", b"\x80"),
+            ("SMTP", b"EHLO mail.example\r\n"),
+            ("SSH", b"SSH-2.0-OpenSSH_9.2\r"),
+            ("STOMP", b"CONNECT\n"),
+            ("IRC", b"NICK chat\r\n"),
+            ("XMPP", b"<"),
+            ("LDAP", b"0\x0c"),
+            ("RTSP", b"OPTIONS rtsp://a/b RTSP/1.0\r\n"),
+            ("Git", b"0032git-upload-pack /a\0"),
+            ("Kafka", b"\0"),
+            ("RDP", b"\x03"),
+            ("telnet", b"\xff"),
+            ("a line feed", b"\n"),
+            ("a carriage return alone", b"\rG"),
+            ("many empty lines", b"\r\n\r\n\r\n"),
+            ("HTTP/0.9", b"GET /\r\n"),
+            ("a word without an end", &[b'A'; MAX_METHOD + 1]),
+        ];
+        for (protocol, start) in cases {
+            assert_eq!(
+                ForeignProtocol::detect(start),
+                Verdict::Foreign(ForeignProtocol::Other),
+                "{protocol}"
+            );
+            let before = ForeignProtocol::detect(&start[..start.len() - 1]);
+            assert_eq!(before, Verdict::Undecided, "{protocol}, without the last byte");
         }
     }
 

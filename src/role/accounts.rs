@@ -21,7 +21,7 @@ use remote::{Location, NotAnAddress, Redis};
 use sessions::{MongoRevocations, RedisSessions};
 
 use crate::{
-    admin::Probe,
+    admin::{Opening, Probe},
     config,
     error::Error,
     http::Settings,
@@ -67,18 +67,24 @@ struct HttpServer(ServerHandle);
 /// Runs the role alone until a signal requests the end, then until requests in progress have their responses.
 pub fn run(config: config::Accounts) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Accounts::open(config, "--listen").await?) as _]) })
+    harness::run(shared, async |opening| {
+        Ok(vec![Box::new(Accounts::open(config, "--listen", &opening).await?) as _])
+    })
 }
 
 impl Accounts {
     /// Reads the secrets and listens on the address that `flag` sets. MongoDB and Redis may be unavailable: `/readyz` names
     /// the missing store.
-    pub async fn open(mut config: config::Accounts, flag: &'static str) -> Result<Self, Error> {
+    pub async fn open(
+        mut config: config::Accounts,
+        flag: &'static str,
+        opening: &Opening,
+    ) -> Result<Self, Error> {
         let uri = config.mongo.uri().map_err(Error::Config)?;
         let url = config.redis.url().map_err(Error::Config)?;
         let key = config.secret.key().map_err(Error::Config)?;
         let deployment = &config.deployment.deployment;
-        let store = mongo::store(uri.reveal(), deployment).await?;
+        let store = mongo::store(uri.reveal(), deployment, opening).await?;
         let redis = Location::new(url.reveal(), deployment);
         let refused = |error: NotAnAddress| {
             Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))

@@ -11,14 +11,17 @@ use std::{
 };
 
 use ::chat::{Deps, client::Clients, recovery_sessions::redis::RedisRecoverySessions};
-use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::time::sleep, web};
+use actix_web::{
+    App, dev::ServerHandle, http::header::HeaderName, middleware::from_fn, rt::time::sleep, web,
+};
 use async_trait::async_trait;
-use proto::signature::Key;
+use proto::{identity::POLL_LIMIT, signature::Key};
 use remote::Location;
 use socketio::{CloseReason, Io, Server};
 
 use self::stores::{NodeStatus, Stores};
 use crate::{
+    admin::Opening,
     config,
     error::Error,
     heartbeat,
@@ -29,7 +32,7 @@ use crate::{
         chat_probe,
         harness::{self, Process, Role, Running, Shared, Step},
         new_session_gate::NewSessionGate,
-        verify_identity,
+        presence_probe, verify_identity,
     },
     user_lookup::StoreUserLookup,
 };
@@ -88,14 +91,20 @@ struct Opened {
 /// sockets are closed.
 pub fn run(config: config::Chat) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Chat::open(config, "--listen").await?) as _]) })
+    harness::run(shared, async |opening| {
+        Ok(vec![Box::new(Chat::open(config, "--listen", &opening).await?) as _])
+    })
 }
 
 impl Chat {
     /// Reads the secrets and listens on the address that `flag` sets.
-    pub async fn open(mut config: config::Chat, flag: &'static str) -> Result<Self, Error> {
+    pub async fn open(
+        mut config: config::Chat,
+        flag: &'static str,
+        opening: &Opening,
+    ) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
-        let stores = Stores::new(&config).await?;
+        let stores = Stores::new(&config, opening).await?;
         let redis = stores::location(&config)?;
         let node = config.chat.node_name();
         config.chat.deployment = config.deployment.deployment.name().to_owned();
@@ -142,6 +151,7 @@ impl Role for Chat {
         let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
+        process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
         let (sockets, new_session_gate) = sockets(&this.config.sockets, &this.node, &io, &chat);
         let key = (this.key, new_session_gate.clone());
@@ -163,6 +173,7 @@ fn sockets(
     let mut config = config.to_config();
     // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");
+    config.poll_limit_header = Some(HeaderName::from_static(POLL_LIMIT));
     let new_session_gate = NewSessionGate::at(&config.path);
     (Server::new(io.clone(), Clients::new(chat.clone()), config), new_session_gate)
 }
@@ -189,7 +200,7 @@ fn http_server(
 #[async_trait(?Send)]
 impl Running for Parts {
     /// Gateways send no new sessions. The sockets close, then requests in progress and accepted work that no client waits
-    /// for complete.
+    /// for complete. A gateway of the process finds the node until it has answered its last request.
     async fn drain(&mut self, step: Step) {
         match (step, &self.opened) {
             (Step::Refuse, Some(opened)) => {
@@ -198,22 +209,22 @@ impl Running for Parts {
                     lease.close().await;
                 }
             }
-            (Step::Close, opened) => {
-                if let Some(opened) = opened {
-                    sleep(GATEWAY_REFRESH).await;
-                    opened.chat.stop_connects();
-                    opened.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
-                    sleep(FINAL_POLL).await;
-                }
+            (Step::Close, Some(opened)) => {
+                sleep(GATEWAY_REFRESH).await;
+                opened.chat.stop_connects();
+                opened.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+                sleep(FINAL_POLL).await;
+            }
+            (Step::Complete, opened) => {
                 if let Some(lease) = self.lease.take() {
                     lease.release().await;
                 }
+                if let Some(opened) = opened {
+                    opened.http.stop(true).await;
+                    opened.chat.drain().await;
+                }
             }
-            (Step::Complete, Some(opened)) => {
-                opened.http.stop(true).await;
-                opened.chat.drain().await;
-            }
-            (Step::Refuse | Step::Complete, None) | (Step::Answer | Step::End, _) => {}
+            (Step::Refuse | Step::Close, None) | (Step::Answer | Step::End, _) => {}
         }
     }
 

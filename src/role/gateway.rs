@@ -3,7 +3,7 @@
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::gateway::{Proxy, Upstreams};
@@ -26,11 +26,9 @@ use crate::{
 /// How long the HTTP server may take to end the remaining connections after the proxy has drained, in seconds.
 const HTTP_DRAIN: u64 = 2;
 
-/// How long requests may take while the gateway drains. A pending poll gets its ping as response within this time.
+/// How long requests that began before the drain may take from its begin. A pending poll gets its ping as response within
+/// this time.
 const REQUEST_DRAIN: Duration = Duration::from_secs(11);
-
-/// The same when a chat node of the process has closed its sockets before, which takes up to 7 s.
-const REQUEST_DRAIN_AFTER_CHAT: Duration = Duration::from_secs(3);
 
 /// The role before its start.
 pub struct Gateway {
@@ -52,13 +50,15 @@ struct Parts {
     http: ServerHandle,
     proxy: Proxy,
     has_chat: bool,
+    /// When the drain has begun.
+    drained_since: Option<Instant>,
 }
 
 /// Runs the role alone until a signal requests the end, then until requests in progress have their responses and all
 /// sockets are closed.
 pub fn run(config: config::Gateway) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Gateway::open(config, false)?) as _]) })
+    harness::run(shared, async |_| Ok(vec![Box::new(Gateway::open(config, false)?) as _]))
 }
 
 impl Gateway {
@@ -142,12 +142,12 @@ impl Role for Gateway {
                 .wrap(gateway.middleware())
         })?;
         tracing::info!(address = %self.address, "gateway listens");
-        Ok(Box::new(Parts { http, proxy, has_chat }))
+        Ok(Box::new(Parts { http, proxy, has_chat, drained_since: None }))
     }
 }
 
-/// Ready while sessions can be verified and a chat node is available. The accounts service is not probed: without it,
-/// users who are logged in can still chat, and other gateways would not do better.
+/// Ready while sessions can be verified and a chat node is available. Without accounts the gateway is only degraded: users
+/// who are logged in can still chat, and other gateways would not do better.
 fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> [(&'static str, Probe); 2] {
     let redis = move || {
         let (sessions, watcher) = (sessions.clone(), watcher.clone());
@@ -163,7 +163,7 @@ fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> 
     [("Redis", Box::new(redis)), ("chat", Box::new(chat))]
 }
 
-/// Services that refuse the signature of this gateway, while others accept it.
+/// Services that cannot be reached or reject the requests of this gateway, while it is ready.
 fn add_degrading(process: &Process, proxy: &Proxy) {
     let (of_chat, of_accounts) = (proxy.clone(), proxy.clone());
     let chat = move || {
@@ -180,21 +180,20 @@ fn add_degrading(process: &Process, proxy: &Proxy) {
 
 #[async_trait(?Send)]
 impl Running for Parts {
-    /// A chat node of the process closes its sockets through the gateway. Until it has done so, connections are accepted,
-    /// because clients can poll on a new one. Sockets of other nodes are closed after that.
+    /// Connections are accepted until the server stops: clients whose proxy has not detected the drain get answers, and the
+    /// clients of a chat node of the process fetch its last packets. The chat node closes its sockets first. Sockets of
+    /// other nodes are closed when the requests have ended.
     async fn drain(&mut self, step: Step) {
         match (step, self.has_chat) {
-            (Step::Refuse, has_chat) => {
-                self.proxy.refuse_sockets();
-                if !has_chat {
-                    self.http.pause().await;
-                }
+            (Step::Refuse, _) => {
+                self.drained_since = Some(Instant::now());
+                self.proxy.drain();
             }
             (Step::Close, false) => self.proxy.drain_requests(REQUEST_DRAIN).await,
             (Step::Answer, has_chat) => {
                 if has_chat {
-                    self.http.pause().await;
-                    self.proxy.drain_requests(REQUEST_DRAIN_AFTER_CHAT).await;
+                    let elapsed = self.drained_since.map_or(Duration::ZERO, |since| since.elapsed());
+                    self.proxy.drain_requests(REQUEST_DRAIN.saturating_sub(elapsed)).await;
                 }
                 self.proxy.close_sockets().await;
                 self.http.stop(true).await;

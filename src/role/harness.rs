@@ -24,7 +24,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::{
-    admin::{self, Probe, Readiness},
+    admin::{self, Opening, Probe, Readiness},
     descriptors,
     error::Error,
     http::{self, Settings},
@@ -109,13 +109,13 @@ type Upkeep = Rc<RefCell<Vec<Box<dyn Fn()>>>>;
 /// Interval of the upkeep.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Runs the roles that `open` returns until a signal requests the end, then drains them.
+/// Runs the roles that `open` returns until a signal requests the end, then drains them. A signal also ends `open`.
 ///
 /// # Errors
 /// When a role cannot be opened or started, or a part ends unexpectedly.
 pub fn run(
     shared: Shared,
-    open: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
+    open: impl AsyncFnOnce(Opening) -> Result<Vec<Box<dyn Role>>, Error>,
 ) -> Result<(), Error> {
     telemetry::logs(&shared.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -126,16 +126,21 @@ pub fn run(
 async fn supervise(
     mut shared: Shared,
     metrics: PrometheusHandle,
-    open: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
+    open: impl AsyncFnOnce(Opening) -> Result<Vec<Box<dyn Role>>, Error>,
 ) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     // Before the stores are opened: a start that fails leaves them as they are.
     let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
-    let roles = open.await?;
-    listener::check_passed()?;
     let readiness = Readiness::new();
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
     spawn(essential("admin server", server));
+    let opening = open(Opening::new(readiness.clone(), shared.named));
+    let Some(roles) = unless_stopped(&mut stop, opening).await? else {
+        readiness.drain();
+        admin.stop(false).await;
+        return Ok(());
+    };
+    listener::check_passed()?;
     let upkeep = Upkeep::default();
     spawn(run_upkeep(metrics, upkeep.clone()));
     let (stopping, stop_requested) = watch::channel(false);
@@ -181,6 +186,24 @@ async fn supervise(
     running.iter().for_each(|role| role.exit());
     tracing::info!("stopped");
     outcome
+}
+
+/// The roles that `opening` returns. `None` when a signal requests the end before.
+///
+/// # Errors
+/// When a role cannot be opened, or a part has ended unexpectedly.
+async fn unless_stopped(
+    stop: &mut Stop,
+    opening: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
+) -> Result<Option<Vec<Box<dyn Role>>>, Error> {
+    tokio::select! {
+        roles = opening => roles.map(Some),
+        signal = stop.requested() => {
+            tracing::info!(signal = signal?, "draining");
+            tracing::info!("stopped before the stores are open");
+            Ok(None)
+        }
+    }
 }
 
 /// Waits until a signal requests the end, or a role cannot go on. The inner error is the outcome of the process after its
@@ -264,9 +287,10 @@ impl Process {
         let settings = Settings { descriptors: self.descriptors, role: self.role, ..settings };
         let server = http::serve(listener, settings, factory).map_err(|error| Error::part("http", error))?;
         let handle = server.handle();
+        let part = self.role;
         spawn(essential("http server", async move {
             if let Err(error) = server.await {
-                tracing::error!(%error, "the http server failed");
+                tracing::error!(part, %error, "the http server failed");
             }
         }));
         Ok(handle)

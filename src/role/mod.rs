@@ -1,12 +1,15 @@
 //! The roles of the program: one file per role, all on one harness. [`run`] runs any set of roles in one process.
 
+#[cfg(feature = "mongodb")]
 pub mod accounts;
+#[cfg(feature = "mongodb")]
 pub mod chat;
 pub mod gateway;
 mod harness;
 mod new_session_gate;
 pub mod presence;
 mod presence_thread;
+#[cfg(feature = "mongodb")]
 pub mod run;
 pub mod serve;
 mod verify_identity;
@@ -21,6 +24,15 @@ fn chat_probe(chat: &Chat) -> Probe {
     Box::new(move || {
         let chat = chat.clone();
         Box::pin(async move { not_ready_unless(chat.is_ready().await) })
+    })
+}
+
+/// Probes whether the chat receives the online users from presence. Everything else works without them.
+fn presence_probe(chat: &Chat) -> Probe {
+    let chat = chat.clone();
+    Box::new(move || {
+        let degradation = chat.presence_degradation();
+        Box::pin(async { degradation })
     })
 }
 

@@ -25,7 +25,7 @@ pub struct Presence {
 /// Runs the role alone until a signal requests the end, then until calls in progress have their responses.
 pub fn run(config: config::Presence) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Presence::open(config, "--listen")?) as _]) })
+    harness::run(shared, async |_| Ok(vec![Box::new(Presence::open(config, "--listen")?) as _]))
 }
 
 impl Presence {

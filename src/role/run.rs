@@ -2,6 +2,7 @@
 //! and the same protocols with each other, and with roles of other processes.
 
 use crate::{
+    admin::Opening,
     config,
     error::Error,
     listener::reachable,
@@ -17,11 +18,11 @@ use crate::{
 /// Runs the roles until a signal requests the end, then drains them.
 pub fn run(config: config::Run) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: true };
-    harness::run(shared, open(config))
+    harness::run(shared, async |opening| open(config, opening).await)
 }
 
 /// Opens the roles. A role that another one of this process uses is opened first, because its port can be chosen by the system.
-async fn open(config: config::Run) -> Result<Vec<Box<dyn Role>>, Error> {
+async fn open(config: config::Run, opening: Opening) -> Result<Vec<Box<dyn Role>>, Error> {
     let mut roles: Vec<Box<dyn Role>> = Vec::new();
     let (mut gateway, mut chat) = (config.gateway, config.chat);
     if let Some(presence) = config.presence {
@@ -32,7 +33,7 @@ async fn open(config: config::Run) -> Result<Vec<Box<dyn Role>>, Error> {
         roles.push(Box::new(presence));
     }
     if let Some(accounts) = config.accounts {
-        let accounts = Accounts::open(accounts, "--accounts-listen").await?;
+        let accounts = Accounts::open(accounts, "--accounts-listen", &opening.of("accounts")).await?;
         if let Some(gateway) = &mut gateway {
             let url = format!("http://{}", reachable(accounts.address)).parse();
             gateway.accounts_url = Some(url.map_err(|error| Error::part("accounts", error))?);
@@ -41,7 +42,7 @@ async fn open(config: config::Run) -> Result<Vec<Box<dyn Role>>, Error> {
     }
     let has_chat = chat.is_some();
     if let Some(chat) = chat {
-        roles.push(Box::new(Chat::open(chat, "--chat-listen").await?));
+        roles.push(Box::new(Chat::open(chat, "--chat-listen", &opening.of("chat")).await?));
     }
     if let Some(gateway) = gateway {
         roles.push(Box::new(Gateway::open(gateway, has_chat)?));

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chat::{Chat, Deps, Order, client::Clients};
 use gateway::Gateway;
 use socketio::{CloseReason, Io, Server};
+use tokio::task::spawn_blocking;
 
 use crate::{
     config,
@@ -21,7 +22,7 @@ use crate::{
     role::{
         chat_probe,
         harness::{self, Process, Role, Running, Shared, Step},
-        password_probe,
+        password_probe, presence_probe,
         presence_thread::PresenceThread,
     },
     stores::Stores,
@@ -63,15 +64,18 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 /// Runs until a signal requests the end, then until every accepted command and request is answered.
 pub fn run(config: config::Serve) -> Result<(), Error> {
     let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async { Ok(vec![Box::new(Serve::open(config)?) as _]) })
+    harness::run(shared, async |_| Ok(vec![Box::new(Serve::open(config).await?) as _]))
 }
 
 impl Serve {
     /// Opens the sockets and the stores. Replaces port 0 in `config` by the port that the system chose.
-    fn open(mut config: config::Serve) -> Result<Self, Error> {
+    async fn open(mut config: config::Serve) -> Result<Self, Error> {
         let http = listen("--listen", &mut config.gateway.listen)?;
         let presence = listen("--presence-listen", &mut config.presence_listen)?;
-        let stores = Stores::open(&config.store)?;
+        let store = config.store.clone();
+        // Opening blocks, and the process answers `/livez` and signals meanwhile. The panic hook has reported a panic.
+        let stores = spawn_blocking(move || Stores::open(&store)).await;
+        let stores = stores.unwrap_or_else(|_| Err(Error::part("stores", "opening them panicked")))?;
         Ok(Self { http, presence, stores, config })
     }
 }
@@ -107,6 +111,7 @@ impl Role for Serve {
         let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
+        process.add_degrading("presence", presence_probe(&chat));
         let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
             .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         process.add_probe("password pool", password_probe(&accounts));

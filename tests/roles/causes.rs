@@ -3,20 +3,21 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use testkit::{Mongo, Redis};
 
 use super::{Role, key_file};
-use crate::support::TIMEOUT;
+use crate::support::{TIMEOUT, program};
 
 /// The roles that use Redis.
 const ROLES: [&str; 3] = ["gateway", "accounts", "chat"];
 
 impl Role {
     /// Waits until `/readyz` has this status and contains all of these words, without regard to case.
-    async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
+    pub(super) async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
         let until = Instant::now() + TIMEOUT;
         loop {
             let (found, body) = self.admin("/readyz").await;
@@ -33,7 +34,18 @@ impl Role {
     }
 
     /// Starts a role on these stores without waiting until it is ready.
-    async fn start_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
+    pub(super) async fn start_on(name: &str, mongo: &str, redis: &str, key: &str) -> Self {
+        Self::start_on_with(program(), name, mongo, redis, key).await
+    }
+
+    /// Like [`Role::start_on`], with a command that runs the program with further arguments.
+    pub(super) async fn start_on_with(
+        command: Command,
+        name: &str,
+        mongo: &str,
+        redis: &str,
+        key: &str,
+    ) -> Self {
         let mongo = ["--mongo-uri", mongo];
         let more: &[&str] = match name {
             "gateway" => &["--accounts-url", "http://127.0.0.1:1"],
@@ -41,7 +53,7 @@ impl Role {
             _ => &mongo,
         };
         let shared = ["--redis-url", redis, "--secret-file", key];
-        let mut role = Self::start_unready(name, &[&shared[..], more].concat());
+        let mut role = Self::spawn(command, name, &[&shared[..], more].concat());
         role.wait_for_admin().await;
         role
     }

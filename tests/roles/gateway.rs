@@ -98,7 +98,7 @@ async fn open_websocket(
     (client, peer)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_serves_logins_forwards_websockets_and_closes_them_when_it_stops() {
     let (mongo, mut redis) = (Mongo::start().await, Redis::start());
     let key = key_file();

@@ -22,16 +22,23 @@ fn parts(role: &str) -> &'static [&'static str] {
     match role {
         "gateway" => &["Redis", "accounts", "chat"],
         "accounts" => &["MongoDB", "Redis", "password pool"],
-        "chat" => &["MongoDB", "Redis", "chat's parts", "the log", "the table of nodes"],
+        "chat" => &["MongoDB", "Redis", "chat's parts", "presence", "the log", "the table of nodes"],
         _ => &["roster"],
     }
 }
 
-/// Checks that `/readyz` of each process names the roles of its set and all parts of each.
+/// Checks that `/readyz` of each process names the roles of its set and all parts of each. A process can be ready before it has
+/// reached the services of the others.
 async fn check_readiness(server: &TestServer, sets: &[&str]) {
     for (index, set) in sets.iter().enumerate() {
-        let body: Value = serde_json::from_str(&server.system.readiness(index).await).expect("JSON");
-        assert_eq!(body["status"], "ok", "{set}: {body}");
+        let until = Instant::now() + TIMEOUT;
+        let body = loop {
+            let body: Value = serde_json::from_str(&server.system.readiness(index).await).expect("JSON");
+            if body["status"] == "ok" {
+                break body;
+            }
+            assert!(Instant::now() < until, "{set}: {body}");
+        };
         let named = body["roles"].as_object().expect("the roles");
         let mut roles: Vec<&str> = set.split(',').collect();
         roles.sort_unstable();
@@ -258,4 +265,47 @@ fn variables_contradict_the_set_as_flags_do_and_those_of_other_roles_are_ignored
     let output =
         run(&["doctor", "run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"], &variables);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+/// The variables of the other roles have no effect, also when their values are invalid or contradict each other. The role alone
+/// does the same.
+#[test]
+fn invalid_variables_of_roles_that_do_not_run_are_ignored() {
+    let others: [&[(&str, &str)]; 7] = [
+        &[("GODZILLA_BCRYPT_COST", "many")],
+        &[("GODZILLA_BCRYPT_COST", " many\n")],
+        &[("GODZILLA_PAYLOAD_LIMIT", "-1"), ("GODZILLA_TEXT_LIMIT", "-1")],
+        &[("GODZILLA_CHAT_LISTEN", "nowhere"), ("GODZILLA_ACCOUNTS_LISTEN", "nowhere")],
+        &[("GODZILLA_TRUSTED_PROXY", "anywhere"), ("GODZILLA_ALLOW_TOKEN_CLIENTS", "perhaps")],
+        &[("GODZILLA_MONGO_URI", "nowhere"), ("GODZILLA_MONGO_URI_FILE", "/nowhere")],
+        &[("GODZILLA_ACCOUNTS_URL", "nowhere")],
+    ];
+    let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    for variables in others {
+        let commands: [&[&str]; 3] =
+            [&["doctor", "presence"], &["doctor", "run", "--roles", "presence"], &["doctor", "run"]];
+        for command in commands {
+            let set = [("GODZILLA_ROLES", "presence")];
+            let set = if command == ["doctor", "run"] {
+                [&set[..], variables].concat()
+            } else {
+                variables.to_vec()
+            };
+            let output = run(&[command, &addresses].concat(), &set);
+            assert_eq!(output.status.code(), Some(0), "{command:?} {variables:?}: {}", text(&output));
+        }
+    }
+    // Those of the roles that run are refused.
+    for (roles, name, value) in [
+        ("accounts", "GODZILLA_BCRYPT_COST", "many"),
+        ("presence,accounts", "GODZILLA_BCRYPT_COST", " many\n"),
+        ("gateway", "GODZILLA_PAYLOAD_LIMIT", "-1"),
+        ("presence,chat", "GODZILLA_CHAT_LISTEN", "nowhere"),
+        ("presence", "GODZILLA_ROLES", "wizard"),
+    ] {
+        let arguments: &[&str] = if name == "GODZILLA_ROLES" { &["run"] } else { &["run", "--roles", roles] };
+        let output = run(arguments, &[(name, value)]);
+        let printed = text(&output);
+        assert!(output.status.code() == Some(2) && printed.contains(name), "{roles} {name}: {printed}");
+    }
 }

@@ -111,6 +111,12 @@ impl Request {
         self.over(stream, to).await
     }
 
+    /// As [`Request::try_send`]; the outer `None` when the connection is refused, the inner one when it ends without a response.
+    pub async fn send_unless_refused(self, from: Ipv4Addr, to: SocketAddr) -> Option<Option<Response>> {
+        let stream = try_connect(from, to).await.ok()?;
+        Some(self.over(stream, to).await)
+    }
+
     async fn over(self, mut stream: TcpStream, to: SocketAddr) -> Option<Response> {
         let what = format!("a response to {} {}", self.line.0, self.line.1);
         with_timeout(&what, async move {

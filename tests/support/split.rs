@@ -91,14 +91,16 @@ pub fn commands(
     (gateway, presence, plans)
 }
 
-/// As [`commands`], with one process for each set of roles, such as `gateway,chat`. The gateway is in the first set.
+/// As [`commands`], with one process for each set of roles, such as `gateway,chat`. The gateway is in the first set. The chat nodes are
+/// named `one`, `two` and so on, in the order of the sets.
 pub fn sets(
     data: &Path,
     stores: &Stores,
     sets: &[&str],
 ) -> (SocketAddr, SocketAddr, Vec<(Vec<String>, SocketAddr)>) {
     let key = key_file(data);
-    let [gateway, accounts, chat, presence] = free_addresses();
+    let [gateway, accounts, presence] = free_addresses();
+    let mut names = ["one", "two", "three"].into_iter();
     let mut plans = Vec::new();
     for set in sets {
         let has = |role: &str| set.split(',').any(|other| other == role);
@@ -119,7 +121,9 @@ pub fn sets(
             fixed.extend([("--accounts-listen", accounts.to_string()), ("--bcrypt-cost", "4".to_owned())]);
         }
         if has("chat") {
-            fixed.extend([("--chat-listen", chat.to_string()), ("--node", "one".to_owned())]);
+            let [chat] = free_addresses();
+            let name = names.next().expect("at most three chat nodes");
+            fixed.extend([("--chat-listen", chat.to_string()), ("--node", name.to_owned())]);
             if !has("presence") {
                 fixed.push(("--presence-url", format!("http://{presence}")));
             }

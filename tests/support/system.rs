@@ -146,10 +146,15 @@ impl System {
         assert!(self.becomes_ready().await, "the server did not restart:\n{}", self.log());
     }
 
-    /// Restarts one process and waits until all are ready.
-    pub async fn restart_process(&mut self, index: usize) {
+    /// Starts a process again that has exited.
+    pub fn start_process(&mut self, index: usize) {
         let process = &mut self.processes[index];
         process.child = spawn(self.data.path(), &process.arguments, None);
+    }
+
+    /// Restarts one process and waits until all are ready.
+    pub async fn restart_process(&mut self, index: usize) {
+        self.start_process(index);
         assert!(self.becomes_ready().await, "a process did not restart:\n{}", self.log());
     }
 

@@ -18,6 +18,7 @@ use crate::{
     Chat, Error,
     broker::{member_sockets, session_sockets, user_sockets},
     chat::{deadline_now, with_deadline},
+    commands::Connection,
     socket_quota::SocketSlot,
 };
 
@@ -65,7 +66,8 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
     match with_deadline(deadline_now(), attempts).await {
         Ok((identity, slot, recovery)) => {
             let is_replaced = recovery::is_of_replaced_history(&chat, connect.resume.as_ref());
-            let queue = Rc::new(CommandQueue::new(chat, socket, identity.username, is_replaced));
+            let connection = Connection::new(socket, is_replaced);
+            let queue = Rc::new(CommandQueue::new(chat, identity.username, connection));
             let Recovery { pid, recovered, offset } = recovery;
             Ok(Accepted {
                 peer: Client::new(queue, connect.admission.limits.clone(), slot, offset),

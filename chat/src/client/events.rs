@@ -1,41 +1,19 @@
-//! Parsing of events into commands: the events, their payloads and their rate limits. Independent of rooms. [`super::Client`] puts
-//! commands into its [`super::queue`] and refuses invalid events.
+//! Parsing of events into commands, and the rate limits of events. Independent of rooms. [`super::Client`] puts commands into its
+//! [`super::queue`] and refuses invalid events.
 
 use std::time::{Duration, Instant};
 
-use proto::{
-    Object,
-    event::{History, Join, Leave, Post, SetTyping, name},
-};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use socketio::Event;
 
 use crate::{
-    Config, Error, Text,
+    Config, Error,
     bucket::{Bucket, Rate},
+    commands::{EventCommand, QueuedCommand, RateClass, of_event},
 };
-
-/// A valid event.
-#[derive(Debug)]
-pub enum Command {
-    /// `message`: post a message. The text is parsed, and [`Post::text`] is empty.
-    Send(Post, Text),
-    /// `typing`: the user starts or stops typing.
-    SetTyping(SetTyping),
-    /// `join`: join a room.
-    Join(Join),
-    /// `leave`: leave a room.
-    Leave(Leave),
-    /// `history`: read older messages.
-    History(History),
-}
 
 /// The limits of one connection.
 #[derive(Debug)]
 pub struct Limits {
-    /// The maximum length of a text, in bytes.
-    text: usize,
     /// The maximum number of open acks.
     open_acks: usize,
     messages: Bucket,
@@ -60,7 +38,6 @@ impl Limits {
     pub fn new(config: &Config, now: Instant) -> Self {
         let messages = Rate::new(config.message_rate, config.message_burst);
         Self {
-            text: config.text_limit,
             open_acks: config.open_acks,
             messages: Bucket::full(messages, now),
             requests: Bucket::full(REQUESTS, now),
@@ -72,65 +49,53 @@ impl Limits {
     ///
     /// # Errors
     /// [`Error::RateLimited`], [`Error::BadRequest`], [`Error::TooLarge`].
-    pub fn read(&mut self, event: &mut Event, open_acks: usize, now: Instant) -> Result<Command, Error> {
-        self.charge(&event.name, open_acks, now)?;
-        self.parse(event)
+    pub fn read(
+        &mut self,
+        event: &mut Event,
+        open_acks: usize,
+        config: &Config,
+        now: Instant,
+    ) -> Result<Box<dyn QueuedCommand>, Error> {
+        let command = of_event(&event.name);
+        self.charge(command, open_acks, now)?;
+        match command {
+            Some(command) => (command.parse)(event, config),
+            None => Err(Error::BadRequest("there is no such event".to_owned())),
+        }
     }
 
     /// The refusal of an event whose arguments cannot be represented. It counts against the same limits.
     pub fn unreadable(&mut self, name: &str, open_acks: usize, now: Instant) -> Error {
         let unreadable = "the event is nested too deeply or holds a number that is out of range";
-        self.charge(name, open_acks, now).err().unwrap_or_else(|| Error::BadRequest(unreadable.to_owned()))
+        let refused = self.charge(of_event(name), open_acks, now).err();
+        refused.unwrap_or_else(|| Error::BadRequest(unreadable.to_owned()))
     }
 
-    fn charge(&mut self, name: &str, open_acks: usize, now: Instant) -> Result<(), Error> {
+    /// Counts an event of a command, or of an unknown name, against its rate.
+    fn charge(
+        &mut self,
+        command: Option<&EventCommand>,
+        open_acks: usize,
+        now: Instant,
+    ) -> Result<(), Error> {
         if open_acks > self.open_acks {
             let retry_after = Duration::from_secs(1);
             return Err(Error::RateLimited { what: "too many acks are open", retry_after });
         }
-        let (bucket, what) = match name {
-            name::MESSAGE => (&mut self.messages, "too many messages"),
-            _ => (&mut self.requests, "too many events"),
+        let (bucket, what) = match command.map(|command| command.rate) {
+            Some(RateClass::Message) => (&mut self.messages, "too many messages"),
+            Some(RateClass::Write | RateClass::Read | RateClass::LargeRead) | None => {
+                (&mut self.requests, "too many events")
+            }
         };
         bucket.take(now).map_err(|retry_after| Error::RateLimited { what, retry_after })
     }
-
-    fn parse(&self, event: &mut Event) -> Result<Command, Error> {
-        Ok(match event.name.as_str() {
-            name::MESSAGE => {
-                let mut post: Post = payload(event)?;
-                let text = std::mem::take(&mut post.text);
-                let text = match post.client_id {
-                    Some(_) => Text::parse_repeatable(text, self.text)?,
-                    None => Text::parse(text, self.text)?,
-                };
-                Command::Send(post, text)
-            }
-            name::TYPING => Command::SetTyping(payload(event)?),
-            name::JOIN => Command::Join(payload(event)?),
-            name::LEAVE => Command::Leave(payload(event)?),
-            name::HISTORY => Command::History(optional(event)?),
-            _ => return Err(Error::BadRequest("there is no such event".to_owned())),
-        })
-    }
-}
-
-fn payload<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
-    event.arg(0).map(|Object(payload)| payload).map_err(|error| Error::BadRequest(error.to_string()))
-}
-
-/// The payload of an event whose fields are all optional. An absent payload and `null` count as an empty object.
-fn optional<T: DeserializeOwned>(event: &mut Event) -> Result<T, Error> {
-    if event.args.first().is_none_or(Value::is_null) {
-        event.args = vec![serde_json::json!({})];
-    }
-    payload(event)
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::{RoomName, event::Code};
-    use serde_json::json;
+    use proto::event::Code;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -139,9 +104,9 @@ mod tests {
         Event { name: name.to_owned(), args, attachments: vec![] }
     }
 
-    fn read(name: &str, args: Value) -> Result<Command, Error> {
-        let now = Instant::now();
-        Limits::new(&Config::default(), now).read(&mut event(name, args), 1, now)
+    fn read(name: &str, args: Value) -> Result<Box<dyn QueuedCommand>, Error> {
+        let (now, config) = (Instant::now(), Config::default());
+        Limits::new(&config, now).read(&mut event(name, args), 1, &config, now)
     }
 
     fn code(name: &str, args: Value) -> Option<Code> {
@@ -150,17 +115,23 @@ mod tests {
 
     #[test]
     fn valid_events_are_parsed() {
-        assert!(matches!(read("message", json!([{"text": "hi"}])), Ok(Command::Send(post, text))
-            if post.room.is_lobby() && text.as_str() == "hi"));
-        assert!(
-            matches!(read("typing", json!([{"isTyping": true}])), Ok(Command::SetTyping(typing)) if typing.is_typing)
-        );
-        assert!(matches!(read("join", json!([{"room": "tea", "since": 3}])), Ok(Command::Join(join))
-            if join.since == Some(3)));
-        assert!(matches!(read("leave", json!([{"room": "tea"}])), Ok(Command::Leave(_))));
-        assert!(
-            matches!(read("history", json!([])), Ok(Command::History(page)) if page.room == RoomName::lobby())
-        );
+        for (name, args, expected) in [
+            ("message", json!([{"text": "hi"}]), r#"Post { text: "hi", room: "lobby", client_id: None }"#),
+            ("typing", json!([{"isTyping": true}]), r#"SetTyping { is_typing: true, room: "lobby" }"#),
+            ("leave", json!([{"room": "tea"}]), r#"Leave { room: "tea" }"#),
+            (
+                "join",
+                json!([{"room": "tea", "since": 3}]),
+                r#"Join { room: "tea", since: Some(3), offset: None, rev: None, oldest: None, types: None, enter: None }"#,
+            ),
+            (
+                "history",
+                json!([]),
+                r#"History { room: "lobby", before: None, after: None, limit: None, offset: None }"#,
+            ),
+        ] {
+            assert_eq!(format!("{:?}", read(name, args).unwrap()), expected);
+        }
     }
 
     #[test]
@@ -200,8 +171,9 @@ mod tests {
     #[test]
     fn messages_above_the_burst_are_refused_and_other_events_are_not() {
         let now = Instant::now();
-        let mut limits = Limits::new(&Config::default(), now);
-        let mut send = |name: &str, args: Value| limits.read(&mut event(name, args), 0, now);
+        let config = Config::default();
+        let mut limits = Limits::new(&config, now);
+        let mut send = |name: &str, args: Value| limits.read(&mut event(name, args), 0, &config, now);
         assert!((0..20).all(|_| send("message", json!([{"text": "x"}])).is_ok()));
         let refused = send("message", json!([{"text": "x"}])).unwrap_err();
         assert_eq!((refused.code(), refused.refused().retry_after), (Code::RateLimited, Some(0.1)));
@@ -223,8 +195,9 @@ mod tests {
     #[test]
     fn open_acks_above_the_limit_are_refused() {
         let now = Instant::now();
-        let mut limits = Limits::new(&Config::default(), now);
-        let mut history = |open| limits.read(&mut event("history", json!([])), open, now);
+        let config = Config::default();
+        let mut limits = Limits::new(&config, now);
+        let mut history = |open| limits.read(&mut event("history", json!([])), open, &config, now);
         assert!(history(64).is_ok());
         assert_eq!(history(65).unwrap_err().code(), Code::RateLimited);
     }

@@ -1,20 +1,13 @@
-//! One connected client: its events become questions to rooms and stores, and their answers become acknowledgements. [`Clients`] is the
+//! One connected client: its events become commands, and their answers become acknowledgements. [`Clients`] is the
 //! application that `socketio` serves.
 //!
-//! [`connect`] accepts a client and [`recovery`] recovers its earlier session. [`events`] parses events into commands, and [`queue`]
-//! runs them in order. Each event has its own file: [`send`], [`typing`], [`membership`], [`history`].
+//! [`connect`] accepts a client and [`recovery`] recovers its earlier session. [`events`] parses events into [`crate::commands`], and
+//! [`queue`] runs them in order.
 
-mod ack;
 mod connect;
 mod events;
-mod history;
-mod membership;
 mod queue;
 mod recovery;
-mod send;
-mod task;
-mod typing;
-mod typing_throttle;
 
 use std::{
     cell::RefCell,
@@ -31,8 +24,10 @@ use proto::{
 use socketio::{Accepted, App, CloseReason, Connect, Event, Peer, Refusal, Reply, Socket};
 use tokio::time::timeout;
 
-use crate::{Chat, Error, broker::encode, chat::deadline_now, presence::Presence, socket_quota::SocketSlot};
-use ack::Ack;
+use crate::{
+    Chat, Error, ack::Ack, broker::encode, chat::deadline_now, presence::Presence, socket_quota::SocketSlot,
+    task,
+};
 use events::Limits;
 use queue::CommandQueue;
 
@@ -147,7 +142,7 @@ impl Client {
 
     /// Sends `welcome` with an offset, so that a client that disconnects before its first message can recover.
     fn emit_welcome(&self) {
-        let username = self.queue.user().clone();
+        let username = self.queue.caller().user().clone();
         let message = format!("Welcome {username}!");
         let welcome = Welcome { message, username, timestamp: Timestamp::now() };
         if let Some(packet) = encode(name::WELCOME, &welcome, Some(&self.offset)) {
@@ -160,9 +155,9 @@ impl Peer for Client {
     fn connected(&mut self) {
         metrics::gauge!("godzilla_chat_clients").increment(1.0);
         self.emit_welcome();
-        let presence = self.queue.chat().presence().clone();
-        self.online = Some(OnlineGuard::new(presence, self.queue.user().clone()));
-        if let Some(packet) = self.queue.chat().online_list().to(self.queue.user()) {
+        let presence = self.queue.caller().chat().presence().clone();
+        self.online = Some(OnlineGuard::new(presence, self.queue.caller().user().clone()));
+        if let Some(packet) = self.queue.caller().chat().online_list().to(self.queue.caller().user()) {
             self.queue.socket().emit(&packet);
         }
     }
@@ -173,7 +168,8 @@ impl Peer for Client {
         }
         supervision::fault!("event");
         let (deadline, ack) = (deadline_now(), Ack::new(reply));
-        let read = self.limits.borrow_mut().read(&mut event, self.open_acks(&ack), Instant::now());
+        let (open_acks, config) = (self.open_acks(&ack), self.queue.caller().chat().config());
+        let read = self.limits.borrow_mut().read(&mut event, open_acks, config, Instant::now());
         match read {
             Ok(command) => self.queue.submit(command, ack, deadline),
             Err(refused) => self.refuse(&refused, ack),
@@ -206,11 +202,11 @@ impl Peer for Client {
     fn closed(&mut self, reason: CloseReason) {
         supervision::fault!("closed");
         metrics::counter!("godzilla_chat_clients_closed_total", "reason" => reason.as_str()).increment(1);
-        self.queue.stop_typing();
+        self.queue.caller().stop_typing();
         self.online = None;
         self.slot = None;
         let socket = self.queue.socket();
-        self.queue.chat().reconnects().store(socket.id(), socket.read_position());
+        self.queue.caller().chat().reconnects().store(socket.id(), socket.read_position());
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proto::{
     Username,
-    event::{Item, ItemType, MemberState, RoomKind, Settings},
+    event::{Item, ItemType, MemberState, RoomState},
 };
 
 use super::{Member, RoomInfo, RoomRecord};
@@ -126,7 +126,7 @@ impl Part {
 #[derive(Debug)]
 pub struct PresentState<'a> {
     /// The properties. `None` for a room that has ended.
-    settings: Option<Settings>,
+    settings: Option<RoomState>,
     /// The members by [`Username::key`].
     members: HashMap<String, &'a Member>,
 }
@@ -139,7 +139,7 @@ impl<'a> PresentState<'a> {
 
     /// The state with these properties (`None`: the room has ended) and members. A user who is not among `members` counts as not a member,
     /// so they must contain all members whose parts are looked up.
-    pub fn new(settings: Option<Settings>, members: &'a [Member]) -> Self {
+    pub fn new(settings: Option<RoomState>, members: &'a [Member]) -> Self {
         Self { settings, members: members.iter().map(|member| (member.username.key(), member)).collect() }
     }
 
@@ -156,11 +156,10 @@ impl<'a> PresentState<'a> {
 }
 
 /// The properties of a room as clients receive them.
-pub fn settings(room_info: &RoomInfo, member_count: u64) -> Settings {
-    Settings {
-        kind: RoomKind::Room,
-        private: room_info.private,
-        ephemeral: room_info.ephemeral,
+pub fn settings(room_info: &RoomInfo, member_count: u64) -> RoomState {
+    RoomState {
+        kind: room_info.kind(),
+        settings: room_info.settings.clone(),
         owner: room_info.owner.clone(),
         member_count,
     }

@@ -9,7 +9,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use proto::{RoomName, Username};
+use proto::{
+    RoomName, Username,
+    event::{Settings, SettingsPatch},
+};
 
 use super::{Additions, Committed, Directory, Member, NewRoom, Role};
 use crate::Error;
@@ -53,8 +56,16 @@ fn no_callback() -> Committed {
     Box::new(drop)
 }
 
+fn settings(private: bool, ephemeral: bool) -> Settings {
+    Settings { private, ephemeral }
+}
+
+fn set_private(private: bool) -> SettingsPatch {
+    SettingsPatch { private: Some(private) }
+}
+
 fn new(name: &str, owner: &str, private: bool) -> NewRoom {
-    NewRoom { name: room(name), owner: user(owner), private, ephemeral: false }
+    NewRoom { name: room(name), owner: user(owner), settings: settings(private, false) }
 }
 
 async fn create(directory: &dyn Directory, name: &str, owner: &str, private: bool) {
@@ -83,12 +94,15 @@ fn names_and_roles(members: &[Member]) -> Vec<(&str, Role)> {
 async fn lobby_exists_and_cannot_be_changed(directory: &dyn Directory) {
     assert_eq!(names_of(directory, "alice").await, ["lobby"]);
     let lobby = directory.find(&room("lobby")).await.expect("answers").expect("exists");
-    assert_eq!((lobby.room_info.private, lobby.room_info.owner, lobby.members), (false, None, vec![]));
+    assert_eq!(
+        (lobby.room_info.settings.private, lobby.room_info.owner, lobby.members),
+        (false, None, vec![])
+    );
     assert_eq!(add(directory, "lobby", "alice").await, Ok(vec![]));
     assert_eq!(remove(directory, "lobby", "alice").await, Ok(vec![]));
     assert_eq!(directory.archive(&room("lobby"), &user("alice"), no_callback()).await, Err(Error::NotFound));
     assert_eq!(
-        directory.set_private(&room("lobby"), &user("alice"), true, no_callback()).await,
+        directory.change_settings(&room("lobby"), &user("alice"), &set_private(true), no_callback()).await,
         Err(Error::NotFound)
     );
     let conflict = directory.create(new("lobby", "alice", false), LIMIT, no_callback()).await;
@@ -99,7 +113,7 @@ async fn room_is_created_once(directory: &dyn Directory) {
     create(directory, "tea", "alice", true).await;
     let record = directory.find(&room("tea")).await.expect("answers").expect("exists");
     assert_eq!(
-        (record.room_info.private, record.room_info.ephemeral, record.room_info.owner),
+        (record.room_info.settings.private, record.room_info.settings.ephemeral, record.room_info.owner),
         (true, false, Some(user("alice")))
     );
     assert_eq!(names_and_roles(&record.members), [("alice", Role::Owner)]);
@@ -191,12 +205,19 @@ async fn archived_room_is_absent_and_keeps_its_name(directory: &dyn Directory) {
 async fn privacy_can_be_changed(directory: &dyn Directory) {
     create(directory, "tea", "alice", false).await;
     for private in [true, false] {
-        directory.set_private(&room("tea"), &user("alice"), private, no_callback()).await.expect("changes");
+        directory
+            .change_settings(&room("tea"), &user("alice"), &set_private(private), no_callback())
+            .await
+            .expect("changes");
         let record = directory.find(&room("tea")).await.expect("answers").expect("exists");
-        assert_eq!(record.room_info.private, private);
+        assert_eq!(record.room_info.settings.private, private);
     }
+    let nothing = SettingsPatch::default();
+    directory.change_settings(&room("tea"), &user("alice"), &nothing, no_callback()).await.expect("answers");
+    let record = directory.find(&room("tea")).await.expect("answers").expect("exists");
+    assert_eq!(record.rev, 3, "a patch without fields is not a change");
     assert_eq!(
-        directory.set_private(&room("nowhere"), &user("alice"), true, no_callback()).await,
+        directory.change_settings(&room("nowhere"), &user("alice"), &set_private(true), no_callback()).await,
         Err(Error::NotFound)
     );
 }

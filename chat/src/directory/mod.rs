@@ -4,16 +4,21 @@
 pub mod change;
 #[cfg(test)]
 mod conformance;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod sqlite;
+mod stored_settings;
 
 use async_trait::async_trait;
-use proto::{RoomName, Timestamp, Username, event::ItemType};
+use proto::{
+    RoomName, Timestamp, Username,
+    event::{Act, ItemType, RoomKind, Settings, SettingsPatch},
+};
 use serde::Serialize;
 
 pub use self::change::NewChange;
-use crate::Error;
 pub use crate::room_change::{ChangeKind, ChangesSince, RoomChange};
+use crate::{Error, permission};
 pub use proto::event::Role;
 
 /// A room's properties.
@@ -21,10 +26,9 @@ pub use proto::event::Role;
 pub struct RoomInfo {
     /// The room's name. An archived room keeps its name, unless it was ephemeral or a private room without members.
     pub name: RoomName,
-    /// Whether the room is visible to its members only.
-    pub private: bool,
-    /// Whether old messages of the room are deleted.
-    pub ephemeral: bool,
+    /// The settings.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// The room's owner. `None` for the lobby and for a public room without members.
     pub owner: Option<Username>,
 }
@@ -76,10 +80,8 @@ pub struct NewRoom {
     pub name: RoomName,
     /// The first member, who becomes the owner.
     pub owner: Username,
-    /// Value of [`RoomInfo::private`].
-    pub private: bool,
-    /// Value of [`RoomInfo::ephemeral`].
-    pub ephemeral: bool,
+    /// The settings.
+    pub settings: Settings,
 }
 
 /// Callback that runs once when a change is durable, with the change. It runs where the store commits, in commit order with all other
@@ -124,7 +126,7 @@ pub trait Directory: Send + Sync + 'static {
     /// toward the user's own limit.
     ///
     /// # Errors
-    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
+    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
     /// reached, when the user has left this room within [`DEPARTURE_MS`], or when the user has left [`DEPARTURES`] rooms that `by`
     /// had added them to.
     async fn add_by(
@@ -152,7 +154,7 @@ pub trait Directory: Send + Sync + 'static {
     /// member who joined first becomes the owner. A private room without members is archived, because no user could ever join it.
     ///
     /// # Errors
-    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
+    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
     async fn remove(
         &self,
         room: &RoomName,
@@ -161,22 +163,22 @@ pub trait Directory: Send + Sync + 'static {
         committed: Committed,
     ) -> Result<Vec<Member>, Error>;
 
-    /// Makes the room private or public at the request of `by`, its owner.
+    /// Changes settings of the room at the request of `by`. A patch without fields changes nothing.
     ///
     /// # Errors
-    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
-    async fn set_private(
+    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &SettingsPatch,
         committed: Committed,
     ) -> Result<(), Error>;
 
     /// Archives the room at the request of `by`, its owner. Its messages are kept, and its name stays taken unless it is ephemeral.
     ///
     /// # Errors
-    /// As [`RoomRecord::check_owner`]. [`Error::NotFound`] when the room does not exist.
+    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error>;
 
     /// The parts of the room that have changed after the change `rev`, of these types. `None` when the room does not exist.
@@ -198,14 +200,6 @@ pub(crate) mod refusal {
             true => "this name belongs to an archived room, which keeps it",
             false => "this name is taken: a room has it, or an archived room keeps it",
         })
-    }
-
-    pub fn not_member() -> Error {
-        Error::Forbidden("only members of the room may do this")
-    }
-
-    pub fn not_owner() -> Error {
-        Error::Forbidden("only the owner of the room may do this")
     }
 
     pub fn own_room_limit() -> Error {
@@ -235,28 +229,19 @@ pub(crate) fn oldest_departure() -> Timestamp {
 }
 
 impl RoomRecord {
-    /// Checks that `user` is a member, or may join without being added.
+    /// Checks that `user` may do `act`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a private room that the user is not a member of.
-    pub fn check_join(&self, user: &Username) -> Result<(), Error> {
-        if self.room_info.private && self.role(user).is_none() { Err(Error::NotFound) } else { Ok(()) }
+    /// As [`permission::check`].
+    pub fn check(&self, user: &Username, act: Act) -> Result<(), Error> {
+        permission::check(self.role(user), act, &self.room_info.settings)
     }
 
-    /// Checks that `user` owns the room.
-    ///
-    /// # Errors
-    /// [`Error::Forbidden`], or [`Error::NotFound`] for a private room that the user is not a member of.
-    pub fn check_owner(&self, user: &Username) -> Result<(), Error> {
-        self.check_join(user)?;
-        match self.role(user) {
-            Some(Role::Owner) => Ok(()),
-            Some(Role::Member) => Err(refusal::not_owner()),
-            None => Err(refusal::not_member()),
-        }
-    }
-
+    /// The role of `user`. `None` when the user is not a member.
     fn role(&self, user: &Username) -> Option<Role> {
+        if !self.room_info.kind().lists_members() {
+            return Some(Role::Member);
+        }
         self.members.iter().find(|member| member.username.key() == user.key()).map(|member| member.role)
     }
 }
@@ -264,14 +249,19 @@ impl RoomRecord {
 impl NewRoom {
     /// The properties of the created room.
     pub(crate) fn room_info(&self) -> RoomInfo {
-        let Self { name, owner, private, ephemeral } = self.clone();
-        RoomInfo { name, private, ephemeral, owner: Some(owner) }
+        let Self { name, owner, settings } = self.clone();
+        RoomInfo { name, settings, owner: Some(owner) }
     }
 }
 
 impl RoomInfo {
     /// The properties of the lobby.
     pub fn lobby() -> Self {
-        Self { name: RoomName::lobby(), private: false, ephemeral: false, owner: None }
+        Self { name: RoomName::lobby(), settings: Settings::default(), owner: None }
+    }
+
+    /// The room's kind.
+    pub fn kind(&self) -> RoomKind {
+        RoomKind::of(&self.name)
     }
 }

@@ -11,6 +11,7 @@ mod items;
 mod limits;
 mod renew;
 mod resolve_unknown;
+mod settings;
 mod stored_changes;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,10 @@ use std::{
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
-use proto::{RoomName, Username, event::ItemType};
+use proto::{
+    RoomName, Username,
+    event::{ItemType, RoomKind, SettingsPatch},
+};
 use remote::mongo::{Documents, Operation, Prepared, Store};
 use tokio::time::Instant;
 
@@ -128,7 +132,7 @@ impl Directory for MongoDirectory {
     }
 
     async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
-        if room.is_lobby() {
+        if RoomKind::of(room).is_built_in() {
             return Ok(Some(RoomRecord { room_info: RoomInfo::lobby(), members: vec![], rev: 0 }));
         }
         let found = self.load(room, deadline_now()).await?.filter(|found| !found.archived);
@@ -157,7 +161,7 @@ impl Directory for MongoDirectory {
         limit: usize,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        if room.is_lobby() {
+        if !RoomKind::of(room).lists_members() {
             return Ok(vec![]);
         }
         self.change(room, Change::Add { user: user.clone(), limit }, committed).await
@@ -171,7 +175,7 @@ impl Directory for MongoDirectory {
         limits: Additions,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        if room.is_lobby() {
+        if !RoomKind::of(room).lists_members() {
             return Ok(vec![]);
         }
         let (user, by) = (user.clone(), by.clone());
@@ -184,7 +188,7 @@ impl Directory for MongoDirectory {
         user: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        if room.is_lobby() {
+        if !RoomKind::of(room).lists_members() {
             return Ok(vec![]);
         }
         self.change(room, Change::Leave { user: user.clone() }, committed).await
@@ -197,29 +201,29 @@ impl Directory for MongoDirectory {
         by: &Username,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        if room.is_lobby() {
+        if !RoomKind::of(room).lists_members() {
             return Ok(vec![]);
         }
         let (user, by) = (user.clone(), by.clone());
         self.change(room, Change::Remove { user, by }, committed).await
     }
 
-    async fn set_private(
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &SettingsPatch,
         committed: Committed,
     ) -> Result<(), Error> {
-        if room.is_lobby() {
+        if RoomKind::of(room).is_built_in() {
             return Err(Error::NotFound);
         }
-        let by = by.clone();
-        self.change(room, Change::SetPrivate { private, by }, committed).await.map(drop)
+        let (patch, by) = (patch.clone(), by.clone());
+        self.change(room, Change::Settings { patch, by }, committed).await.map(drop)
     }
 
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
-        if room.is_lobby() {
+        if RoomKind::of(room).is_built_in() {
             return Err(Error::NotFound);
         }
         self.change(room, Change::Archive { by: by.clone() }, committed).await.map(drop)

@@ -7,8 +7,12 @@ mod renew;
 
 use async_trait::async_trait;
 use embedded::Database;
-use proto::{RoomName, Username, event::ItemType};
+use proto::{
+    RoomName, Username,
+    event::{ItemType, Settings, SettingsPatch},
+};
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use serde_json::Value;
 
 use self::{
     jobs::{Job, owner_of},
@@ -16,6 +20,7 @@ use self::{
 };
 use super::{
     Additions, ChangesSince, Committed, Directory, Member, NewRoom, Role, RoomChange, RoomInfo, RoomRecord,
+    stored_settings,
 };
 use crate::{
     Error,
@@ -119,15 +124,15 @@ impl Directory for SqliteDirectory {
         self.change(committed, move |conn| jobs::remove(conn, &room, &user, Some(&by))).await
     }
 
-    async fn set_private(
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &SettingsPatch,
         committed: Committed,
     ) -> Result<(), Error> {
-        let (room, by) = (room.clone(), by.clone());
-        self.change(committed, move |conn| jobs::set_private(conn, &room, &by, private)).await
+        let (room, by, patch) = (room.clone(), by.clone(), patch.clone());
+        self.change(committed, move |conn| jobs::change_settings(conn, &room, &by, &patch)).await
     }
 
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
@@ -156,7 +161,8 @@ impl Directory for SqliteDirectory {
 
 pub(crate) fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<RoomRecord>> {
     refuse_bad_room(conn, room)?;
-    let query = "SELECT name, private, ephemeral, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
+    let query =
+        "SELECT name, private, ephemeral, settings, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
     let found = conn.prepare_cached(query)?.query_row([room.as_str()], room_info).optional()?;
     let Some(mut room_info) = found else { return Ok(None) };
     let query = "SELECT user, owner, added_by, sum <> row_sum(?1, user, owner, added_by) FROM members
@@ -172,7 +178,7 @@ pub(crate) fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Optio
 /// Fails for a private room without an owner. It ends with its last member, so its members are stored, and the index that finds them is
 /// damaged.
 fn refuse_ownerless(room_info: &RoomInfo) -> rusqlite::Result<()> {
-    match room_info.private && room_info.owner.is_none() {
+    match room_info.settings.private && room_info.owner.is_none() {
         true => Err(embedded::damaged_row(&format!("the members of the room {}", room_info.name))),
         false => Ok(()),
     }
@@ -186,7 +192,7 @@ fn is_open(conn: &Connection, room: &RoomName) -> rusqlite::Result<bool> {
 
 fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<RoomInfo>> {
     let query = format!(
-        "SELECT name, private, ephemeral,
+        "SELECT name, private, ephemeral, settings,
                 (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1),
                 {BAD_ROOM} OR {} OR EXISTS (SELECT 1 FROM members AS owners WHERE owners.room = name AND owners.owner = 1 AND {})
          FROM members AS mine JOIN rooms ON name = mine.room
@@ -204,26 +210,42 @@ fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<RoomInfo
 }
 
 fn room_info(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
-    let owner: Option<String> = row.get(3)?;
+    let owner: Option<String> = row.get(4)?;
     let name: String = row.get(0)?;
-    refuse_bad(row, 4, || format!("the room {name}, or its owner or member,"))?;
+    refuse_bad(row, 5, || format!("the room {name}, or its owner or member,"))?;
     Ok(RoomInfo {
         name: name.try_into().map_err(|error| conversion_error(0, error))?,
-        private: row.get(1)?,
-        ephemeral: row.get(2)?,
-        owner: owner.map(Username::try_from).transpose().map_err(|error| conversion_error(3, error))?,
+        settings: settings(row)?,
+        owner: owner.map(Username::try_from).transpose().map_err(|error| conversion_error(4, error))?,
     })
+}
+
+fn settings(row: &Row<'_>) -> rusqlite::Result<Settings> {
+    let (private, ephemeral, others): (_, _, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let read = serde_json::from_str(&others)
+        .and_then(|others| stored_settings::settings(private, ephemeral, others));
+    read.map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, Box::new(error)))
+}
+
+/// The column `settings`: the settings that have no column of their own.
+fn other_settings(settings: &Settings) -> String {
+    Value::Object(stored_settings::others(settings)).to_string()
 }
 
 fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
     let (username, added_by): (String, Option<String>) = (row.get(0)?, row.get(2)?);
     refuse_bad(row, 3, || format!("the member {username} of a room"))?;
-    let role = if row.get(1)? { Role::Owner } else { Role::Member };
     Ok(Member {
         username: username.try_into().map_err(|error| conversion_error(0, error))?,
-        role,
+        role: role(row)?,
         added_by: added_by.map(Username::try_from).transpose().map_err(|error| conversion_error(2, error))?,
     })
+}
+
+/// The column `owner`: the number of the role.
+fn role(row: &Row<'_>) -> rusqlite::Result<Role> {
+    let number = row.get(1)?;
+    Role::numbered(number).ok_or(rusqlite::Error::IntegralValueOutOfRange(1, number))
 }
 
 fn conversion_error(column: usize, error: proto::NameError) -> rusqlite::Error {
@@ -233,7 +255,7 @@ fn conversion_error(column: usize, error: proto::NameError) -> rusqlite::Error {
 #[cfg(test)]
 mod tests {
     use futures_util::future::join_all;
-    use proto::event::ItemType;
+    use proto::event::{ItemType, Settings};
 
     use crate::{
         directory::{ChangesSince, NewRoom, conformance},
@@ -246,7 +268,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let directory = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().directory();
         let (tea, alice) = ("tea".parse().unwrap(), "alice".parse().unwrap());
-        let new = NewRoom { name: "tea".parse().unwrap(), owner: alice, private: false, ephemeral: false };
+        let settings = Settings { private: false, ephemeral: false };
+        let new = NewRoom { name: "tea".parse().unwrap(), owner: alice, settings };
         directory.create(new, 10, Box::new(drop)).await.unwrap();
         let add = async |numbers: std::ops::Range<u64>| {
             for numbers in numbers.collect::<Vec<_>>().chunks(100) {

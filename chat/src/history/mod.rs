@@ -6,6 +6,7 @@
 mod conformance;
 #[cfg(test)]
 mod journal_conformance;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod sqlite;
 mod weight;

@@ -3,6 +3,7 @@
 
 use std::{
     future::{Ready, ready},
+    rc::Rc,
     time::Duration,
 };
 
@@ -11,18 +12,18 @@ use actix_web::{
     dev::Payload,
     error::PayloadError,
     http::StatusCode,
-    web::{Bytes, PathConfig, PayloadConfig, QueryConfig},
+    web::{Bytes, Data, PathConfig, PayloadConfig, QueryConfig},
 };
 use futures_util::future::LocalBoxFuture;
-use proto::{Identity, Object, Username};
+use proto::{Identity, Object};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::refusal::other;
-use crate::Error;
+use crate::{Chat, Error, commands};
 
-/// The session's user. Taken only from the identity that the gateway has verified.
-pub struct Caller(pub Username);
+/// The session's user, who runs a command. Taken only from the identity that the gateway has verified.
+pub struct Caller(pub Rc<commands::Caller>);
 
 /// A JSON body, received within [`BODY_DEADLINE`].
 pub struct Body<T>(pub T);
@@ -51,7 +52,9 @@ impl FromRequest for Caller {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let caller = request.extensions().get::<Identity>().map(|identity| Self(identity.username.clone()));
+        let user = request.extensions().get::<Identity>().map(|identity| identity.username.clone());
+        let chat = request.app_data::<Data<Chat>>().map(|chat| chat.get_ref().clone());
+        let caller = user.zip(chat).map(|(user, chat)| Self(commands::Caller::of_request(chat, user).into()));
         ready(caller.ok_or(Error::Unauthorized))
     }
 }

@@ -1,22 +1,19 @@
-//! `/rooms/{room}/messages`: reads pages and posts messages, in the same way as the events of a socket.
+//! `/rooms/{room}/messages` and `/rooms/{room}/changes`: what the events `history`, `message` and `join` do.
 
 use actix_web::{
-    HttpResponse,
-    web::{Data, Path, Query},
+    Error, HttpResponse,
+    web::{Path, Query},
 };
 use proto::{
     RoomName,
-    event::{ClientId, History},
+    event::{ClientId, History, Join, Post},
     lenient::whole_text,
 };
 use serde::Deserialize;
 
-use super::input::{Body, Caller};
-use crate::{
-    Chat, Text,
-    chat::{deadline_now, with_deadline},
-    history_page,
-    room::{membership::CheckMember, post::Post},
+use super::{
+    input::{Body, Caller},
+    run::run_in,
 };
 
 /// The query parameters of a page. The room is in the path.
@@ -31,6 +28,18 @@ pub struct PageQuery {
     offset: Option<String>,
 }
 
+/// The query parameters of what was missed. The room is in the path.
+#[derive(Debug, Deserialize)]
+pub struct ChangesQuery {
+    #[serde(default, deserialize_with = "whole_text")]
+    since: Option<u64>,
+    #[serde(default, deserialize_with = "whole_text")]
+    rev: Option<u64>,
+    /// Names of item types, separated by commas.
+    types: Option<String>,
+    offset: Option<String>,
+}
+
 /// The body of a post. The room is in the path.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,55 +48,47 @@ pub struct NewMessage {
     client_id: Option<ClientId>,
 }
 
-/// `GET ?before=&after=&limit=&offset=`: 200 with `{"messages":[...],"next":seq or null,"reset":true?,"offset":?}`, newest first.
+/// `GET messages?before=&after=&limit=&offset=`: 200 with the answer of `history`.
 pub async fn page(
-    chat: Data<Chat>,
-    Caller(user): Caller,
+    caller: Caller,
     room: Path<RoomName>,
-    query: Result<Query<PageQuery>, actix_web::Error>,
-) -> Result<HttpResponse, actix_web::Error> {
+    query: Result<Query<PageQuery>, Error>,
+) -> Result<HttpResponse, Error> {
     supervision::fault!("request");
-    let deadline = deadline_now();
-    let PageQuery { before, after, limit, offset } = match query {
-        Ok(Query(query)) => query,
-        Err(refused) => {
-            chat.ask(&room, CheckMember(user), deadline).await?;
-            return Err(refused);
-        }
-    };
-    let query = History { room: room.into_inner(), before, after, limit, offset };
-    let read = async {
-        let _turn = chat.read_turn(&user).await?;
-        Ok(HttpResponse::Ok().json(history_page::page(&chat, &user, query, deadline).await?))
-    };
-    Ok(with_deadline(deadline, read).await?)
+    let page = query.map(|Query(PageQuery { before, after, limit, offset })| History {
+        room: room.clone(),
+        before,
+        after,
+        limit,
+        offset,
+    });
+    Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), page).await?))
 }
 
-/// `POST {text, clientId?}`: 201 with `{id, seq}`.
+/// `POST messages {text, clientId?}`: 201 with `{id, seq}`.
 pub async fn post(
-    chat: Data<Chat>,
-    Caller(author): Caller,
+    caller: Caller,
     room: Path<RoomName>,
-    body: Result<Body<NewMessage>, actix_web::Error>,
-) -> Result<HttpResponse, actix_web::Error> {
-    chat.check_write(&author)?;
-    let deadline = deadline_now();
-    let parsed = body.and_then(|Body(NewMessage { text, client_id })| {
-        let limit = chat.config().text_limit;
-        let text = match client_id {
-            Some(_) => Text::parse_repeatable(text, limit)?,
-            None => Text::parse(text, limit)?,
-        };
-        Ok((text, client_id))
+    body: Result<Body<NewMessage>, Error>,
+) -> Result<HttpResponse, Error> {
+    let post = body.map(|Body(NewMessage { text, client_id })| Post { text, room: room.clone(), client_id });
+    Ok(HttpResponse::Created().json(run_in(&caller, Some(&room), post).await?))
+}
+
+/// `GET changes?since=&rev=&types=&offset=`: 200 with the answer of `join`. It never makes the caller a member.
+pub async fn changes(
+    caller: Caller,
+    room: Path<RoomName>,
+    query: Result<Query<ChangesQuery>, Error>,
+) -> Result<HttpResponse, Error> {
+    let join = query.map(|Query(ChangesQuery { since, rev, types, offset })| Join {
+        room: room.clone(),
+        since,
+        offset,
+        rev,
+        oldest: None,
+        types: types.map(|names| names.split(',').map(ToOwned::to_owned).collect()),
+        enter: Some(false),
     });
-    let (text, client_id) = match parsed {
-        Ok(parsed) => parsed,
-        Err(refused) => {
-            // Permission is checked before the body: a caller who may not post here gets that refusal for any body.
-            chat.ask(&room, CheckMember(author), deadline).await?;
-            return Err(refused);
-        }
-    };
-    let post = Post { author, text, client_id, origin: None, deadline };
-    Ok(HttpResponse::Created().json(chat.ask(&room, post, deadline).await?))
+    Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), join).await?))
 }

@@ -12,7 +12,7 @@ impl ResponseError for Error {
 
     fn error_response(&self) -> HttpResponse {
         if self.is_of_store() {
-            tracing::warn!(error = %self, "request refused: the store failed");
+            tracing::warn!(cause = self.cause(), error = %self, "request refused: the store failed");
         }
         let mut response = HttpResponse::build(self.status_code());
         if let Some(wait) = self.retry_after() {

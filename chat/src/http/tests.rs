@@ -158,6 +158,7 @@ async fn requests_without_a_login_are_unauthorized() {
         ("DELETE", "/rooms/lobby/members/bob", &nothing),
         ("GET", "/rooms/lobby/messages", &nothing),
         ("POST", "/rooms/lobby/messages", &json!({"text": "hi"})),
+        ("GET", "/rooms/lobby/changes", &nothing),
         ("GET", "/presence/online", &nothing),
         ("GET", "/presence/typing", &nothing),
     ] {

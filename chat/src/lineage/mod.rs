@@ -2,6 +2,7 @@
 //! that was restored from a backup begins another history, so a client with an earlier offset reloads. The id is kept in the store of
 //! messages. [`crate::broker::stream`] reads and ends it. Backend: [`mongo`].
 
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 
 use async_trait::async_trait;

@@ -64,6 +64,11 @@ impl Mirror {
         self.state == State::Current
     }
 
+    /// Whether no update was received for too long. `false` at first, until [`Mirror::expire`].
+    pub(super) fn is_unknown(&self) -> bool {
+        self.state == State::Unknown
+    }
+
     pub(super) fn online(&self) -> Option<Vec<String>> {
         self.is_available().then(|| self.online.iter().cloned().collect())
     }

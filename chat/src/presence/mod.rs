@@ -33,6 +33,8 @@ use self::{local_connections::LocalConnections, mirror::Mirror, stream::Client};
 #[derive(Debug, Clone)]
 pub struct Presence {
     shared: Arc<Shared>,
+    /// Host and port of the service.
+    address: Arc<str>,
     _task: Arc<Task>,
 }
 
@@ -89,6 +91,8 @@ struct Shared {
     /// Notified when `local` has unreported changes.
     changed: Notify,
     mirror: Mutex<Mirror>,
+    /// Why the last stream ended or could not be opened. `None` while a stream is open.
+    lost: Mutex<Option<String>>,
     /// The process is shutting down, so the loss of the stream is expected.
     is_ending: AtomicBool,
 }
@@ -121,8 +125,9 @@ impl Presence {
     ) -> Result<Self, tonic::transport::Error> {
         let shared = Arc::new(Shared::default());
         let client = Arc::new(Client::new(url, node, Arc::clone(&shared), updates, timeouts)?);
+        let address = client.address().into();
         let task = tokio::spawn(supervision::restart("presence client", move || client.clone().run()));
-        Ok(Self { shared, _task: Arc::new(Task(task.abort_handle())) })
+        Ok(Self { shared, address, _task: Arc::new(Task(task.abort_handle())) })
     }
 
     /// The process is shutting down: from now on the loss of the stream is not logged as a warning.
@@ -166,6 +171,14 @@ impl Presence {
         self.shared.mirror().typing_users()
     }
 
+    /// Why the online users are unknown, as text that follows "presence". `None` while they are available, and at first, for as long as
+    /// a silence of the service is accepted.
+    pub fn degradation(&self) -> Option<String> {
+        let is_unknown = self.shared.mirror().is_unknown();
+        let lost = || self.shared.lost().clone().unwrap_or_else(|| "no answer in time".to_owned());
+        is_unknown.then(|| format!("at {}: {}; the online users are unknown", self.address, lost()))
+    }
+
     /// Whether the online users are available.
     pub fn is_available(&self) -> bool {
         self.shared.mirror().is_available()
@@ -194,6 +207,10 @@ impl Shared {
 
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -65,6 +65,13 @@ impl Client {
         Ok(Self { endpoint, node, shared, updates, timeouts, alive: Notify::new() })
     }
 
+    /// Host and port of the service.
+    pub(super) fn address(&self) -> String {
+        let uri = self.endpoint.uri();
+        let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}{port}", uri.host().unwrap_or_default())
+    }
+
     /// Runs until the receiver of the updates is dropped.
     pub(super) async fn run(self: Arc<Self>) {
         // The task restarts here after a panic: the old stream is gone.
@@ -86,11 +93,13 @@ impl Client {
                 Ok(open) => {
                     tracing::info!(node = self.node.name, "presence stream opened");
                     failures = 0;
+                    *self.shared.lost() = None;
                     self.follow(open).await
                 }
                 Err(refused) => refused,
             };
             self.close();
+            *self.shared.lost() = Some(describe(&lost));
             failures = failures.saturating_add(1);
             log_lost(&lost, failures, self.shared.is_ending.load(Ordering::Relaxed));
             if since.elapsed() >= self.timeouts.max_backoff {
@@ -105,7 +114,7 @@ impl Client {
         let late = |_| Status::deadline_exceeded("no answer in time");
         let connecting = timeout(self.timeouts.connect, self.endpoint.connect());
         let channel =
-            connecting.await.map_err(late)?.map_err(|error| Status::unavailable(error.to_string()))?;
+            connecting.await.map_err(late)?.map_err(|error| Status::unavailable(root_cause(&error)))?;
         let mut client = PresenceServiceClient::new(channel).max_decoding_message_size(MAX_UPDATE);
         let (reports, queue) = mpsc::channel(REPORTS);
         let snapshot = self.shared.local().start_stream(&self.node.name);
@@ -214,6 +223,20 @@ impl Backoff {
 
     fn reset(&mut self) {
         self.next = self.min;
+    }
+}
+
+/// The last of the causes of an error. tonic's own texts omit it ("transport error").
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The cause for an operator. A status without a message has its code only.
+fn describe(lost: &Status) -> String {
+    match lost.message() {
+        "" => lost.code().to_string(),
+        message => message.to_owned(),
     }
 }
 

@@ -141,7 +141,7 @@ impl Room {
             self.state = State::Open;
             self.posts.reset_head();
         }
-        self.ephemeral = entry.room_info.ephemeral;
+        self.settings = entry.room_info.settings.clone();
         self.rev = entry.rev;
         self.members = Members::new(entry);
     }

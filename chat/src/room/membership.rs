@@ -2,18 +2,26 @@
 //! change itself is made by [`super::change`].
 
 use actix::{Context, Handler};
-use proto::{RoomName, Username};
+use proto::{
+    RoomName, Username,
+    event::{Act, RoomKind},
+};
 
 use super::{Parts, Room, State};
 use crate::{
     Error,
     ask::{Ask, Question, Reply},
-    directory::{Member, Role},
+    directory::Member,
 };
 
-/// Checks that this user may read and post.
+/// Checks that a user has the permission for `act`.
 #[derive(Debug, Clone)]
-pub struct CheckMember(pub Username);
+pub struct Check {
+    /// The user.
+    pub user: Username,
+    /// What the user does.
+    pub act: Act,
+}
 
 /// Checks that this user may read, and returns the number of the room's last change. On a node of a cluster it can be smaller than the
 /// number in the store.
@@ -23,14 +31,6 @@ pub struct ReadRev(pub Username);
 /// Makes this user a member at their own request, as [`Add`] does, and returns the number of the room's last change, as [`ReadRev`] does.
 #[derive(Debug, Clone)]
 pub struct Enter(pub Username);
-
-/// Checks that this user may change the room and its members.
-#[derive(Debug, Clone)]
-pub struct CheckOwner(pub Username);
-
-/// Checks that this user may join the room without being added, or is a member already.
-#[derive(Debug, Clone)]
-pub struct CheckJoin(pub Username);
 
 /// Makes a user a member. Succeeds if the user is one already. Only the owner may add other users.
 #[derive(Debug, Clone)]
@@ -50,8 +50,8 @@ pub struct Remove {
     pub user: Username,
 }
 
-impl Question for CheckMember {
-    type Answer = Role;
+impl Question for Check {
+    type Answer = ();
 }
 
 impl Question for ReadRev {
@@ -62,14 +62,6 @@ impl Question for Enter {
     type Answer = u64;
 }
 
-impl Question for CheckOwner {
-    type Answer = ();
-}
-
-impl Question for CheckJoin {
-    type Answer = ();
-}
-
 impl Question for Add {
     type Answer = ();
 }
@@ -78,13 +70,13 @@ impl Question for Remove {
     type Answer = ();
 }
 
-impl Handler<Ask<CheckMember>> for Room {
+impl Handler<Ask<Check>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<CheckMember>, ctx: &mut Self::Context) {
+    fn handle(&mut self, ask: Ask<Check>, ctx: &mut Self::Context) {
         let Some(ask) = self.check_age(ask, ctx) else { return };
-        match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
-            Ok(role) => ask.reply.send(Ok(role)),
+        match self.check(&ask.question.user, ask.question.act) {
+            Ok(()) => ask.reply.send(Ok(())),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
@@ -95,30 +87,8 @@ impl Handler<Ask<ReadRev>> for Room {
 
     fn handle(&mut self, ask: Ask<ReadRev>, ctx: &mut Self::Context) {
         let Some(ask) = self.check_age(ask, ctx) else { return };
-        match self.check_open().and_then(|()| self.members.check_member(&ask.question.0)) {
-            Ok(_) => ask.reply.send(Ok(self.rev)),
-            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
-        }
-    }
-}
-
-impl Handler<Ask<CheckOwner>> for Room {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask<CheckOwner>, ctx: &mut Self::Context) {
-        match self.check_open().and_then(|()| self.members.check_owner(&ask.question.0)) {
-            Ok(()) => ask.reply.send(Ok(())),
-            Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
-        }
-    }
-}
-
-impl Handler<Ask<CheckJoin>> for Room {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask<CheckJoin>, ctx: &mut Self::Context) {
-        match self.check_open().and_then(|()| self.members.check_join(&ask.question.0)) {
-            Ok(()) => ask.reply.send(Ok(())),
+        match self.check(&ask.question.0, Act::Read) {
+            Ok(()) => ask.reply.send(Ok(self.rev)),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
@@ -129,7 +99,7 @@ impl Handler<Ask<Add>> for Room {
 
     fn handle(&mut self, ask: Ask<Add>, ctx: &mut Self::Context) {
         let Add { by, user } = ask.question.clone();
-        match self.check_open().and_then(|()| self.check_add(&by, &user)) {
+        match self.check_add(&by, &user) {
             Ok(true) => (),
             Ok(false) => return ask.reply.send(Ok(())),
             Err(refused) => return self.refuse_or_revalidate(ask, refused, ctx),
@@ -157,7 +127,7 @@ impl Handler<Ask<Remove>> for Room {
 
     fn handle(&mut self, ask: Ask<Remove>, ctx: &mut Self::Context) {
         let Remove { by, user } = ask.question.clone();
-        if let Err(refused) = self.check_open().and_then(|()| self.check_remove(&by, &user)) {
+        if let Err(refused) = self.check_remove(&by, &user) {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
         let remove = |parts: Parts, room, on_commit| async move {
@@ -198,27 +168,24 @@ impl Room {
     /// Replaces the member list by the remaining `members`.
     fn apply_removal(&mut self, members: Vec<Member>) {
         // When the last member leaves a private room, the directory archives it in the same transaction.
-        if members.is_empty() && self.members.is_private() {
+        if members.is_empty() && self.settings.private {
             self.state = State::Archived;
         }
         self.members.replace(members);
     }
 
     /// Checks that `by` may add `user`. `Ok(false)` if `user` is a member already.
-    fn check_add(&self, by: &Username, user: &Username) -> Result<bool, Error> {
-        if by.key() == user.key() {
-            self.members.check_join(user)?;
-        } else {
-            self.members.check_owner(by)?;
-        }
-        Ok(self.members.check_member(user).is_err())
+    fn check_add(&mut self, by: &Username, user: &Username) -> Result<bool, Error> {
+        let act = if by.key() == user.key() { Act::Enter } else { Act::AddMember };
+        self.check(by, act)?;
+        Ok(self.members.role(user).is_none())
     }
 
-    fn check_remove(&self, by: &Username, user: &Username) -> Result<(), Error> {
-        self.members.check_member(by)?;
-        if self.name.is_lobby() {
+    fn check_remove(&mut self, by: &Username, user: &Username) -> Result<(), Error> {
+        self.check(by, Act::Leave)?;
+        if !RoomKind::of(&self.name).lists_members() {
             return Err(Error::Forbidden("every user is a member of the lobby"));
         }
-        if by.key() == user.key() { Ok(()) } else { self.members.check_owner(by) }
+        if by.key() == user.key() { Ok(()) } else { self.check(by, Act::RemoveMember) }
     }
 }

@@ -26,7 +26,10 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
-use proto::RoomName;
+use proto::{
+    RoomName, Username,
+    event::{Act, Settings},
+};
 
 use crate::{
     Error,
@@ -57,7 +60,7 @@ pub struct Parts {
 /// The actor.
 pub struct Room {
     name: RoomName,
-    ephemeral: bool,
+    settings: Settings,
     /// The number of the last change up to which this actor's state is complete.
     rev: u64,
     /// The begin of the read of the store that this actor's state is from.
@@ -131,7 +134,7 @@ impl Room {
     ) -> Self {
         Self {
             name: entry.room_info.name.clone(),
-            ephemeral: entry.room_info.ephemeral,
+            settings: entry.room_info.settings.clone(),
             rev: entry.rev,
             read_at,
             watch: parts.broker.watch_rev(&entry.room_info.name).filter(|_| !entry.room_info.name.is_lobby()),
@@ -147,6 +150,12 @@ impl Room {
         }
     }
 
+    /// Records a use of the room by `user`, and checks that the user may do `act`.
+    fn check(&mut self, user: &Username, act: Act) -> Result<(), Error> {
+        self.check_open()?;
+        self.members.check(user, act, &self.settings)
+    }
+
     /// Records a use of the room, and refuses it if the room is archived or stopping.
     fn check_open(&mut self) -> Result<(), Error> {
         self.used = Instant::now();
@@ -158,7 +167,7 @@ impl Room {
     }
 
     fn sweep(&mut self, ctx: &mut Context<Self>) {
-        if self.ephemeral {
+        if self.settings.ephemeral {
             self.trim(ctx);
         }
         if self.has_unknown_outcome || self.parts.broker.is_shared() {
@@ -182,7 +191,7 @@ impl Actor for Room {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if self.ephemeral {
+        if self.settings.ephemeral {
             self.trim(ctx);
         }
         ctx.run_interval(SWEEP, Self::sweep);

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use proto::event::Act;
 use tokio::time::timeout;
 
 use super::{
@@ -76,7 +77,7 @@ impl Handler<Ask<Post>> for Room {
     fn handle(&mut self, ask: Ask<Post>, ctx: &mut Self::Context) {
         supervision::fault!("room");
         let Some(ask) = self.check_age(ask, ctx) else { return };
-        let allowed = self.check_open().and_then(|()| self.members.check_member(&ask.question.author));
+        let allowed = self.check(&ask.question.author, Act::Post);
         if let Err(refused) = allowed {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
@@ -135,7 +136,7 @@ impl Room {
         ctx.spawn(written.into_actor(self).map(move |head, room, ctx| {
             room.posts.in_flight = false;
             room.posts.head = head;
-            if room.ephemeral {
+            if room.settings.ephemeral {
                 room.trim(ctx);
             }
             room.write_next(ctx);

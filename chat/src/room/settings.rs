@@ -1,7 +1,10 @@
 //! The settings of a room: users who may see the room read them, and its owner changes and archives it.
 
 use actix::Handler;
-use proto::Username;
+use proto::{
+    Username,
+    event::{Act, SettingsPatch},
+};
 use serde::Serialize;
 
 use super::{Parts, Room, State};
@@ -27,13 +30,13 @@ pub struct Description {
     pub members: Option<Vec<Member>>,
 }
 
-/// Makes the room private or public.
+/// Changes settings of the room.
 #[derive(Debug, Clone)]
-pub struct SetPrivate {
-    /// The caller, who must own the room.
+pub struct ChangeSettings {
+    /// The caller.
     pub by: Username,
-    /// The new value.
-    pub private: bool,
+    /// The new values.
+    pub patch: SettingsPatch,
 }
 
 /// Archives the room: all memberships end, and new ones are refused.
@@ -47,7 +50,7 @@ impl Question for Describe {
     type Answer = Description;
 }
 
-impl Question for SetPrivate {
+impl Question for ChangeSettings {
     type Answer = ();
 }
 
@@ -59,25 +62,27 @@ impl Handler<Ask<Describe>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Describe>, ctx: &mut Self::Context) {
-        match self.check_open().and_then(|()| self.members.check_join(&ask.question.0)) {
+        match self.check(&ask.question.0, Act::Describe) {
             Ok(()) => ask.reply.send(Ok(self.describe(&ask.question.0))),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }
 }
 
-impl Handler<Ask<SetPrivate>> for Room {
+impl Handler<Ask<ChangeSettings>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<SetPrivate>, ctx: &mut Self::Context) {
-        let SetPrivate { by, private } = ask.question.clone();
-        if let Err(refused) = self.check_open().and_then(|()| self.members.check_owner(&by)) {
+    fn handle(&mut self, ask: Ask<ChangeSettings>, ctx: &mut Self::Context) {
+        let ChangeSettings { by, patch } = ask.question.clone();
+        if let Err(refused) = self.check(&by, Act::ChangeSettings) {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
+        let requested = patch.clone();
         let set = move |parts: Parts, room, on_commit| async move {
-            parts.directory.set_private(&room, &by, private, on_commit).await
+            parts.directory.change_settings(&room, &by, &requested, on_commit).await
         };
-        self.change(ctx, set, move |room, ()| room.members.set_private(private), ask.reply);
+        let apply = move |room: &mut Self, ()| room.settings = patch.applied_to(&room.settings);
+        self.change(ctx, set, apply, ask.reply);
     }
 }
 
@@ -86,7 +91,7 @@ impl Handler<Ask<Archive>> for Room {
 
     fn handle(&mut self, ask: Ask<Archive>, ctx: &mut Self::Context) {
         let Archive { by } = ask.question.clone();
-        if let Err(refused) = self.check_open().and_then(|()| self.members.check_owner(&by)) {
+        if let Err(refused) = self.check(&by, Act::Archive) {
             return self.refuse_or_revalidate(ask, refused, ctx);
         }
         let archive = |parts: Parts, room, on_commit| async move {
@@ -111,11 +116,10 @@ impl Room {
         let role = self.members.role(user);
         let room_info = RoomInfo {
             name: self.name.clone(),
-            private: self.members.is_private(),
-            ephemeral: self.ephemeral,
+            settings: self.settings.clone(),
             owner: self.members.owner(),
         };
-        let listed = role.is_some() && !self.name.is_lobby();
+        let listed = role.is_some() && room_info.kind().lists_members();
         Description { room_info, role, members: listed.then(|| self.members.list()) }
     }
 }

@@ -7,14 +7,14 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use proto::event::Code;
+use proto::event::{Act, Code, SettingsPatch};
 
 use super::{
-    Settle,
-    membership::{Add, CheckMember, Remove},
+    Reload, Settle,
+    membership::{Add, Check, Remove},
     post::Posted,
     retention::KEEP,
-    settings::{Archive, Describe, SetPrivate},
+    settings::{Archive, ChangeSettings, Describe},
 };
 use crate::{
     Error,
@@ -100,7 +100,11 @@ async fn non_members_get_forbidden_in_a_public_room_and_not_found_in_a_private_o
     fixture.create("den", "alice", true).await;
     for (room, expected) in [("tea", Code::Forbidden), ("den", Code::NotFound), ("nowhere", Code::NotFound)] {
         assert_eq!(code(&fixture.ask(room, post("eve", "x")).await), Some(expected), "{room}");
-        assert_eq!(code(&fixture.ask(room, CheckMember(name("eve"))).await), Some(expected), "{room}");
+        assert_eq!(
+            code(&fixture.ask(room, Check { user: name("eve"), act: Act::Read }).await),
+            Some(expected),
+            "{room}"
+        );
         let remove = Remove { by: name("eve"), user: name("alice") };
         assert_eq!(code(&fixture.ask(room, remove).await), Some(expected), "{room}");
     }
@@ -137,9 +141,10 @@ async fn every_user_can_join_and_leave_a_public_room_but_not_leave_the_lobby() {
     fixture.create("tea", "alice", false).await;
     let bob = || name("bob");
     fixture.ask("tea", Add { by: bob(), user: bob() }).await.unwrap();
-    assert_eq!(fixture.ask("tea", CheckMember(bob())).await, Ok(Role::Member));
+    assert_eq!(fixture.ask("tea", Check { user: bob(), act: Act::Read }).await, Ok(()));
+    assert_eq!(fixture.ask("tea", Describe(bob())).await.unwrap().role, Some(Role::Member));
     fixture.ask("tea", Remove { by: bob(), user: bob() }).await.unwrap();
-    assert_eq!(code(&fixture.ask("tea", CheckMember(bob())).await), Some(Code::Forbidden));
+    assert_eq!(code(&fixture.ask("tea", Check { user: bob(), act: Act::Read }).await), Some(Code::Forbidden));
     fixture.ask("lobby", Add { by: bob(), user: bob() }).await.unwrap();
     let leave = fixture.ask("lobby", Remove { by: bob(), user: bob() }).await;
     assert_eq!(code(&leave), Some(Code::Forbidden));
@@ -153,12 +158,22 @@ async fn only_the_owner_changes_and_archives_a_room() {
     let (alice, bob) = (|| name("alice"), || name("bob"));
     fixture.ask("tea", Add { by: bob(), user: bob() }).await.unwrap();
     assert_eq!(
-        code(&fixture.ask("tea", SetPrivate { by: bob(), private: true }).await),
+        code(
+            &fixture
+                .ask("tea", ChangeSettings { by: bob(), patch: SettingsPatch { private: Some(true) } })
+                .await
+        ),
         Some(Code::Forbidden)
     );
     assert_eq!(code(&fixture.ask("tea", Archive { by: bob() }).await), Some(Code::Forbidden));
-    fixture.ask("tea", SetPrivate { by: alice(), private: true }).await.unwrap();
-    assert_eq!(code(&fixture.ask("tea", CheckMember(name("eve"))).await), Some(Code::NotFound));
+    fixture
+        .ask("tea", ChangeSettings { by: alice(), patch: SettingsPatch { private: Some(true) } })
+        .await
+        .unwrap();
+    assert_eq!(
+        code(&fixture.ask("tea", Check { user: name("eve"), act: Act::Read }).await),
+        Some(Code::NotFound)
+    );
     fixture.ask("tea", Archive { by: alice() }).await.unwrap();
     assert_eq!(code(&fixture.ask("tea", post("alice", "anyone?")).await), Some(Code::NotFound));
     assert_eq!(code(&fixture.ask("tea", Describe(alice())).await), Some(Code::NotFound));
@@ -227,7 +242,7 @@ async fn a_room_is_started_once_and_stopped_when_idle() {
     fixture.rooms.send(super::Idle { name: room("lobby"), room: first.clone() }).await.unwrap();
     let next = fixture.room("lobby").await;
     assert!(first != next);
-    while let Ok(pending) = ask(&first, CheckMember(name("alice"))) {
+    while let Ok(pending) = ask(&first, Check { user: name("alice"), act: Act::Read }) {
         // A stopping actor refuses every question.
         assert_eq!(code(&pending.answer().await), Some(Code::Unavailable));
     }
@@ -244,4 +259,19 @@ async fn a_post_over_http_is_published_without_an_origin() {
     fixture.ask("lobby", post("alice", "over http")).await.unwrap();
     let entry = fixture.entries.try_recv().unwrap();
     assert!(matches!(message_of(&entry), Some((None, "over http"))), "{entry:?}");
+}
+
+#[actix_rt::test]
+async fn a_reload_reads_all_settings() {
+    let fixture = TestRooms::new().await;
+    fixture.create("tea", "alice", false).await;
+    let alice = || name("alice");
+    let other_node = fixture.second_actor("tea").await;
+    let patch = SettingsPatch { private: Some(true) };
+    fixture.ask("tea", ChangeSettings { by: alice(), patch }).await.unwrap();
+    other_node.try_send(Reload).unwrap();
+    let seen = ask(&other_node, Describe(alice())).ok().unwrap().answer().await.unwrap();
+    let stored = fixture.parts.directory.find(&room("tea")).await.unwrap().unwrap();
+    assert!(stored.room_info.settings.private);
+    assert_eq!(seen.room_info, stored.room_info);
 }

@@ -2,6 +2,7 @@
 //! the room here, so that every other node delivers the messages from the store. [`crate::broker::stream`] reads the notes twice a second.
 //! They are kept in the store of messages, because a node that cannot reach the stream has just written to that store. Backend: [`mongo`].
 
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 
 use async_trait::async_trait;

@@ -109,14 +109,14 @@ impl Directory for GatedDirectory {
         self.directory.remove(room, user, by, committed).await
     }
 
-    async fn set_private(
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &proto::event::SettingsPatch,
         committed: Committed,
     ) -> Result<(), Error> {
-        self.directory.set_private(room, by, private, committed).await
+        self.directory.change_settings(room, by, patch, committed).await
     }
 
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {

@@ -35,7 +35,7 @@ where
         if let Err(Error::Sqlite(error)) = &outcome
             && is_damage(error)
         {
-            tracing::error!(%error, "a read found damaged content");
+            tracing::error!(path = conn.path(), %error, "a read found damaged content");
             metrics::counter!("godzilla_store_damaged_reads_total").increment(1);
             condition.set_damaged();
         }

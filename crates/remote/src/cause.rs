@@ -20,6 +20,10 @@ pub const REFUSED: &str = "refuses connections: check that it runs, and the host
 /// The host name of the address does not resolve.
 pub const UNKNOWN_HOST: &str = "has a host name that does not resolve: check DNS and its address";
 
+/// No DNS server answers for the host name of the address.
+pub const NO_DNS: &str =
+    "has a host name for which DNS does not answer: check the DNS servers of this machine (/etc/resolv.conf)";
+
 /// The server ends a TLS handshake, or answers it in plain text.
 const NO_TLS: &str = "ends the TLS handshake: check the port, and whether the server uses TLS (tls=false)";
 
@@ -58,14 +62,16 @@ const BY_CODE: [(&str, &str); 14] = [
 ];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
-const BY_TEXT: [(&str, &str); 17] = [
+const BY_TEXT: [(&str, &str); 18] = [
     ("tls handshake eof", NO_TLS),
     ("corrupt message of type invalidcontenttype", NO_TLS),
     ("invalid peer certificate", UNTRUSTED),
     ("connection refused", REFUSED),
+    // The text of glibc, and that of musl.
+    ("temporary failure in name resolution", NO_DNS),
+    ("lookup address information: try again", NO_DNS),
     ("failed to lookup address", UNKNOWN_HOST),
     ("name or service not known", UNKNOWN_HOST),
-    ("temporary failure in name resolution", UNKNOWN_HOST),
     ("no address found", UNKNOWN_HOST),
     ("unreachable", UNREACHABLE),
     ("no route to host", UNREACHABLE),

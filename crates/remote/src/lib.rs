@@ -11,6 +11,7 @@
 pub mod cause;
 mod deployment;
 mod greeting;
+#[cfg(feature = "mongodb")]
 pub mod mongo;
 mod operations;
 

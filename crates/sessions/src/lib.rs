@@ -21,7 +21,9 @@ pub use closings::{ClosingSender, Closings, RecvError};
 pub use error::Error;
 pub use presented::{Claim, PresentedTokens};
 pub use redis::{NotAnAddress, RedisSessions};
-pub use revocations::{MongoRevocations, Revocations};
+#[cfg(feature = "mongodb")]
+pub use revocations::MongoRevocations;
+pub use revocations::Revocations;
 pub use sqlite::SqliteSessions;
 pub use token::{NotAToken, SessionId, Token};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
+
 /// Intervals and limits of a server. Where the reference implementation has the setting, the default is the
 /// same.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +37,10 @@ pub struct Config {
     /// ([`crate::Socket::handshake`], [`crate::Socket::request`]). It costs a copy of the headers for each
     /// request, and about 1 KB for each session.
     pub request_heads: bool,
+    /// A request header with the longest time, in milliseconds, for which a GET of long-polling waits for packets. Then its
+    /// answer is a packet without meaning (`6`), and nothing is lost. A proxy that drains can send it. `None`: GETs wait
+    /// for the next packet, a ping at the latest.
+    pub poll_limit_header: Option<HeaderName>,
     /// The origins whose pages may use long-polling. CORS does not apply to WebSockets: see
     /// [`crate::App::admit`].
     pub cors: Cors,
@@ -77,6 +83,7 @@ impl Default for Config {
             websocket: true,
             recovery: None,
             request_heads: false,
+            poll_limit_header: None,
             cors: Cors::default(),
             max_payload: 1_000_000,
             max_attachments: 10,

@@ -74,6 +74,44 @@ async fn connection_close_is_not_an_abort() {
     poller.assert_alive().await;
 }
 
+/// A proxy that drains limits a GET. What is queued meanwhile is in this or the next answer.
+#[actix_rt::test]
+async fn a_get_with_a_limit_waits_no_longer_and_loses_nothing() {
+    let limited = |name: Option<&str>| Config {
+        poll_limit_header: name.map(|name| name.parse().unwrap()),
+        ..Config::default()
+    };
+    let server = start(limited(Some("x-limit")));
+    let poller = Poller::join(&server).await;
+    let limit = |value: &str| get(&poller.query()).replace("Host", &format!("X-Limit: {value}\r\nHost"));
+    let mut waiting = poller.wait_for(limit("50").as_bytes()).await;
+    assert_eq!(waiting.response().await.short(), (200, "6"));
+    poller.send_text("421[\"a\"]").await;
+    assert_eq!(poller.poll().await.short(), (200, "431[\"a\",[],1]"));
+    // A limit that is longer than the wait, and values that are no limit.
+    for (number, value) in ["20000", "", "-1", "1.5", "soon", "99999999999999999999999"].iter().enumerate() {
+        let mut waiting = poller.wait_for(limit(value).as_bytes()).await;
+        poller.send_text(&format!("42{number}[\"b\"]")).await;
+        assert_eq!(waiting.response().await.short(), (200, &*format!("43{number}[\"b\",[],1]")), "{value}");
+    }
+    // Answers that are queued around the end of the wait.
+    for number in 10..60 {
+        let mut waiting = poller.wait_for(limit("1").as_bytes()).await;
+        poller.send_text(&format!("42{number}[\"c\"]")).await;
+        let mut received = waiting.response().await.body;
+        while !received.contains("43") {
+            received = poller.poll().await.body;
+        }
+        assert!(received.contains(&format!("43{number}[\"c\",[],1]")), "{received}");
+    }
+    let server = start(limited(None));
+    let poller = Poller::join(&server).await;
+    let ignored = get(&poller.query()).replace("Host", "X-Limit: 0\r\nHost");
+    let mut waiting = poller.wait_for(ignored.as_bytes()).await;
+    poller.send_text("421[\"a\"]").await;
+    assert_eq!(waiting.response().await.short(), (200, "431[\"a\",[],1]"));
+}
+
 #[actix_rt::test]
 async fn a_post_is_answered_ok() {
     let server = start(Config::default());

@@ -126,11 +126,52 @@ fn ambiguous_headers_are_reported_and_the_certain_address_counts() {
     for header in ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-proto", "cf-connecting-ip"] {
         assert_eq!(
             of("203.0.113.9:1", &[(header, "1.1.1.1")]).issue,
-            Some(ForwardingIssue::Untrusted),
+            Some(ForwardingIssue::Untrusted(header)),
             "{header}"
         );
     }
     assert_eq!(of("203.0.113.9:1", &[("cookie", "a=b")]).issue, None);
+}
+
+/// Each header with a client's address of a product, in the form that the product writes.
+const VENDORS: [(&str, &str); 16] = [
+    ("x-original-forwarded-for", "9.9.9.9, 198.51.100.7"),
+    ("true-client-ip", "198.51.100.7"),
+    ("cf-connecting-ip", "198.51.100.7"),
+    ("x-client-ip", "198.51.100.7"),
+    ("client-ip", "198.51.100.7"),
+    ("fastly-client-ip", "198.51.100.7"),
+    ("x-azure-clientip", "198.51.100.7"),
+    ("x-azure-socketip", "198.51.100.7"),
+    ("x-envoy-external-address", "198.51.100.7"),
+    ("x-cluster-client-ip", "198.51.100.7"),
+    ("cloudfront-viewer-address", "198.51.100.7:46532"),
+    ("x-appengine-user-ip", "198.51.100.7"),
+    ("x-appengine-remote-addr", "198.51.100.7"),
+    ("fly-client-ip", "198.51.100.7"),
+    ("x-sucuri-clientip", "198.51.100.7"),
+    ("wl-proxy-client-ip", "198.51.100.7:46532"),
+];
+
+#[test]
+fn address_headers_of_products_are_named_in_a_warning_and_never_choose_the_address() {
+    use ForwardingIssue::{Cdn, Untrusted, Unused};
+    for (header, value) in VENDORS {
+        let vendor = (header, value);
+        assert_eq!(of("203.0.113.9:1", &[vendor]).issue, Some(Untrusted(header)), "{header}: untrusted peer");
+        assert_eq!(of("203.0.113.9:1", &[vendor]).address, "203.0.113.9".parse().ok(), "{header}");
+        assert_eq!(locate(&[vendor]), ("10.0.0.1".into(), Some(Unused(header))), "{header}: alone");
+        let unnamed = [vendor, ("x-forwarded-proto", "https")];
+        assert_eq!(locate(&unnamed), ("10.0.0.1".into(), Some(Unused(header))), "{header}: no address");
+        for standard in
+            [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-real-ip", "1.1.1.1")]
+        {
+            let both = [vendor, standard];
+            assert_eq!(locate(&both), ("1.1.1.1".into(), Some(Cdn(header))), "{header} beside {standard:?}");
+        }
+        let agreed = [vendor, ("x-forwarded-for", "198.51.100.7")];
+        assert_eq!(locate(&agreed), ("198.51.100.7".into(), None), "{header}: agrees");
+    }
 }
 
 #[test]
@@ -216,6 +257,49 @@ fn the_scheme_is_certain_when_all_headers_agree() {
     let cdn = [("x-forwarded-proto", "http"), ("cloudfront-forwarded-proto", "https")];
     assert_eq!(scheme("10.0.0.1:1", &cdn), (None, false));
     assert_eq!(scheme("203.0.113.9:1", &proto("https")), (Some(false), false), "not trusted");
+}
+
+/// The header, and whether the value means TLS.
+const SCHEMES: [(&str, &str, bool); 17] = [
+    ("x-arr-ssl", "2048|256|C=US, S=WA, O=Microsoft|CN=chat.example", true),
+    ("cf-visitor", r#"{"scheme":"https"}"#, true),
+    ("cf-visitor", r#"{"other":[1,2],"scheme":"http"}"#, false),
+    ("x-forwarded-ssl", "on", true),
+    ("x-forwarded-ssl", "off", false),
+    ("front-end-https", "On", true),
+    ("x-url-scheme", "https", true),
+    ("x-url-scheme", "http", false),
+    ("x-forwarded-scheme", "https", true),
+    ("x-forwarded-protocol", "https", true),
+    ("x-scheme", "http", false),
+    ("cloudfront-forwarded-proto", "https", true),
+    ("cloudfront-forwarded-proto", "http", false),
+    ("fastly-ssl", "1", true),
+    ("wl-proxy-ssl", "true", true),
+    ("x-https", "0", false),
+    ("x-forwarded-https", "on", true),
+];
+
+#[test]
+fn scheme_headers_of_products_count_from_a_trusted_proxy_only() {
+    let scheme = |peer, sent: &[(&str, &str)]| {
+        let client = of(peer, sent);
+        (client.https, client.is_secure)
+    };
+    for (header, value, is_https) in SCHEMES {
+        let vendor = (header, value);
+        assert_eq!(scheme("10.0.0.1:1", &[vendor]), (Some(is_https), is_https), "{vendor:?}");
+        assert_eq!(scheme("203.0.113.9:1", &[vendor]), (Some(false), false), "{vendor:?}: not trusted");
+        let issue = of("203.0.113.9:1", &[vendor]).issue;
+        assert_eq!(issue, Some(ForwardingIssue::Untrusted(header)), "{vendor:?}: not trusted");
+        // A header that the proxy forwards from the client makes the scheme uncertain at most.
+        let other = ("x-forwarded-proto", if is_https { "http" } else { "https" });
+        assert_eq!(scheme("10.0.0.1:1", &[vendor, other]), (None, !is_https), "{vendor:?} against {other:?}");
+        let bad = of("10.0.0.1:1", &[(header, "?"), ("x-forwarded-for", "1.1.1.1")]);
+        // The value of X-ARR-SSL is free text.
+        let issue = (header != "x-arr-ssl").then_some(ForwardingIssue::Scheme(header));
+        assert_eq!(bad.issue, issue, "{header}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use actix_web::{HttpMessage, HttpRequest};
 use proto::Identity;
 use tokio::time::timeout;
 
-use super::{MAX_ATTEMPTS, Upstreams, Worker, backend::Backend};
+use super::{MAX_ATTEMPTS, Upstreams, Worker, backend::Backend, health::State, nodes::Node};
 
 /// How long to wait for an unlisted node to appear in the table.
 const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);
@@ -29,17 +29,34 @@ impl Worker {
 
     /// Up to [`MAX_ATTEMPTS`] nodes, the preferred one first. The requests and sockets of a user always prefer the same
     /// node while it is live, so that its state and counts of this user are complete. Anonymous requests are distributed in
-    /// turn.
-    pub(super) fn candidates(&self, request: &HttpRequest) -> Vec<Backend> {
+    /// turn. Nodes that cannot be used are last.
+    ///
+    /// Only open nodes get a request that opens a session. Other requests get the nodes that start or drain as well, before
+    /// the open ones that cannot be used: a node that drains answers requests until it ends. It must have responded, because
+    /// a node that starts accepts connections before it responds.
+    pub(super) fn candidates(&self, request: &HttpRequest, opens_session: bool) -> Vec<Backend> {
         let nodes = self.shared.upstreams.nodes.borrow();
-        let mut order: Vec<Backend> = match request.extensions().get::<Identity>() {
-            Some(identity) => nodes.preferred(&identity.username.key()).cloned().collect(),
-            None => nodes.in_turn(self.shared.next_node.fetch_add(1, Ordering::Relaxed)).cloned().collect(),
+        let nodes: Vec<&Node> = match request.extensions().get::<Identity>() {
+            Some(identity) => nodes.preferred(&identity.username.key()).collect(),
+            None => nodes.in_turn(self.shared.next_node.fetch_add(1, Ordering::Relaxed)).collect(),
         };
-        self.shared.recent_failures.move_last(&mut order);
         let health = &self.shared.health;
-        order.sort_by_key(|backend| health.is_unresponsive(backend) || health.faults.rejects(backend));
-        order.truncate(MAX_ATTEMPTS);
-        order
+        let rank = |node: &Node| match (health.is_unusable(&node.backend), node.is_open) {
+            (false, true) => Some(0),
+            (false, false) => {
+                let is_running = !opens_session && health.state(&node.backend) == State::Responds;
+                is_running.then_some(1)
+            }
+            (true, true) => Some(2),
+            (true, false) => None,
+        };
+        let failures = &self.shared.recent_failures;
+        let candidate = |node: &Node| {
+            let backend = node.backend.clone();
+            Some((rank(node)?, failures.contains(&backend), backend))
+        };
+        let mut order: Vec<_> = nodes.into_iter().filter_map(candidate).collect();
+        order.sort_by_key(|(rank, has_failed, _)| (*rank, *has_failed));
+        order.into_iter().map(|(_, _, backend)| backend).take(MAX_ATTEMPTS).collect()
     }
 }

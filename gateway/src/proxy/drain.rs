@@ -1,5 +1,7 @@
 //! Tracks in-flight requests and WebSockets, so that a draining process can complete them: requests first, then WebSockets,
-//! which close in random order, so that their clients do not all reconnect at once.
+//! which close in random order, so that their clients do not all reconnect at once. Requests that arrive during the drain are
+//! answered as well: polls within [`POLL_LIMIT`], and each closes its connection, so that the client's next request reaches
+//! another process. The drain waits only for the requests that began before it.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -14,20 +16,18 @@ use tokio::{
 use super::Proxy;
 use crate::metric;
 
-/// All in-flight requests and WebSockets. Each guard holds a receiver of a channel. A channel is closed when it has no
-/// receivers.
+/// All in-flight requests that began before the drain, and all WebSockets. Each guard holds a receiver of a channel. A channel
+/// is closed when it has no receivers.
 pub(super) struct InFlight {
     requests: Sender<()>,
     /// The current step of closing.
     sockets: Sender<u8>,
-    /// Whether no new WebSockets and sessions are accepted.
-    refusing: AtomicBool,
-    /// Whether connections close after their response.
-    closing: AtomicBool,
+    /// Whether no new WebSockets and sessions are accepted, and connections close after their response.
+    draining: AtomicBool,
 }
 
-/// An in-flight request, until dropped.
-pub(super) struct RequestGuard(#[expect(dead_code, reason = "held until dropped")] Receiver<()>);
+/// An in-flight request, until dropped. `None` for a request that began during the drain.
+pub(super) struct RequestGuard(#[expect(dead_code, reason = "held until dropped")] Option<Receiver<()>>);
 
 /// A proxied WebSocket, until dropped.
 pub(super) struct SocketGuard {
@@ -35,6 +35,9 @@ pub(super) struct SocketGuard {
     /// The step at which it closes.
     close_at: u8,
 }
+
+/// How long a poll that begins during the drain waits at its node. It is answered before the HTTP server ends.
+const POLL_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// The number of steps in which WebSockets close.
 const STEPS: u8 = 20;
@@ -47,22 +50,21 @@ const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        let (refusing, closing) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { requests: Sender::new(()), sockets: Sender::new(0), refusing, closing }
+        Self { requests: Sender::new(()), sockets: Sender::new(0), draining: AtomicBool::new(false) }
     }
 
-    /// Whether no new WebSockets and sessions are accepted.
-    pub(super) fn refuses_sockets(&self) -> bool {
-        self.refusing.load(Ordering::Relaxed)
+    /// Whether no new WebSockets and sessions are accepted, and connections close after their response.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether connections close after their response.
-    pub(super) fn closes_connections(&self) -> bool {
-        self.closing.load(Ordering::Relaxed)
+    /// How long a poll waits at its node. `None` before the drain: until the node answers it.
+    pub(super) fn poll_limit(&self) -> Option<Duration> {
+        self.is_draining().then_some(POLL_LIMIT)
     }
 
     pub(super) fn request(&self) -> RequestGuard {
-        RequestGuard(self.requests.subscribe())
+        RequestGuard((!self.is_draining()).then(|| self.requests.subscribe()))
     }
 
     pub(super) fn socket(&self) -> SocketGuard {
@@ -73,16 +75,15 @@ impl InFlight {
         SocketGuard { step: self.sockets.subscribe(), close_at: 1 + random[0] % STEPS }
     }
 
-    /// Accepts no new WebSockets and sessions from now on.
-    pub(super) fn refuse_sockets(&self) {
-        self.refusing.store(true, Ordering::Relaxed);
+    /// Begins the drain.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Closes connections after their response from now on, and accepts no new WebSockets. Resolves when all requests have
-    /// ended or have taken `within`.
+    /// Begins the drain, if it has not begun. Resolves when all requests that began before it have ended or have taken
+    /// `within`.
     pub(super) async fn drain_requests(&self, within: Duration) {
-        self.refuse_sockets();
-        self.closing.store(true, Ordering::Relaxed);
+        self.drain();
         if timeout(within, self.requests.closed()).await.is_err() {
             tracing::warn!(
                 requests = self.requests.receiver_count(),
@@ -110,13 +111,14 @@ impl InFlight {
 }
 
 impl Proxy {
-    /// Accepts no new sockets from now on. Requests continue, also the polls of open sessions.
-    pub fn refuse_sockets(&self) {
-        self.0.in_flight.refuse_sockets();
+    /// Accepts no new sockets from now on. Other requests are answered, also the polls of open sessions, and their
+    /// connections are closed.
+    pub fn drain(&self) {
+        self.0.in_flight.drain();
     }
 
-    /// Accepts no new sockets and waits for in-flight requests, at most `within`. A pending poll gets a ping as response
-    /// within the ping interval of its node.
+    /// Begins the drain, if it has not begun, and waits for the requests that began before it, at most `within`. A pending
+    /// poll gets a ping as response within the ping interval of its node.
     pub async fn drain_requests(&self, within: Duration) {
         self.0.in_flight.drain_requests(within).await;
     }

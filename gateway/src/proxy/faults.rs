@@ -1,6 +1,6 @@
-//! Faults between this gateway and its services: rejected signatures (another identity key) and clock skew. Such a service
-//! rejects every request until an operator fixes the fault, so `/readyz` and the log report it. Recorded by
-//! [`super::health`].
+//! Faults between this gateway and its services: rejected signatures (another identity key), clock skew, and responses of
+//! another program. Such a service rejects every request until an operator fixes the fault, so `/readyz` and the log report
+//! it. Recorded by [`super::health`].
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 use actix_web::http::header::HttpDate;
 use hyper::{Response, StatusCode, header::DATE};
 
-use super::{Proxy, backend::Backend};
+use super::backend::Backend;
 
 /// The largest clock difference that is not reported, in seconds. A signature is valid for 30 s.
 const MAX_SKEW: i64 = 10;
@@ -24,6 +24,8 @@ pub(super) enum Fault {
     Key,
     /// The clock of the service is ahead by `ahead` seconds. `is_rejected` is whether it rejects signatures because of it.
     Clock { ahead: i64, is_rejected: bool },
+    /// The response has this status, which no service of the roles sends to such a request.
+    Status(u16),
 }
 
 /// Current faults, by service address.
@@ -31,20 +33,24 @@ pub(super) enum Fault {
 pub(super) struct Faults(Mutex<HashMap<String, Fault>>);
 
 impl Fault {
-    /// The fault that the response to an anonymous signed request shows. Such a request gets 401 or 503 for no other
-    /// reason.
+    /// The fault that the response to an anonymous signed request for a path without a route shows. A service that accepts
+    /// the signature responds with 404.
     pub(super) fn of<T>(response: &Response<T>, now: SystemTime) -> Option<Self> {
-        if response.status() == StatusCode::UNAUTHORIZED {
-            return Some(Self::Key);
+        let is_rejected = match response.status() {
+            StatusCode::NOT_FOUND => false,
+            StatusCode::UNAUTHORIZED => return Some(Self::Key),
+            StatusCode::SERVICE_UNAVAILABLE => true,
+            other => return Some(Self::Status(other.as_u16())),
+        };
+        let ahead = date(response).map_or(0, |date| seconds(date) - seconds(now));
+        match ahead.abs() > MAX_SKEW {
+            true => Some(Self::Clock { ahead, is_rejected }),
+            false => is_rejected.then_some(Self::Status(response.status().as_u16())),
         }
-        let date = response.headers().get(DATE)?.to_str().ok()?.parse::<HttpDate>().ok()?;
-        let ahead = seconds(date.into()) - seconds(now);
-        let is_rejected = response.status() == StatusCode::SERVICE_UNAVAILABLE;
-        (ahead.abs() > MAX_SKEW).then_some(Self::Clock { ahead, is_rejected })
     }
 
     /// Whether the service rejects every request.
-    fn is_rejected(self) -> bool {
+    pub(super) fn is_rejected(self) -> bool {
         !matches!(self, Self::Clock { is_rejected: false, .. })
     }
 
@@ -57,6 +63,12 @@ impl Fault {
             (a, b) => a == b,
         }
     }
+}
+
+/// The time of the response according to the service.
+fn date<T>(response: &Response<T>) -> Option<SystemTime> {
+    let date = response.headers().get(DATE)?.to_str().ok()?;
+    date.parse::<HttpDate>().ok().map(SystemTime::from)
 }
 
 fn seconds(time: SystemTime) -> i64 {
@@ -77,6 +89,10 @@ impl fmt::Display for Fault {
                 let effect = if *is_rejected { ", and refuses its signatures for that" } else { "" };
                 write!(f, "{effect}: synchronise the clocks (NTP)")
             }
+            Self::Status(status) => write!(
+                f,
+                "rejects health checks with status {status}: another program has this address, or a proxy in front of the service answers"
+            ),
         }
     }
 }
@@ -107,46 +123,18 @@ impl Faults {
         self.of(backend).is_some_and(Fault::is_rejected)
     }
 
-    /// The fault of this service with its address, as text.
-    pub(super) fn describe(&self, backend: &Backend) -> Option<String> {
-        Some(format!("at {backend} {}", self.of(backend)?))
-    }
-
     /// Removes the faults of services that are not listed.
     pub(super) fn retain(&self, listed: &[Backend]) {
         self.faults().retain(|address, _| listed.iter().any(|backend| backend.address() == address));
     }
 
-    fn of(&self, backend: &Backend) -> Option<Fault> {
+    /// The fault of this service.
+    pub(super) fn of(&self, backend: &Backend) -> Option<Fault> {
         self.faults().get(backend.address()).copied()
     }
 
     fn faults(&self) -> MutexGuard<'_, HashMap<String, Fault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Proxy {
-    /// Why no chat node can be used, as text that follows "chat". `None` when one can be used.
-    pub fn chat_not_ready_reason(&self) -> Option<String> {
-        let nodes = self.0.upstreams.nodes.borrow();
-        let mut open = nodes.iter().map(|(_, node)| node).filter(|node| node.is_open).peekable();
-        let Some(first) = open.peek().map(|node| node.backend.clone()) else {
-            return Some("has no live node in the table of nodes".to_owned());
-        };
-        let faults = &self.0.health.faults;
-        if open.all(|node| faults.rejects(&node.backend)) { faults.describe(&first) } else { None }
-    }
-
-    /// The fault of one of the chat nodes, as text that follows "chat".
-    pub fn chat_degradation(&self) -> Option<String> {
-        let nodes = self.0.upstreams.nodes.borrow();
-        nodes.iter().find_map(|(_, node)| self.0.health.faults.describe(&node.backend))
-    }
-
-    /// Why accounts rejects requests or will reject them, as text that follows "accounts". Its availability is not checked.
-    pub fn accounts_degradation(&self) -> Option<String> {
-        self.0.health.faults.describe(&self.0.upstreams.accounts)
     }
 }
 
@@ -160,8 +148,11 @@ mod tests {
         let clock = |ahead, is_rejected| Some(Fault::Clock { ahead, is_rejected });
         let cases = [
             (404, 0, None),
-            (200, 10, None),
-            (503, 0, None),
+            (404, -10, None),
+            (200, 10, Some(Fault::Status(200))),
+            (403, 40, Some(Fault::Status(403))),
+            (502, 0, Some(Fault::Status(502))),
+            (503, 0, Some(Fault::Status(503))),
             (401, 0, Some(Fault::Key)),
             (401, 90, Some(Fault::Key)),
             (404, 11, clock(11, false)),

@@ -50,7 +50,7 @@ pub(super) async fn join(
         return incoming::relay_refusal(response).await;
     }
     if !is_valid_acceptance(response.headers(), &key, &offered(request)) {
-        tracing::warn!("invalid response of a node to a WebSocket handshake: refused with 502");
+        tracing::warn!(%backend, "invalid response of a node to a WebSocket handshake: refused with 502");
         return Err(Error::InvalidResponse);
     }
     let (node, ahead, mut response) = take_connection(response).await?;

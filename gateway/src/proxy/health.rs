@@ -1,25 +1,18 @@
-//! Health checks of chat nodes. A process that is stopped or whose network is partitioned keeps its TCP connections open.
-//! So each node is probed twice per second, and a node without a response for [`RESPONSE_TIMEOUT`] is unresponsive until it
-//! responds again. Its WebSockets are closed and its pending requests are cancelled, so that clients reconnect to another
-//! node. The responses also show whether a service accepts the signatures of this gateway ([`super::faults`]); accounts is
-//! probed only for that. Used by [`super`].
+//! Health checks of chat nodes and of accounts. A process that is stopped or whose network is partitioned keeps its TCP
+//! connections open. So each node is probed twice per second, and a node without a response for [`RESPONSE_TIMEOUT`] is
+//! unresponsive until it responds again. Its WebSockets are closed and its pending requests are cancelled, so that clients
+//! reconnect to another node. Probes need no traffic of clients, so a gateway that is out of service because its nodes
+//! cannot be reached detects by itself that they can. The responses also show whether a service accepts the signatures of
+//! this gateway ([`super::faults`]). Used by [`super`].
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, client::conn::http1::SendRequest};
-use hyper_util::rt::TokioIo;
-use proto::{
-    Timestamp,
-    signature::{HEADER, Key, Target},
-};
+use proto::signature::Key;
 use tokio::{
-    net::TcpStream,
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
@@ -27,8 +20,9 @@ use tokio::{
 
 use super::{
     backend::Backend,
-    faults::{Fault, Faults},
+    faults::Faults,
     nodes::Nodes,
+    probe::{self, Failure},
 };
 
 /// The time without a response after which a node is unresponsive. Together with [`PROBE_INTERVAL`], clients are
@@ -44,27 +38,53 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A wait that exceeds its duration by this much shows that this process was paused. Nodes are not judged by such a wait.
 const PROCESS_PAUSE: Duration = Duration::from_secs(1);
 
-/// The maximum size of a response, in bytes.
-const MAX_BODY: usize = 16 * 1024;
-
-/// The target of probes. They are anonymous, so a service that accepts the signature responds with 404.
-const PATH: &str = "/healthz";
-
-/// Detects nodes that do not respond.
+/// Detects services that do not respond.
 #[derive(Default)]
 pub(super) struct HealthChecks {
-    /// Whether each node is unresponsive, by address.
-    states: Mutex<HashMap<String, watch::Sender<bool>>>,
+    /// The state of each service, by address.
+    states: Mutex<HashMap<String, watch::Sender<State>>>,
     /// The faults that the responses show.
     pub(super) faults: Faults,
 }
 
-/// The probe of one service.
+/// What the probes of a service have shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum State {
+    /// No probe has ended yet.
+    #[default]
+    Unprobed,
+    /// It responds.
+    Responds,
+    /// A service that has not responded to any probe yet.
+    Unreachable(Failure),
+    /// A node that has responded before, and not for [`RESPONSE_TIMEOUT`].
+    Unresponsive(Failure),
+    /// The same of accounts. Requests to it are not cancelled, because an accounts service that drains completes them.
+    Unavailable(Failure),
+}
+
+/// The probes of one service.
 struct Probe {
     key: Key,
     backend: Backend,
-    /// Whether the service is a chat node. An unresponsive accounts service has no sockets to close.
+    /// Whether the service is a chat node.
     is_node: bool,
+    /// When the service last responded, or when its probes began.
+    last_response: Instant,
+    /// Whether the service has responded.
+    has_responded: bool,
+}
+
+impl State {
+    /// Why the service cannot be reached.
+    pub(super) fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Unreachable(failure) | Self::Unresponsive(failure) | Self::Unavailable(failure) => {
+                Some(failure)
+            }
+            Self::Unprobed | Self::Responds => None,
+        }
+    }
 }
 
 impl HealthChecks {
@@ -90,7 +110,7 @@ impl HealthChecks {
                 let is_node = accounts.as_ref() != Some(&backend);
                 probes.entry(backend.to_string()).or_insert_with(|| {
                     let mut task = JoinSet::new();
-                    task.spawn(probe_loop(health.clone(), Probe { key: key.clone(), backend, is_node }));
+                    task.spawn(probe_loop(health.clone(), Probe::new(key.clone(), backend, is_node)));
                     task
                 });
             }
@@ -101,86 +121,99 @@ impl HealthChecks {
         }
     }
 
-    /// Whether this node is unresponsive.
-    pub(super) fn is_unresponsive(&self, backend: &Backend) -> bool {
-        self.states().get(&backend.to_string()).is_some_and(|state| *state.borrow())
+    /// The state of this service.
+    pub(super) fn state(&self, backend: &Backend) -> State {
+        self.states().get(&backend.to_string()).map(|state| *state.borrow()).unwrap_or_default()
     }
 
-    /// Resolves when this node is unresponsive. Never resolves for a service that is not probed.
+    /// Whether requests to this service probably fail: it does not respond, or rejects all requests.
+    pub(super) fn is_unusable(&self, backend: &Backend) -> bool {
+        self.state(backend).failure().is_some() || self.faults.rejects(backend)
+    }
+
+    /// Resolves when this node is unresponsive, or has been unreachable for [`RESPONSE_TIMEOUT`] from now on. Never resolves
+    /// for a service that is not a chat node.
     pub(super) async fn unresponsive(&self, backend: &Backend) {
         let mut state = self.states().entry(backend.to_string()).or_default().subscribe();
-        if state.wait_for(|is_unresponsive| *is_unresponsive).await.is_err() {
-            // The node was removed from the table. Its liveness is determined elsewhere.
-            std::future::pending().await
+        loop {
+            let silent = |state: &State| matches!(state, State::Unresponsive(_) | State::Unreachable(_));
+            match state.wait_for(silent).await.map(|state| *state) {
+                Ok(State::Unresponsive(_)) => return,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+            // A node that has just started responds soon.
+            let changes = state.wait_for(|state| !matches!(state, State::Unreachable(_)));
+            match timeout(RESPONSE_TIMEOUT, changes).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => break,
+                Err(_) => return,
+            }
         }
+        // The node was removed from the table. Its liveness is determined elsewhere.
+        std::future::pending().await
     }
 
-    fn set_unresponsive(&self, backend: &Backend, is_unresponsive: bool) {
-        let was_unresponsive =
-            self.states().entry(backend.to_string()).or_default().send_replace(is_unresponsive);
-        if is_unresponsive && !was_unresponsive {
+    fn set(&self, backend: &Backend, state: State) {
+        let before = self.states().entry(backend.to_string()).or_default().send_replace(state);
+        let was_unresponsive = matches!(before, State::Unresponsive(_));
+        if let State::Unresponsive(cause) = state
+            && !was_unresponsive
+        {
             metrics::counter!("godzilla_unresponsive_nodes_total").increment(1);
-            tracing::warn!(%backend, "a chat node does not respond: its sockets are closed, clients reconnect to others");
+            tracing::warn!(%backend, %cause, "a chat node does not respond: its sockets are closed, clients reconnect to others");
+        } else if was_unresponsive && state == State::Responds {
+            tracing::info!(%backend, "a chat node responds again");
         }
     }
 
-    fn states(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<bool>>> {
+    fn states(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<State>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Probe {
+    fn new(key: Key, backend: Backend, is_node: bool) -> Self {
+        Self { key, backend, is_node, last_response: Instant::now(), has_responded: false }
+    }
+
+    /// The state after a failure. `None` while it does not change the state.
+    fn after(&self, failure: Failure) -> Option<State> {
+        if !self.has_responded {
+            return Some(State::Unreachable(failure));
+        }
+        let is_silent = self.last_response.elapsed() >= RESPONSE_TIMEOUT;
+        let state = if self.is_node { State::Unresponsive } else { State::Unavailable };
+        is_silent.then(|| state(failure))
+    }
+}
+
 /// Probes one service until `health` is dropped.
-async fn probe_loop(health: Weak<HealthChecks>, probe: Probe) {
-    let (mut last_response, mut connection) = (Instant::now(), None);
+async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
+    let mut connection = None;
     loop {
         let (started, within) =
-            (Instant::now(), RESPONSE_TIMEOUT.saturating_sub(last_response.elapsed()).max(MIN_TIMEOUT));
-        let outcome = timeout(within, probe.send(&mut connection)).await;
+            (Instant::now(), RESPONSE_TIMEOUT.saturating_sub(probe.last_response.elapsed()).max(MIN_TIMEOUT));
+        let outcome = timeout(within, probe::send(&probe.backend, &probe.key, &mut connection)).await;
         let Some(health) = health.upgrade() else { return };
-        if started.elapsed() > within + PROCESS_PAUSE {
-            last_response = Instant::now();
-        } else if let Ok(Some(fault)) = outcome {
-            last_response = Instant::now();
-            health.faults.record(&probe.backend, fault);
-            if probe.is_node {
-                health.set_unresponsive(&probe.backend, false);
+        match outcome.unwrap_or(Err(Failure::Timeout)) {
+            _ if started.elapsed() > within + PROCESS_PAUSE => probe.last_response = Instant::now(),
+            Ok(fault) => {
+                (probe.last_response, probe.has_responded) = (Instant::now(), true);
+                health.faults.record(&probe.backend, fault);
+                health.set(&probe.backend, State::Responds);
             }
-        } else {
-            connection = None;
-            if probe.is_node && last_response.elapsed() >= RESPONSE_TIMEOUT {
-                health.set_unresponsive(&probe.backend, true);
+            Err(failure) => {
+                connection = None;
+                probe.after(failure).into_iter().for_each(|state| health.set(&probe.backend, state));
             }
         }
         drop(health);
         let slept = Instant::now();
         sleep(PROBE_INTERVAL).await;
         if slept.elapsed() > PROBE_INTERVAL + PROCESS_PAUSE {
-            last_response = Instant::now();
+            probe.last_response = Instant::now();
         }
-    }
-}
-
-impl Probe {
-    /// Sends a probe over `connection`, or over a new one. `None` when there is no response, else the fault that the
-    /// response shows.
-    async fn send(&self, connection: &mut Option<SendRequest<Full<Bytes>>>) -> Option<Option<Fault>> {
-        if connection.as_ref().is_none_or(SendRequest::is_closed) {
-            let stream = TcpStream::connect(self.backend.address()).await.ok()?;
-            let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
-            // The driver ends with the connection, which closes when its sender is dropped.
-            tokio::spawn(driver);
-            *connection = Some(sender);
-        }
-        let sender = connection.as_mut()?;
-        sender.ready().await.ok()?;
-        let target = Target { method: "GET", path: PATH };
-        let request = Request::get(PATH)
-            .header("host", self.backend.address())
-            .header(HEADER, self.key.sign(None, target, Timestamp::now()))
-            .body(Full::default());
-        let response = sender.send_request(request.ok()?).await.ok()?;
-        let fault = Fault::of(&response, SystemTime::now());
-        Limited::new(response.into_body(), MAX_BODY).collect().await.ok().map(|_| fault)
     }
 }
 
@@ -211,22 +244,40 @@ mod tests {
         tokio::spawn(HealthChecks::run(Arc::downgrade(&health), Key::new(&[7; 32]).unwrap(), None, nodes));
         tokio::spawn(respond(other));
         // The kernel accepts connections on behalf of a stopped process.
-        timeout(Duration::from_secs(20), health.unresponsive(&one)).await.expect("noticed");
-        assert!(health.is_unresponsive(&one) && !health.is_unresponsive(&two));
-        tokio::spawn(respond(listener));
-        let responds_again = async {
-            while health.is_unresponsive(&one) {
+        let patience = Duration::from_secs(20);
+        timeout(patience, health.unresponsive(&one)).await.expect("noticed");
+        assert_eq!(
+            (health.state(&one), health.state(&two)),
+            (State::Unreachable(Failure::Timeout), State::Responds)
+        );
+        let mut task = tokio::spawn(respond(listener));
+        becomes(&health, &one, State::Responds).await;
+        let unknown: Backend = "http://127.0.0.1:1".parse().unwrap();
+        for responding in [&one, &two, &unknown] {
+            assert!(timeout(Duration::from_millis(10), health.unresponsive(responding)).await.is_err());
+        }
+        // Its listener is dropped.
+        task.abort();
+        assert!((&mut task).await.is_err());
+        becomes(&health, &one, State::Unresponsive(Failure::Refused)).await;
+        timeout(patience, health.unresponsive(&one)).await.expect("noticed");
+    }
+
+    async fn becomes(health: &HealthChecks, backend: &Backend, state: State) {
+        let until = async {
+            while health.state(backend) != state {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(20), responds_again).await.expect("noticed");
-        let unknown: Backend = "http://127.0.0.1:1".parse().unwrap();
-        assert!(timeout(Duration::from_millis(10), health.unresponsive(&unknown)).await.is_err());
+        timeout(Duration::from_secs(20), until)
+            .await
+            .unwrap_or_else(|_| panic!("{:?} instead of {state:?}", health.state(backend)));
     }
 
     async fn respond(listener: TcpListener) {
+        let mut connections = JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let mut head = [0; 4_096];
                 while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
                     let response = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";

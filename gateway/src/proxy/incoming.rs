@@ -22,7 +22,7 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{drain, headers};
+use super::{backend::Backend, drain, headers};
 use crate::error::Error;
 
 /// How long a service may pause within a response body.
@@ -52,12 +52,13 @@ struct Relayed {
 /// The response to the client, after the start of its body was read, which may take `within`.
 pub(super) async fn relay(
     response: Response<Incoming>,
+    backend: &Backend,
     request: drain::RequestGuard,
     within: Duration,
 ) -> Result<HttpResponse, Error> {
     let (head, mut body) = response.into_parts();
     let size = body.size_hint().exact().map_or(BodySize::Stream, BodySize::Sized);
-    let ahead = timeout(within.min(BODY_TIMEOUT), read_ahead(&mut body))
+    let ahead = timeout(within.min(BODY_TIMEOUT), read_ahead(&mut body, backend))
         .await
         .map_err(|_| Error::UpstreamTimeout)??;
     let mut response = response_builder(&head)?;
@@ -66,7 +67,7 @@ pub(super) async fn relay(
 }
 
 /// Reads the first part of a body, and what arrives within [`READ_AHEAD_TIMEOUT`] after it.
-async fn read_ahead(body: &mut Incoming) -> Result<VecDeque<Bytes>, Error> {
+async fn read_ahead(body: &mut Incoming, backend: &Backend) -> Result<VecDeque<Bytes>, Error> {
     let (mut ahead, mut length) = (VecDeque::new(), 0);
     while length < READ_AHEAD && !body.is_end_stream() {
         let frame = match ahead.is_empty() {
@@ -78,7 +79,7 @@ async fn read_ahead(body: &mut Incoming) -> Result<VecDeque<Bytes>, Error> {
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
-            tracing::warn!(%error, "malformed response body of a service");
+            tracing::warn!(%backend, %error, "malformed response body of a service");
             Error::InvalidResponse
         })?;
         // Other frames are trailers, which are not forwarded.

@@ -14,6 +14,8 @@ mod incoming;
 mod nodes;
 mod outgoing;
 mod outliers;
+mod probe;
+mod readiness;
 mod splice;
 mod upstream;
 
@@ -182,7 +184,7 @@ impl Worker {
             }
         };
         let is_refused_upgrade = is_upgrade(&request) && response.status().as_u16() != 101;
-        if is_refused_upgrade || (self.shared.in_flight.closes_connections() && !is_upgrade(&request)) {
+        if is_refused_upgrade || (self.shared.in_flight.is_draining() && !is_upgrade(&request)) {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
@@ -199,7 +201,7 @@ impl Worker {
     async fn chat(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        let response = self.send(&outgoing, self.candidates(request), CHAT_TIMEOUT).await;
+        let response = self.send(&outgoing, self.candidates(request, false), CHAT_TIMEOUT).await;
         // The node may have applied the change, so the request is not retried.
         response.map_err(|error| match error {
             Error::UpstreamTimeout if !outgoing.is_repeatable() => Error::UnknownOutcome,
@@ -212,11 +214,11 @@ impl Worker {
         let session = nodes::session(&ids);
         let (candidates, within) = match &session {
             // A draining process accepts no new sockets. An upgrade of a session opens one as well.
-            _ if self.shared.in_flight.refuses_sockets() && is_upgrade(request) => {
+            _ if self.shared.in_flight.is_draining() && is_upgrade(request) => {
                 return Err(Error::Unavailable);
             }
-            Session::New if self.shared.in_flight.refuses_sockets() => return Err(Error::Unavailable),
-            Session::New => (self.candidates(request), SESSION_OPEN_TIMEOUT),
+            Session::New if self.shared.in_flight.is_draining() => return Err(Error::Unavailable),
+            Session::New => (self.candidates(request, true), SESSION_OPEN_TIMEOUT),
             Session::On(name) => match self.node(name).await {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL_TIMEOUT),
                 Some(node) => (vec![node], CHAT_TIMEOUT),
@@ -231,7 +233,13 @@ impl Worker {
         if request.method() == Method::GET && body::declared_length(request.headers()).is_some() {
             return Err(Error::UnexpectedBody);
         }
-        let outgoing = self.outgoing(request, payload, self.shared.upstreams.payload_limit).await?;
+        let mut outgoing = self.outgoing(request, payload, self.shared.upstreams.payload_limit).await?;
+        if session != Session::New
+            && request.method() == Method::GET
+            && let Some(limit) = self.shared.in_flight.poll_limit()
+        {
+            outgoing.limit_poll(limit);
+        }
         self.send(&outgoing, candidates, within).await
     }
 
@@ -272,7 +280,7 @@ impl Worker {
                 response if !is_final(&response, is_last) => {
                     Attempt::Failed(response.err().unwrap_or(Error::Unavailable))
                 }
-                Ok(response) => match incoming::relay(response, guard, within).await {
+                Ok(response) => match incoming::relay(response, backend, guard, within).await {
                     Err(Error::InvalidResponse) if !is_last => Attempt::Failed(Error::Unavailable),
                     relayed => Attempt::Final(relayed),
                 },

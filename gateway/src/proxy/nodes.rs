@@ -61,31 +61,31 @@ impl Nodes {
     }
 
     /// The nodes that accept new sessions.
-    fn open(&self) -> impl Iterator<Item = (&str, &Backend)> {
-        self.iter().filter(|(_, node)| node.is_open).map(|(name, node)| (name, &node.backend))
+    fn open(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.iter().filter(|(_, node)| node.is_open)
     }
 
-    /// All open nodes in the order of preference of `key` (rendezvous hashing, highest random weight). When nodes are added
-    /// or removed, the relative order of the others stays the same, and the sockets of a removed node are distributed over
-    /// all others. Every gateway computes the same order.
-    pub(super) fn preferred(&self, key: &str) -> impl Iterator<Item = &Backend> {
+    /// All nodes in the order of preference of `key` (rendezvous hashing, highest random weight). When nodes are added or
+    /// removed, the relative order of the others stays the same, and the sockets of a removed node are distributed over all
+    /// others. Every gateway computes the same order.
+    pub(super) fn preferred(&self, key: &str) -> impl Iterator<Item = &Node> {
         let weight = |name: &str| {
             // The hasher has no random state, so that all gateways compute the same weights.
             let mut hasher = DefaultHasher::new();
             (key, name).hash(&mut hasher);
             hasher.finish()
         };
-        let mut nodes: Vec<_> = self.open().map(|(name, backend)| (weight(name), backend)).collect();
+        let mut nodes: Vec<_> = self.iter().map(|(name, node)| (weight(name), node)).collect();
         nodes.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-        nodes.into_iter().map(|(_, backend)| backend)
+        nodes.into_iter().map(|(_, node)| node)
     }
 
-    /// All open nodes. Each next `turn` begins with the next node.
-    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Backend> {
-        let mut nodes: Vec<_> = self.open().map(|(_, backend)| backend).collect();
+    /// All nodes. Each next `turn` begins with the next open node.
+    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Node> {
+        let mut nodes: Vec<_> = self.open().map(|(_, node)| node).collect();
         let first = turn.checked_rem(nodes.len()).unwrap_or(0);
         nodes.rotate_left(first);
-        nodes.into_iter()
+        nodes.into_iter().chain(self.iter().map(|(_, node)| node).filter(|node| !node.is_open))
     }
 }
 
@@ -139,13 +139,19 @@ mod tests {
         assert!(
             fewer.get("chat-4").is_some() && fewer.has_open() && !Nodes::new([node(4, false)]).has_open()
         );
+        let open = |nodes: &Nodes, user: &str| -> Vec<Backend> {
+            let nodes = nodes.preferred(user).filter(|node| node.is_open);
+            nodes.map(|node| node.backend.clone()).collect()
+        };
         let mut users = [0; 5];
         for user in (0..1000).map(|n| format!("user{n}")) {
-            let order: Vec<_> = nodes.preferred(&user).cloned().collect();
+            let order = open(&nodes, &user);
             let first = (0..5).find(|n| order[0] == backend(*n)).unwrap();
             users[first] += 1;
             let rest: Vec<_> = order.iter().filter(|node| **node != backend(4)).cloned().collect();
-            assert_eq!(fewer.preferred(&user).cloned().collect::<Vec<_>>(), rest, "{user}");
+            assert_eq!(open(&fewer, &user), rest, "{user}");
+            let all: Vec<_> = fewer.preferred(&user).map(|node| node.backend.clone()).collect();
+            assert_eq!(all, order, "{user}: a closed node keeps its place");
         }
         assert!(users.iter().all(|count| (120..280).contains(count)), "{users:?}");
     }
@@ -155,9 +161,9 @@ mod tests {
         let backend = |port: u16| format!("http://h:{port}").parse::<Backend>().unwrap();
         let node = |name: &str, port| (name.to_owned(), Node { backend: backend(port), is_open: port < 9 });
         let nodes = Nodes::new([node("a", 1), node("b", 2), node("c", 9)]);
-        let turns = |turn| nodes.in_turn(turn).cloned().collect::<Vec<_>>();
-        assert_eq!(turns(0), [backend(1), backend(2)]);
-        assert_eq!(turns(1), [backend(2), backend(1)]);
+        let turns = |turn| nodes.in_turn(turn).map(|node| node.backend.clone()).collect::<Vec<_>>();
+        assert_eq!(turns(0), [backend(1), backend(2), backend(9)]);
+        assert_eq!(turns(1), [backend(2), backend(1), backend(9)]);
         assert_eq!(turns(usize::MAX), turns(1));
         assert_eq!(Nodes::default().in_turn(7).count(), 0);
     }

@@ -1,16 +1,23 @@
 //! A forwarded request: rewritten from its parsed form, with a signed identity.
 
+use std::time::Duration;
+
 use actix_web::{HttpMessage, HttpRequest, http::header as own};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{HeaderMap, Method, Request};
+use hyper::{
+    HeaderMap, Method, Request,
+    header::{HeaderName, HeaderValue},
+};
 use proto::{
-    Identity, Timestamp,
+    Identity, Timestamp, identity,
     signature::{Key, Target},
 };
 
 use super::{backend::Backend, headers};
 use crate::{client::Client, error::Error, routes::SOCKETS, session_id::names_session};
+
+const POLL_LIMIT: HeaderName = HeaderName::from_static(identity::POLL_LIMIT);
 
 /// A request without its destination.
 pub(super) struct Outgoing {
@@ -34,6 +41,12 @@ impl Outgoing {
         let mut headers = headers::request_headers(request.headers());
         headers::add_client(&mut headers, client, host, identity);
         Ok(Self { method, target, headers, body })
+    }
+
+    /// Limits the time for which the node lets this poll wait.
+    pub(super) fn limit_poll(&mut self, limit: Duration) {
+        let limit = HeaderValue::from(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        self.headers.insert(POLL_LIMIT, limit);
     }
 
     /// Whether the request can be sent twice. A poll of a session consumes packets of its node, so it cannot.

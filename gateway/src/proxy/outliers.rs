@@ -22,11 +22,11 @@ impl RecentFailures {
         failures.insert(backend.to_string(), Instant::now());
     }
 
-    /// Moves services with recent failures behind all others. The order is otherwise unchanged.
-    pub(super) fn move_last(&self, backends: &mut [Backend]) {
+    /// Whether this service has a recent failure.
+    pub(super) fn contains(&self, backend: &Backend) -> bool {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|_, at| at.elapsed() < FAILURE_AGE);
-        backends.sort_by_key(|backend| failures.contains_key(&backend.to_string()));
+        failures.contains_key(&backend.to_string())
     }
 }
 
@@ -35,11 +35,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backends_with_recent_failures_are_tried_last() {
+    fn a_recent_failure_counts_for_its_service_only() {
         let backends: Vec<Backend> = (1..4).map(|n| format!("http://h:{n}").parse().unwrap()).collect();
-        let (recent_failures, mut order) = (RecentFailures::default(), backends.clone());
+        let recent_failures = RecentFailures::default();
         recent_failures.record(&backends[0]);
-        recent_failures.move_last(&mut order);
-        assert_eq!(order, [&backends[1..], &backends[..1]].concat());
+        let failed: Vec<_> = backends.iter().map(|backend| recent_failures.contains(backend)).collect();
+        assert_eq!(failed, [true, false, false]);
     }
 }

@@ -169,7 +169,11 @@ async fn copy(mut payload: web::Payload, mut node: OwnedWriteHalf, ended: onesho
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(_) => {
-                    return tracing::warn!("a node does not read its WebSocket: the connection is closed");
+                    let node = node.peer_addr().ok().map(tracing::field::display);
+                    return tracing::warn!(
+                        node,
+                        "a node does not read its WebSocket: the connection is closed"
+                    );
                 }
             }
         }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{OK_RESPONSE, SWITCHING_PROTOCOLS, TestServer, header, status};
+use tokio::time::timeout;
+
+use crate::support::{OK_RESPONSE, SWITCHING_PROTOCOLS, TIMEOUT, TestServer, header, status};
 
 #[actix_web::test]
 async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
@@ -52,4 +54,39 @@ async fn draining_without_traffic_ends_at_once() {
     server.proxy.drain_requests(Duration::from_secs(11)).await;
     server.proxy.close_sockets().await;
     assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+/// A poll that begins during the drain is limited at its node and closes its connection. The drain does not wait for it. The limit of a
+/// client is not forwarded.
+#[actix_web::test]
+async fn polls_of_a_draining_gateway_are_limited_at_their_node() {
+    let server = TestServer::start(&[]).await;
+    let polled = async || {
+        let poll = "GET /socket.io/?EIO=4&transport=polling&sid=abc.due";
+        let client = server.send(server.head(poll, "X-Poll-Limit: 7\r\n")).await;
+        let mut node = server.two.accept().await;
+        let limit = header(&node.read_head().await, "x-poll-limit");
+        (client, node, limit)
+    };
+    let (mut before, mut early, limit) = polled().await;
+    assert_eq!(limit, None, "before the drain");
+    server.proxy.drain();
+    let (mut during, mut late, limit) = polled().await;
+    assert_eq!(limit.as_deref(), Some("1500"));
+    let proxy = server.proxy.clone();
+    let drained = actix_web::rt::spawn(async move { proxy.drain_requests(TIMEOUT).await });
+    early.write(OK_RESPONSE).await;
+    let response = before.read_to_end().await;
+    assert!(response.ends_with("fine"), "{response}");
+    timeout(TIMEOUT / 2, drained).await.expect("does not wait for the later poll").unwrap();
+    late.write(OK_RESPONSE).await;
+    let response = during.read_to_end().await;
+    assert_eq!(header(&response, "connection").as_deref(), Some("close"), "{response}");
+    assert!(response.ends_with("fine"), "{response}");
+    // Other requests are not limited.
+    let mut client = server.send(server.head("GET /rooms", "X-Poll-Limit: 7\r\n")).await;
+    let mut node = server.one.accept().await;
+    assert_eq!(header(&node.read_head().await, "x-poll-limit"), None);
+    node.write(OK_RESPONSE).await;
+    assert_eq!(header(&client.read_to_end().await, "connection").as_deref(), Some("close"));
 }

@@ -6,7 +6,9 @@
 mod cut;
 mod drain;
 mod nodes;
+mod readiness;
 mod requests;
 mod responses;
 mod support;
+mod switched_service;
 mod upgrades;

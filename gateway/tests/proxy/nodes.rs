@@ -16,7 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, status};
+use crate::{
+    support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, status},
+    switched_service::{Mode, SwitchedService},
+};
 
 /// The head of a poll with this query.
 fn poll(server: &TestServer, query: &str) -> String {
@@ -118,6 +121,73 @@ async fn a_draining_node_keeps_its_sessions_and_receives_no_new_ones() {
     assert!(!server.proxy.has_nodes());
     assert_eq!(status(&server.send(poll(&server, "")).await.read_to_end().await), 503);
     assert!(answered_by(&server, &server.one, "&sid=abc.one").await.ends_with("fine"));
+}
+
+/// The states of the nodes `one` and `two` of a table, and which of them gets requests that open no session, and requests that do.
+///
+/// 404 is the answer of a service that works.
+struct Choice {
+    nodes: [(Mode, bool); 2],
+    other: Option<usize>,
+    opening: Option<usize>,
+}
+
+/// Requests that open no session reach a node that drains when no open node works. Requests that open a session do not.
+#[actix_web::test]
+async fn draining_nodes_get_requests_without_a_new_session_when_no_open_node_works() {
+    let (open, closed) = (true, false);
+    let rows = [
+        (Choice { nodes: [(Mode::Works, closed), (Mode::Works, closed)], other: Some(0), opening: None }),
+        (Choice { nodes: [(Mode::Works, closed), (Mode::Refuses, open)], other: Some(0), opening: None }),
+        (Choice { nodes: [(Mode::Works, closed), (Mode::Closes, open)], other: Some(0), opening: None }),
+        (Choice { nodes: [(Mode::Works, closed), (Mode::Works, open)], other: Some(1), opening: Some(1) }),
+        // A node that starts accepts connections and does not respond.
+        (Choice { nodes: [(Mode::Hangs, closed), (Mode::Refuses, closed)], other: None, opening: None }),
+        (Choice { nodes: [(Mode::Hangs, closed), (Mode::Works, open)], other: Some(1), opening: Some(1) }),
+    ];
+    let rows = rows.into_iter().enumerate().map(async |(row, Choice { nodes, other, opening })| {
+        let services = nodes.map(|(mode, _)| SwitchedService::start(mode));
+        let server = Box::pin(TestServer::start(&[])).await;
+        let table =
+            ["one", "due"].into_iter().zip(&services).zip(nodes).map(|((name, service), (_, is_open))| {
+                (name.to_owned(), Node { backend: service.backend.clone(), is_open })
+            });
+        server.nodes.send_replace(Nodes::new(table));
+        server.proxy.watch_nodes();
+        // The probes of the open nodes have ended.
+        let works = nodes.iter().any(|(mode, is_open)| *is_open && *mode == Mode::Works);
+        becomes(|| match server.proxy.chat_not_ready_reason() {
+            None => works,
+            Some(reason) => !works && !reason.contains("has not responded yet"),
+        })
+        .await;
+        let expected = |reached: Option<usize>| if reached.is_some() { 404 } else { 503 };
+        let get = server.head("GET /rooms", "Connection: close\r\n");
+        let is_probed =
+            async { while status(&server.send(&get).await.read_to_end().await) != expected(other) {} };
+        timeout(TIMEOUT, is_probed).await.unwrap_or_else(|_| panic!("row {row}"));
+        let post = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
+        let requests = [
+            (get, other),
+            (format!("{}{{}}", server.head("POST /rooms", post)), other),
+            (poll(&server, ""), opening),
+            (server.handshake("EIO=4&transport=websocket"), opening),
+        ];
+        for (request, reached) in requests {
+            let before = services.each_ref().map(SwitchedService::requests);
+            let response = server.send(&request).await.read_to_end().await;
+            // 502 is the answer for an open node that closes the connection.
+            let is_expected =
+                status(&response) == expected(reached) || (reached.is_none() && status(&response) == 502);
+            assert!(is_expected, "row {row}: {request} {response}");
+            for (n, service) in services.iter().enumerate() {
+                let count = service.requests() - before[n];
+                let is_broken = nodes[n].0 != Mode::Works;
+                assert!(is_broken || count == usize::from(reached == Some(n)), "row {row}: {request} at {n}");
+            }
+        }
+    });
+    join_all(rows).await;
 }
 
 #[actix_web::test]
@@ -302,11 +372,10 @@ async fn nodes_that_reject_the_key_of_the_gateway_are_reported_and_skipped() {
     }
     server.proxy.watch_nodes();
     let assert_rejected = async |address: &Backend| {
-        let describe =
-            || server.proxy.chat_not_ready_reason().filter(|reason| reason.contains(&address.to_string()));
-        becomes(|| describe().is_some()).await;
-        let reason = server.proxy.chat_not_ready_reason().unwrap();
-        assert!(reason.contains("identity key") && reason.contains("--secret-file"), "{reason}");
+        let names = |reason: String| {
+            ["identity key", "--secret-file", &address.to_string()].iter().all(|part| reason.contains(part))
+        };
+        becomes(|| server.proxy.chat_not_ready_reason().is_some_and(names)).await;
     };
     // The first node of the table is reported.
     assert_rejected(&server.two.backend).await;

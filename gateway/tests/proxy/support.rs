@@ -73,8 +73,21 @@ impl TestServer {
         Self::start_with_disconnect_timeout(flags, Duration::from_secs(1)).await
     }
 
+    /// Starts a server in front of this accounts service, which the test controls itself.
+    pub async fn start_with_accounts(accounts: Backend) -> Self {
+        Self::start_in_front_of(Some(accounts), &[], Duration::from_secs(1)).await
+    }
+
     /// Starts a server with this disconnect timeout.
     pub async fn start_with_disconnect_timeout(flags: &[&str], disconnect_timeout: Duration) -> Self {
+        Self::start_in_front_of(None, flags, disconnect_timeout).await
+    }
+
+    async fn start_in_front_of(
+        other_accounts: Option<Backend>,
+        flags: &[&str],
+        disconnect_timeout: Duration,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         let alice: Username = "alice".parse().unwrap();
@@ -87,7 +100,7 @@ impl TestServer {
         let gateway = Gateway::new(cli.gateway, Arc::new(store));
         let refresh = Arc::new(Notify::new());
         let upstreams = Upstreams {
-            accounts: accounts.backend.clone(),
+            accounts: other_accounts.unwrap_or_else(|| accounts.backend.clone()),
             nodes: watched,
             refresh: refresh.clone(),
             key: key(),

@@ -1,7 +1,8 @@
 //! Changes of a room: what members can see of a room beside its messages.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::{Role, Settings};
 use crate::{RoomName, Username};
 
 /// Payload of [`super::name::CHANGE`]: one change of a room.
@@ -34,7 +35,7 @@ pub enum Item {
     /// The properties of the room.
     Room {
         /// The properties; null when the room was archived.
-        settings: Option<Settings>,
+        settings: Option<RoomState>,
         /// The user that made the change. Only in live events.
         #[serde(skip_serializing_if = "Option::is_none")]
         by: Option<Username>,
@@ -59,26 +60,15 @@ pub struct MemberState {
     pub role: Option<Role>,
 }
 
-/// A member's permissions in a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// May change and archive the room, and add and remove members.
-    Owner,
-    /// May read and post.
-    Member,
-}
-
 /// The properties of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Settings {
+pub struct RoomState {
     /// The kind of the room.
     pub kind: RoomKind,
-    /// Whether the room is visible to its members only.
-    pub private: bool,
-    /// Whether old messages of the room are deleted.
-    pub ephemeral: bool,
+    /// The settings.
+    #[serde(flatten)]
+    pub settings: Settings,
     /// The owner; null for a public room without members.
     pub owner: Option<Username>,
     /// The number of members at the time of the event or answer. It changes without a change of its own.
@@ -89,8 +79,33 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
+    /// The room of all users.
+    Lobby,
     /// A room with a name that its owner has chosen.
     Room,
+}
+
+impl RoomKind {
+    /// The kind of the room with this name.
+    pub fn of(room: &RoomName) -> Self {
+        if room.is_lobby() { Self::Lobby } else { Self::Room }
+    }
+
+    /// Whether the room always exists. It is not created, changed or archived.
+    pub fn is_built_in(self) -> bool {
+        match self {
+            Self::Lobby => true,
+            Self::Room => false,
+        }
+    }
+
+    /// Whether the members are listed. Otherwise every user is a member.
+    pub fn lists_members(self) -> bool {
+        match self {
+            Self::Lobby => false,
+            Self::Room => true,
+        }
+    }
 }
 
 impl Item {

@@ -12,7 +12,7 @@ use runtime::Backoff;
 use sessions::{RedisSessions, ages};
 
 use crate::{
-    admin::{Probe, not_ready_unless},
+    admin::{Opening, Probe, not_ready_unless},
     config,
     error::Error,
     mongo,
@@ -41,13 +41,13 @@ pub(super) fn location(config: &config::Chat) -> Result<Location, Error> {
 }
 
 impl Stores {
-    pub(super) async fn new(config: &config::Chat) -> Result<Self, Error> {
+    pub(super) async fn new(config: &config::Chat, opening: &Opening) -> Result<Self, Error> {
         let uri = config.mongo.uri().map_err(Error::Config)?;
         let redis = location(config)?;
         let refused = |error: &dyn std::fmt::Display| {
             Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
         };
-        let store = mongo::store(uri.reveal(), &config.deployment.deployment).await?;
+        let store = mongo::store(uri.reveal(), &config.deployment.deployment, opening).await?;
         let sessions = RedisSessions::new(redis.clone(), ages::now).map_err(|error| refused(&error))?;
         Ok(Self {
             chat: MongoStore::new(&store),

@@ -29,7 +29,7 @@ const STORE: (&str, &str) = ("store", "`users`, `sessions`, `chat`");
 pub const GROUPS: &[Group] = &[
     Group { folder: "gateway", roles: "`serve`, `gateway`", metrics: &[
         counter("godzilla_forwarding_issues_total", "requests",
-            &[("reason", "`absent`, `cdn`, `contradiction`, `scheme`, `unlisted`, `unreadable`, `untrusted`")],
+            &[("reason", "`absent`, `cdn`, `contradiction`, `scheme`, `unlisted`, `unreadable`, `untrusted`, `unused`")],
             "Requests whose client address or scheme is not certain."),
         counter("godzilla_handshake_issues_total", "requests",
             &[("reason", "`body`, `combined`, `http_1_0`, `key`, `no_connection`, `no_upgrade`, `not_websocket`, `other_route`, `version`")],

@@ -183,7 +183,7 @@ fn retry_after(of: Code) -> String {
 }
 
 fn codes_table() -> String {
-    let documented = variants("proto/src/event.rs", "Code");
+    let documented = variants("proto/src/event/refused.rs", "Code");
     assert_complete(&documented, codes().map(|code| format!("{code:?}")));
     assert_complete(
         &variants("chat/src/error.rs", "Error"),

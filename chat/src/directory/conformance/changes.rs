@@ -6,7 +6,7 @@ use proto::event::{Item, ItemType};
 
 use super::{
     Additions, Committed, Directory, Error, LIMIT, NewRoom, Role, add, create, new, no_callback, remove,
-    room, user,
+    room, set_private, settings, user,
 };
 use crate::directory::{ChangesSince, RoomChange};
 
@@ -27,7 +27,7 @@ fn text(item: &Item) -> String {
         Item::Room { settings: None, by: actor } => format!("ended{}", by(actor)),
         Item::Room { settings: Some(settings), by: actor } => {
             let owner = settings.owner.as_ref().map_or("-", |owner| owner.as_str());
-            let private = if settings.private { "private" } else { "public" };
+            let private = if settings.settings.private { "private" } else { "public" };
             format!("{private} of {owner} with {}{}", settings.member_count, by(actor))
         }
     }
@@ -56,7 +56,7 @@ pub async fn each_change_has_a_number_and_its_items(directory: &dyn Directory) {
     directory.add(&tea, &bob, LIMIT, record()).await.expect("joins");
     directory.add_by(&tea, &carol, &alice, LIMITS, record()).await.expect("adds");
     directory.add(&tea, &bob, LIMIT, record()).await.expect("is a member already");
-    directory.set_private(&tea, &alice, true, record()).await.expect("changes");
+    directory.change_settings(&tea, &alice, &set_private(true), record()).await.expect("changes");
     directory.leave(&tea, &alice, record()).await.expect("leaves");
     directory.remove(&tea, &carol, &bob, record()).await.expect("removes");
     directory.leave(&tea, &bob, record()).await.expect("leaves");
@@ -153,7 +153,7 @@ pub async fn old_changes_are_kept(directory: &dyn Directory) {
 }
 
 pub async fn changes_of_an_earlier_room_are_not_returned(directory: &dyn Directory) {
-    let ephemeral = |owner: &str| NewRoom { ephemeral: true, ..new("short", owner, false) };
+    let ephemeral = |owner: &str| NewRoom { settings: settings(false, true), ..new("short", owner, false) };
     directory.create(ephemeral("alice"), LIMIT, no_callback()).await.expect("creates");
     add(directory, "short", "bob").await.expect("joins");
     directory.archive(&room("short"), &user("alice"), no_callback()).await.expect("archives");

@@ -3,7 +3,7 @@
 
 use super::{
     Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, names_and_roles, no_callback, room,
-    user,
+    set_private, settings, user,
 };
 
 /// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol
@@ -42,18 +42,24 @@ const ALL: [Change; 5] = [Change::Join, Change::Add, Change::Remove, Change::Mak
 impl Event {
     async fn apply(self, directory: &dyn Directory, name: &str) {
         let (tea, alice, bob) = (room(name), user("alice"), user("bob"));
-        let new = NewRoom { name: tea.clone(), owner: alice.clone(), private: false, ephemeral: true };
+        let new = NewRoom { name: tea.clone(), owner: alice.clone(), settings: settings(false, true) };
         directory.create(new, LIMIT, no_callback()).await.expect("creates");
         for member in ["bob", "carol"] {
             add(directory, name, member).await.expect("adds");
         }
         match self {
-            Self::Private => directory.set_private(&tea, &alice, true, no_callback()).await.expect("changes"),
+            Self::Private => directory
+                .change_settings(&tea, &alice, &set_private(true), no_callback())
+                .await
+                .expect("changes"),
             Self::Archived => directory.archive(&tea, &alice, no_callback()).await.expect("archives"),
             Self::Left => drop(directory.leave(&tea, &alice, no_callback()).await.expect("leaves")),
             Self::LeftAndPrivate => {
                 directory.leave(&tea, &alice, no_callback()).await.expect("leaves");
-                directory.set_private(&tea, &bob, true, no_callback()).await.expect("changes");
+                directory
+                    .change_settings(&tea, &bob, &set_private(true), no_callback())
+                    .await
+                    .expect("changes");
             }
             Self::Replaced => {
                 directory.archive(&tea, &alice, no_callback()).await.expect("archives");
@@ -82,7 +88,9 @@ impl Change {
             Self::Join => directory.add(&tea, &dave, LIMIT, no_callback()).await.map(drop),
             Self::Add => directory.add_by(&tea, &dave, &alice, limits, no_callback()).await.map(drop),
             Self::Remove => directory.remove(&tea, &carol, &alice, no_callback()).await.map(drop),
-            Self::MakePublic => directory.set_private(&tea, &alice, false, no_callback()).await,
+            Self::MakePublic => {
+                directory.change_settings(&tea, &alice, &set_private(false), no_callback()).await
+            }
             Self::Archive => directory.archive(&tea, &alice, no_callback()).await,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Additions, Directory, Error, Member, NewRoom, Role, create, names_and_roles, names_of, no_callback, room,
-    user,
+    settings, user,
 };
 
 const LIMITS: Additions = Additions { per_user: 2, per_adder: 3 };
@@ -40,7 +40,7 @@ pub async fn additions_by_others_are_limited(directory: &dyn Directory) {
             .expect("memberships created by others do not count");
     }
     let over = directory.create(
-        NewRoom { name: room("r5"), owner: user("bob"), private: false, ephemeral: false },
+        NewRoom { name: room("r5"), owner: user("bob"), settings: settings(false, false) },
         2,
         no_callback(),
     );
@@ -85,7 +85,7 @@ pub async fn departed_users_are_not_added_again(directory: &dyn Directory) {
 
 pub async fn names_of_archived_rooms_are_reused(directory: &dyn Directory) {
     let create_room = async |name: &str, owner: &str, private: bool, ephemeral: bool| {
-        let new = NewRoom { name: room(name), owner: user(owner), private, ephemeral };
+        let new = NewRoom { name: room(name), owner: user(owner), settings: settings(private, ephemeral) };
         directory.create(new, 100, no_callback()).await
     };
     create_room("short", "alice", false, true).await.expect("creates");
@@ -93,7 +93,10 @@ pub async fn names_of_archived_rooms_are_reused(directory: &dyn Directory) {
     assert!(message_of(create_room("short", "carol", false, true).await).contains("taken"));
     directory.archive(&room("short"), &user("alice"), no_callback()).await.expect("archives");
     let room_info = create_room("short", "carol", true, false).await.expect("the name is free");
-    assert_eq!((room_info.private, room_info.ephemeral, room_info.owner), (true, false, Some(user("carol"))));
+    assert_eq!(
+        (room_info.settings.private, room_info.settings.ephemeral, room_info.owner),
+        (true, false, Some(user("carol")))
+    );
     let record = directory.find(&room("short")).await.expect("answers").expect("exists");
     assert_eq!(names_and_roles(&record.members), [("carol", Role::Owner)]);
     assert_eq!(names_of(directory, "bob").await, ["lobby"]);

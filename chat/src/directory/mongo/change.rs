@@ -1,9 +1,15 @@
 //! Changes of rooms: each is decided on the room that was read, and results in an update of its document. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
-use proto::Username;
+use proto::{
+    Username,
+    event::{Act, SettingsPatch},
+};
 
-use super::document::{member_document, owner_of};
+use super::{
+    document::{member_document, owner_of},
+    settings,
+};
 use crate::{
     Error,
     directory::{Additions, ChangeKind, Member, Role, RoomInfo, RoomRecord},
@@ -20,8 +26,8 @@ pub enum Change {
     Remove { user: Username, by: Username },
     /// `user` leaves.
     Leave { user: Username },
-    /// `by`, the owner, makes the room private or public.
-    SetPrivate { private: bool, by: Username },
+    /// `by`, the owner, changes settings.
+    Settings { patch: SettingsPatch, by: Username },
     /// `by`, the owner, archives the room.
     Archive { by: Username },
 }
@@ -61,14 +67,14 @@ impl Change {
     /// Checks that the user who requests the change may make it in this room.
     ///
     /// # Errors
-    /// As [`RoomRecord::check_join`] and [`RoomRecord::check_owner`].
+    /// As [`RoomRecord::check`].
     pub fn check(&self, room: &RoomRecord) -> Result<(), Error> {
         match self {
-            Self::Add { user, .. } => room.check_join(user),
-            Self::AddBy { by, .. }
-            | Self::Remove { by, .. }
-            | Self::SetPrivate { by, .. }
-            | Self::Archive { by } => room.check_owner(by),
+            Self::Add { user, .. } => room.check(user, Act::Enter),
+            Self::AddBy { by, .. } => room.check(by, Act::AddMember),
+            Self::Remove { by, .. } => room.check(by, Act::RemoveMember),
+            Self::Settings { by, .. } => room.check(by, Act::ChangeSettings),
+            Self::Archive { by } => room.check(by, Act::Archive),
             Self::Leave { .. } => Ok(()),
         }
     }
@@ -78,7 +84,7 @@ impl Change {
         match self {
             Self::Add { user, .. } | Self::AddBy { user, .. } => ChangeKind::Joined(user.clone()),
             Self::Remove { user, .. } | Self::Leave { user } => ChangeKind::Left(user.clone()),
-            Self::SetPrivate { .. } => ChangeKind::Other,
+            Self::Settings { .. } => ChangeKind::Other,
             Self::Archive { .. } => ChangeKind::Archived,
         }
     }
@@ -89,7 +95,7 @@ impl Change {
             Self::Add { user, .. } | Self::Leave { user } => user,
             Self::AddBy { by, .. }
             | Self::Remove { by, .. }
-            | Self::SetPrivate { by, .. }
+            | Self::Settings { by, .. }
             | Self::Archive { by } => by,
         }
     }
@@ -98,7 +104,9 @@ impl Change {
     pub fn room_info_after(&self, room_info: &RoomInfo, members: &[Member]) -> RoomInfo {
         let owner = owner_of(members);
         match self {
-            Self::SetPrivate { private, .. } => RoomInfo { private: *private, owner, ..room_info.clone() },
+            Self::Settings { patch, .. } => {
+                RoomInfo { settings: patch.applied_to(&room_info.settings), owner, ..room_info.clone() }
+            }
             _ => RoomInfo { owner, ..room_info.clone() },
         }
     }
@@ -134,7 +142,8 @@ impl Change {
                 return Some((update, members));
             }
             Self::Remove { user, .. } => return removal(private, members, user),
-            Self::SetPrivate { private, .. } => doc! { "$set": { "private": *private } },
+            Self::Settings { patch, .. } if patch.is_empty() => return None,
+            Self::Settings { patch, .. } => doc! { "$set": settings::update(patch) },
             Self::Archive { .. } => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
         };
         Some((update, members))

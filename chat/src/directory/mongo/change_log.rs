@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{
     RoomName,
-    event::{Item, ItemType},
+    event::{Item, ItemType, RoomKind},
 };
 use remote::mongo::Operation;
 use serde::Deserialize;
@@ -143,7 +143,7 @@ impl MongoDirectory {
         rev: u64,
         types: &[ItemType],
     ) -> Result<Option<ChangesSince>, Error> {
-        if room.is_lobby() {
+        if RoomKind::of(room).is_built_in() {
             let changes = if rev > 0 { ChangesSince::reset(0) } else { ChangesSince::page(0, vec![]) };
             return Ok(Some(changes));
         }

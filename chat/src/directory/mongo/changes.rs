@@ -60,7 +60,7 @@ impl ChangeEntry {
         let has_successor = owner(room.room_info.owner.as_ref()) != owner(room_info.owner.as_ref());
         let mut new = NewChange::new(change.kind(), change.by());
         new.successor = room_info.owner.as_ref().filter(|_| has_successor);
-        new.ends = members.is_empty() && room_info.private;
+        new.ends = members.is_empty() && room_info.settings.private;
         let mut entry = Self::new(new, &room_info, members);
         if entry.what == ChangeKind::Archived {
             entry.members = members.iter().map(|member| member.username.clone()).collect();

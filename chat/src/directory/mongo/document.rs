@@ -1,10 +1,10 @@
 //! The documents of rooms in MongoDB. Pure.
 
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Settings};
 use serde::{Deserialize, Serialize};
 
-use super::{change::Change, items::role_name};
+use super::{change::Change, settings};
 use crate::{
     Error,
     directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
@@ -19,6 +19,9 @@ pub struct RoomDocument {
     name: String,
     pub private: bool,
     ephemeral: bool,
+    /// The settings without a field of their own. Absent in rooms of earlier releases.
+    #[serde(default)]
+    settings: Document,
     pub archived: bool,
     /// In the order in which they joined.
     members: Vec<MemberDocument>,
@@ -74,6 +77,8 @@ pub struct RoomSummary {
     private: bool,
     ephemeral: bool,
     #[serde(default)]
+    settings: Document,
+    #[serde(default)]
     members: Vec<MemberDocument>,
 }
 
@@ -85,6 +90,8 @@ pub struct PartialRoom {
     private: bool,
     ephemeral: bool,
     pub archived: bool,
+    #[serde(default)]
+    settings: Document,
     members: Vec<MemberDocument>,
     /// The number of all members.
     count: i64,
@@ -94,8 +101,9 @@ impl RoomDocument {
     /// The document of a new room without its `_id`.
     pub fn creation(room: &NewRoom) -> Document {
         doc! {
-            "private": room.private,
-            "ephemeral": room.ephemeral,
+            "private": room.settings.private,
+            "ephemeral": room.settings.ephemeral,
+            settings::FIELD: settings::others(&room.settings),
             "archived": false,
             "members": [owner(room)],
             "departures": [],
@@ -109,11 +117,15 @@ impl RoomDocument {
         self.members.iter().map(MemberDocument::member).collect()
     }
 
+    /// The settings.
+    fn settings(&self) -> Result<Settings, Error> {
+        settings::settings(self.private, self.ephemeral, &self.settings)
+    }
+
     /// The room's properties and members.
     pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
         let members = self.members()?;
-        let room_info =
-            RoomInfo { name, private: self.private, ephemeral: self.ephemeral, owner: owner_of(&members) };
+        let room_info = RoomInfo { name, settings: self.settings()?, owner: owner_of(&members) };
         Ok(RoomRecord { room_info, members, rev: number(self.version)? })
     }
 
@@ -126,8 +138,9 @@ impl RoomDocument {
     pub fn renewal(room: &NewRoom, version: i64, base: i64) -> Document {
         // Changes of the earlier room are not for the members of the new one.
         doc! { "$unset": { "ended": "" }, "$max": { "logged": version, "log_floor": version }, "$set": {
-            "private": room.private,
-            "ephemeral": room.ephemeral,
+            "private": room.settings.private,
+            "ephemeral": room.settings.ephemeral,
+            settings::FIELD: settings::others(&room.settings),
             "archived": false,
             "members": [owner(room)],
             "departures": [],
@@ -146,7 +159,9 @@ impl RoomDocument {
         match change {
             Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
             Change::Remove { user, .. } | Change::Leave { user } => !has(user),
-            Change::SetPrivate { private, .. } => self.private == *private,
+            Change::Settings { patch, .. } => {
+                self.settings().is_ok_and(|settings| patch.applied_to(&settings) == settings)
+            }
             Change::Archive { .. } => self.archived,
         }
     }
@@ -165,11 +180,12 @@ impl PartialRoom {
     pub fn stages(room: &RoomName, keys: &[String]) -> [Document; 2] {
         let is_read = doc! { "$or": [
             { "$in": ["$$member.key", keys] },
-            { "$eq": ["$$member.role", role_name(Role::Owner)] },
+            { "$eq": ["$$member.role", Role::Owner.name()] },
         ] };
         let members = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_read } };
         let count = doc! { "$toLong": { "$size": "$members" } };
-        let fields = doc! { "private": 1, "ephemeral": 1, "archived": 1, "members": members, "count": count };
+        let mut fields = doc! { "private": 1, "ephemeral": 1, "archived": 1, "settings": 1 };
+        fields.extend(doc! { "members": members, "count": count });
         [doc! { "$match": { "_id": room.as_str() } }, doc! { "$project": fields }]
     }
 
@@ -179,8 +195,7 @@ impl PartialRoom {
             self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
         let room_info = RoomInfo {
             name: self.name.try_into().map_err(damaged)?,
-            private: self.private,
-            ephemeral: self.ephemeral,
+            settings: settings::settings(self.private, self.ephemeral, &self.settings)?,
             owner: owner_of(&members),
         };
         Ok((room_info, members, number(self.count)?))
@@ -190,7 +205,7 @@ impl PartialRoom {
 impl RoomSummary {
     /// The projection. Of the members it reads only the owner, because a room can have many members.
     pub fn fields() -> Document {
-        doc! { "private": 1, "ephemeral": 1, "members": { "$elemMatch": { "role": "owner" } } }
+        doc! { "private": 1, "ephemeral": 1, "settings": 1, "members": { "$elemMatch": { "role": "owner" } } }
     }
 
     /// The room's properties.
@@ -199,8 +214,7 @@ impl RoomSummary {
             self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
         Ok(RoomInfo {
             name: RoomName::try_from(self.name).map_err(damaged)?,
-            private: self.private,
-            ephemeral: self.ephemeral,
+            settings: settings::settings(self.private, self.ephemeral, &self.settings)?,
             owner: owner_of(&members),
         })
     }
@@ -236,8 +250,7 @@ fn owner(room: &NewRoom) -> Document {
 /// A member as part of a room's document.
 pub fn member_document(member: &Member) -> Document {
     let Member { username, role, added_by } = member;
-    let role = role_name(*role);
-    let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role };
+    let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role.name() };
     if let Some(by) = added_by {
         document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
     }

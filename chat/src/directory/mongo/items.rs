@@ -3,9 +3,10 @@
 use mongodb::bson::{Bson, Document, doc};
 use proto::{
     Username,
-    event::{Item, MemberState, RoomKind, Settings},
+    event::{Item, MemberState, RoomKind, RoomState},
 };
 
+use super::settings;
 use crate::{
     Error,
     directory::Role,
@@ -16,7 +17,7 @@ use crate::{
 pub fn document(item: &Item) -> Document {
     match item {
         Item::Member { member, .. } => {
-            doc! { "type": "member", "user": member.username.as_str(), "role": member.role.map(role_name) }
+            doc! { "type": "member", "user": member.username.as_str(), "role": member.role.map(Role::name) }
         }
         Item::Room { settings, .. } => doc! { "type": "room", "settings": settings.as_ref().map(properties) },
     }
@@ -32,9 +33,8 @@ pub fn item(stored: &Document, by: Option<&Username>) -> Result<Option<Item>, Er
             let username = name(stored.get_str("user").map_err(damaged)?)?;
             let role = match stored.get("role") {
                 Some(Bson::Null) => None,
-                Some(Bson::String(role)) if role == role_name(Role::Owner) => Some(Role::Owner),
-                Some(Bson::String(role)) if role == role_name(Role::Member) => Some(Role::Member),
-                _ => return Err(damaged("the role of a member is absent or unknown")),
+                Some(Bson::String(role)) => Some(Role::named(role)),
+                _ => return Err(damaged("the role of a member is absent")),
             };
             let by = by.filter(|by| by.key() != username.key()).cloned();
             Ok(Some(Item::Member { member: MemberState { username, role }, by }))
@@ -42,7 +42,7 @@ pub fn item(stored: &Document, by: Option<&Username>) -> Result<Option<Item>, Er
         "room" => {
             let settings = match stored.get("settings") {
                 Some(Bson::Null) => None,
-                Some(Bson::Document(properties)) => Some(settings(properties)?),
+                Some(Bson::Document(properties)) => Some(state(properties)?),
                 _ => return Err(damaged("the settings of a room are absent")),
             };
             Ok(Some(Item::Room { settings, by: by.cloned() }))
@@ -51,33 +51,28 @@ pub fn item(stored: &Document, by: Option<&Username>) -> Result<Option<Item>, Er
     }
 }
 
-/// The name of a role.
-pub fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Owner => "owner",
-        Role::Member => "member",
-    }
-}
-
-fn properties(settings: &Settings) -> Document {
+fn properties(state: &RoomState) -> Document {
     doc! {
-        "private": settings.private,
-        "ephemeral": settings.ephemeral,
-        "owner": settings.owner.as_ref().map(Username::as_str),
-        "members": i64::try_from(settings.member_count).unwrap_or(i64::MAX),
+        "private": state.settings.private,
+        "ephemeral": state.settings.ephemeral,
+        "settings": settings::others(&state.settings),
+        "owner": state.owner.as_ref().map(Username::as_str),
+        "members": i64::try_from(state.member_count).unwrap_or(i64::MAX),
     }
 }
 
-fn settings(properties: &Document) -> Result<Settings, Error> {
+fn state(properties: &Document) -> Result<RoomState, Error> {
     let owner = match properties.get("owner") {
         Some(Bson::Null) => None,
         Some(Bson::String(owner)) => Some(name(owner)?),
         _ => return Err(damaged("the owner of a room is absent")),
     };
-    Ok(Settings {
+    let flag = |name| properties.get_bool(name).map_err(damaged);
+    // Absent in changes of earlier releases.
+    let others = properties.get_document("settings").cloned().unwrap_or_default();
+    Ok(RoomState {
         kind: RoomKind::Room,
-        private: properties.get_bool("private").map_err(damaged)?,
-        ephemeral: properties.get_bool("ephemeral").map_err(damaged)?,
+        settings: settings::settings(flag("private")?, flag("ephemeral")?, &others)?,
         owner,
         member_count: number(properties.get_i64("members").map_err(damaged)?)?,
     })
@@ -89,6 +84,8 @@ fn name(name: &str) -> Result<Username, Error> {
 
 #[cfg(test)]
 mod tests {
+    use proto::event::Settings;
+
     use super::*;
 
     fn user(name: &str) -> Username {
@@ -97,10 +94,9 @@ mod tests {
 
     fn all() -> [Item; 4] {
         let member = |role| Item::Member { member: MemberState { username: user("bob"), role }, by: None };
-        let settings = Settings {
+        let settings = RoomState {
             kind: RoomKind::Room,
-            private: true,
-            ephemeral: false,
+            settings: Settings { private: true, ephemeral: false },
             owner: Some(user("alice")),
             member_count: 2,
         };
@@ -131,8 +127,8 @@ mod tests {
                     let mut damaged = stored.clone();
                     damaged.remove(field);
                     damaged.extend(value.map(|value| (field.clone(), value.clone())));
-                    let is_of_later_release =
-                        field == "type" && value.is_some_and(|value| value.as_str().is_some());
+                    let is_of_later_release = ["type", "role"].contains(&field.as_str())
+                        && value.is_some_and(|value| value.as_str().is_some());
                     let read = item(&damaged, None);
                     assert_eq!(read.is_err(), !is_of_later_release, "{damaged}: {read:?}");
                 }

@@ -14,7 +14,10 @@ use mongodb::{
     bson::{Document, doc},
     options::ClientOptions,
 };
-use proto::{RoomName, Username};
+use proto::{
+    RoomName, Username,
+    event::{Settings, SettingsPatch},
+};
 use testkit::Mongo;
 
 use super::{MongoDirectory, changes::ChangeEntry};
@@ -49,7 +52,11 @@ fn user(name: &str) -> Username {
 }
 
 fn new(name: &str, owner: &str) -> NewRoom {
-    NewRoom { name: room(name), owner: user(owner), private: false, ephemeral: false }
+    NewRoom { name: room(name), owner: user(owner), settings: Settings::default() }
+}
+
+fn set_private(private: bool) -> SettingsPatch {
+    SettingsPatch { private: Some(private) }
 }
 
 fn no_callback() -> Committed {
@@ -197,13 +204,14 @@ async fn frozen_mongodb_fails_within_the_deadline() {
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     mongo.pause();
     let (started, alice) = (Instant::now(), user("alice"));
+    let patch = set_private(true);
     let (find, rooms, create, add, remove, private, archive) = tokio::join!(
         directory.find(&tea),
         directory.rooms_of(&alice),
         directory.create(new("milk", "bob"), LIMIT, no_callback()),
         directory.add(&tea, &alice, LIMIT, no_callback()),
         directory.remove(&tea, &alice, &alice, no_callback()),
-        directory.set_private(&tea, &alice, true, no_callback()),
+        directory.change_settings(&tea, &alice, &patch, no_callback()),
         directory.archive(&tea, &alice, no_callback()),
     );
     let took = started.elapsed();
@@ -235,7 +243,7 @@ async fn damaged_document_is_an_error_and_unknown_field_is_ignored() {
     };
     rooms.insert_one(good("tea")).await.unwrap();
     let room_info = directory.find(&room("tea")).await.unwrap().unwrap().room_info;
-    assert_eq!((room_info.ephemeral, room_info.owner), (true, Some(user("Alice"))));
+    assert_eq!((room_info.settings.ephemeral, room_info.owner), (true, Some(user("Alice"))));
     directory.add(&room("tea"), &user("bob"), LIMIT, no_callback()).await.unwrap();
     let document = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
     assert!(document.contains_key("topic"), "unknown fields are kept");
@@ -279,4 +287,30 @@ async fn rooms_of_a_user_are_found_by_an_index() {
     let plan =
         explained.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap().to_string();
     assert!(plan.contains("IXSCAN"), "{plan}");
+}
+
+#[actix_rt::test]
+async fn settings_of_earlier_and_later_releases_are_read_and_kept() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    let rooms = database.collection::<Document>("rooms");
+    let (tea, alice) = (room("tea"), user("alice"));
+    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    let settings = async || directory.find(&tea).await.unwrap().unwrap().room_info.settings;
+
+    // The release before stores no subdocument.
+    rooms.update_one(doc! { "_id": "tea" }, doc! { "$unset": { "settings": "" } }).await.unwrap();
+    assert_eq!(settings().await, Settings::default());
+    assert_eq!(directory.rooms_of(&alice).await.unwrap()[1].settings, Settings::default());
+    directory.change_settings(&tea, &alice, &set_private(true), no_callback()).await.unwrap();
+    assert!(settings().await.private);
+
+    // A later release stores further settings.
+    let later = doc! { "$set": { "settings.later": { "text": "x" } } };
+    rooms.update_one(doc! { "_id": "tea" }, later).await.unwrap();
+    directory.change_settings(&tea, &alice, &set_private(false), no_callback()).await.unwrap();
+    assert!(!settings().await.private);
+    let stored = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
+    assert_eq!(stored.get_document("settings").unwrap(), &doc! { "later": { "text": "x" } });
 }

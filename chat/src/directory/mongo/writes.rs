@@ -6,7 +6,7 @@ use mongodb::{
     bson::{Document, doc},
     error::Error as MongoError,
 };
-use proto::RoomName;
+use proto::{RoomName, event::RoomKind};
 use remote::mongo::Operation;
 use tokio::time::{Instant, sleep};
 
@@ -32,7 +32,7 @@ impl MongoDirectory {
         if let Err(refused) = self.check_own_limit(&room.owner, limit, deadline).await {
             return Outcome::Refused(refused);
         }
-        if room.name.is_lobby() {
+        if RoomKind::of(&room.name).is_built_in() {
             return Outcome::Refused(refusal::taken(false));
         }
         let entry = ChangeEntry::creation(room, false);

@@ -1,10 +1,13 @@
 //! The changes of rooms. Each function is a job of the writer thread: it checks the change against the stored state, writes it, and
 //! records it in the change log.
 
-use proto::{RoomName, Username};
+use proto::{
+    RoomName, Username,
+    event::{Act, Settings, SettingsPatch},
+};
 use rusqlite::{Connection, params};
 
-use super::{change_log, find, limits::check_own_limit, renew::renew};
+use super::{change_log, find, limits::check_own_limit, other_settings, renew::renew};
 use crate::{
     Error,
     directory::{ChangeKind, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord},
@@ -19,9 +22,10 @@ pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     if let Some(refused) = check_own_limit(conn, &room.owner, limit)? {
         return Ok(Err(refused));
     }
-    let insert = "INSERT INTO rooms (name, private, ephemeral, sum)
-                  VALUES (?1, ?2, ?3, row_sum(?1, ?2, ?3, 0, 0, 0)) ON CONFLICT DO NOTHING";
-    let values = params![room.name.as_str(), room.private, room.ephemeral];
+    let insert = "INSERT INTO rooms (name, private, ephemeral, settings, sum)
+                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, 0, 0, 0, ?4)) ON CONFLICT DO NOTHING";
+    let Settings { private, ephemeral, .. } = room.settings;
+    let values = params![room.name.as_str(), private, ephemeral, other_settings(&room.settings)];
     let is_new = conn.prepare_cached(insert)?.execute(values)? > 0;
     if is_new {
         refuse_orphans(conn, &room.name)?;
@@ -45,13 +49,15 @@ pub fn add(
     check: impl FnOnce(&Connection) -> rusqlite::Result<Option<Error>>,
 ) -> Job<Vec<Member>> {
     let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
-    if !room.is_lobby()
-        && let Err(refused) = by.map_or_else(|| record.check_join(user), |by| record.check_owner(by))
-    {
+    if !record.room_info.kind().lists_members() {
+        return Ok(Ok((None, record.members)));
+    }
+    let allowed = by.map_or_else(|| record.check(user, Act::Enter), |by| record.check(by, Act::AddMember));
+    if let Err(refused) = allowed {
         return Ok(Err(refused));
     }
     let RoomRecord { mut room_info, mut members, .. } = record;
-    if room.is_lobby() || members.iter().any(|member| member.username.key() == user.key()) {
+    if members.iter().any(|member| member.username.key() == user.key()) {
         return Ok(Ok((None, members)));
     }
     if let Some(refused) = check(conn)? {
@@ -78,8 +84,11 @@ pub fn remove(
     by: Option<&Username>,
 ) -> Job<Vec<Member>> {
     let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
-    if let Some(by) = by.filter(|_| !room.is_lobby())
-        && let Err(refused) = record.check_owner(by)
+    if !record.room_info.kind().lists_members() {
+        return Ok(Ok((None, record.members)));
+    }
+    if let Some(by) = by
+        && let Err(refused) = record.check(by, Act::RemoveMember)
     {
         return Ok(Err(refused));
     }
@@ -95,12 +104,13 @@ pub fn remove(
     match members.first_mut() {
         Some(successor) if removed.role == Role::Owner => {
             successor.role = Role::Owner;
-            let update = "UPDATE members SET owner = 1, sum = row_sum(room, user, 1, added_by)
-                          WHERE room = ? AND user = ?";
-            conn.prepare_cached(update)?.execute(params![room.as_str(), successor.username.as_str()])?;
+            let update = "UPDATE members SET owner = ?3, sum = row_sum(room, user, ?3, added_by)
+                          WHERE room = ?1 AND user = ?2";
+            let values = params![room.as_str(), successor.username.as_str(), successor.role.number()];
+            conn.prepare_cached(update)?.execute(values)?;
         }
-        None if room_info.private => {
-            set(conn, room, "archived", true)?;
+        None if room_info.settings.private => {
+            set_archived(conn, room)?;
             change.ends = true;
         }
         _ => (),
@@ -111,43 +121,51 @@ pub fn remove(
     Ok(Ok((Some(change), members)))
 }
 
-/// Makes a room private or public at the request of its owner `by`.
-pub fn set_private(conn: &Connection, room: &RoomName, by: &Username, private: bool) -> Job<()> {
-    let RoomRecord { mut room_info, members, .. } = match find_owned(conn, room, by)? {
-        Ok(record) => record,
-        Err(refused) => return Ok(Err(refused)),
-    };
-    set(conn, room, "private", private)?;
-    room_info.private = private;
+/// Changes settings of a room at the request of `by`.
+pub fn change_settings(conn: &Connection, room: &RoomName, by: &Username, patch: &SettingsPatch) -> Job<()> {
+    let RoomRecord { mut room_info, members, .. } =
+        match find_changeable(conn, room, by, Act::ChangeSettings)? {
+            Ok(record) => record,
+            Err(refused) => return Ok(Err(refused)),
+        };
+    if patch.is_empty() {
+        return Ok(Ok((None, ())));
+    }
+    let settings = patch.applied_to(&room_info.settings);
+    let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, settings = ?4 WHERE name = ?1";
+    let values = params![room.as_str(), settings.private, settings.ephemeral, other_settings(&settings)];
+    conn.prepare_cached(update)?.execute(values)?;
+    seal_room(conn, room)?;
+    room_info.settings = settings;
     let change = NewChange::new(ChangeKind::Other, by);
     Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
 }
 
 /// Archives a room at the request of its owner `by`.
 pub fn archive(conn: &Connection, room: &RoomName, by: &Username) -> Job<()> {
-    let RoomRecord { room_info, members, .. } = match find_owned(conn, room, by)? {
+    let RoomRecord { room_info, members, .. } = match find_changeable(conn, room, by, Act::Archive)? {
         Ok(record) => record,
         Err(refused) => return Ok(Err(refused)),
     };
-    set(conn, room, "archived", true)?;
+    set_archived(conn, room)?;
     let change = NewChange::new(ChangeKind::Archived, by);
     Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
 }
 
-/// The room, or the refusal if `by` does not own it. The lobby is refused.
-fn find_owned(
+/// The room, or the refusal if `by` may not do `act`. A built-in room is refused.
+fn find_changeable(
     conn: &Connection,
     room: &RoomName,
     by: &Username,
+    act: Act,
 ) -> rusqlite::Result<Result<RoomRecord, Error>> {
-    let Some(found) = find(conn, room)?.filter(|_| !room.is_lobby()) else { return Ok(Err(Error::NotFound)) };
-    Ok(found.check_owner(by).map(|()| found))
+    let found = find(conn, room)?.filter(|found| !found.room_info.kind().is_built_in());
+    let Some(found) = found else { return Ok(Err(Error::NotFound)) };
+    Ok(found.check(by, act).map(|()| found))
 }
 
-/// Sets one column of a room.
-fn set(conn: &Connection, room: &RoomName, column: &str, value: bool) -> rusqlite::Result<()> {
-    let update = format!("UPDATE rooms SET {column} = ?2 WHERE name = ?1");
-    conn.prepare_cached(&update)?.execute(params![room.as_str(), value])?;
+fn set_archived(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
     seal_room(conn, room)
 }
 
@@ -165,6 +183,6 @@ fn insert_member(
 ) -> rusqlite::Result<()> {
     let insert = "INSERT INTO members (room, user, owner, added_by, sum)
                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
-    let values = params![room.as_str(), user.as_str(), role == Role::Owner, by.map(Username::as_str)];
+    let values = params![room.as_str(), user.as_str(), role.number(), by.map(Username::as_str)];
     conn.prepare_cached(insert)?.execute(values).map(drop)
 }

@@ -1,8 +1,9 @@
 //! Reuse of the name of an archived room.
 
+use proto::event::Settings;
 use rusqlite::{Connection, params};
 
-use super::change_log;
+use super::{change_log, other_settings};
 use crate::{
     Error,
     directory::{NewRoom, refusal},
@@ -22,11 +23,13 @@ pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error
     if !is_free {
         return Ok(Some(refusal::taken(is_kept)));
     }
-    let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, archived = 0,
+    let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, settings = ?4, archived = 0,
             base = max(base, (SELECT coalesce(max(seq), 0) FROM messages WHERE room = name)),
             trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE room = name))
         WHERE name = ?1";
-    conn.prepare_cached(update)?.execute(params![name, room.private, room.ephemeral])?;
+    let Settings { private, ephemeral, .. } = room.settings;
+    let values = params![name, private, ephemeral, other_settings(&room.settings)];
+    conn.prepare_cached(update)?.execute(values)?;
     seal_room(conn, &room.name)?;
     for delete in ["messages", "members", "departures"] {
         conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;

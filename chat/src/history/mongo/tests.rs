@@ -15,7 +15,10 @@ use mongodb::{
     bson::{DateTime, Document, doc},
     options::{ClientOptions, ReadConcern},
 };
-use proto::{RoomName, Timestamp};
+use proto::{
+    RoomName, Timestamp,
+    event::{Settings, SettingsPatch},
+};
 use testkit::Mongo;
 
 use super::{MongoHistory, append::resend_filter, document::NewMessage};
@@ -488,7 +491,8 @@ async fn a_collection_that_refuses_writes_is_named() {
             "rooms" => {
                 let name = format!("tea-{}", number.get()).parse().unwrap();
                 let owner = "alice".parse().unwrap();
-                let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
+                let new =
+                    crate::directory::NewRoom { name, owner, settings: proto::event::Settings::default() };
                 store.directory().create(new, 100, Box::new(drop)).await.map(drop)
             }
             _ => store.lineage().end(&number.get().to_string()).await.map(drop),
@@ -532,11 +536,11 @@ const WRITES: [(&str, &str, bool); 8] = [
 /// Makes a write of this kind. `number` differs in each call.
 async fn write(store: &MongoStore, (collection, command): (&str, &str), number: u64) -> Result<(), Error> {
     let alice = || "alice".parse().unwrap();
+    let private = |private| SettingsPatch { private: Some(private) };
     let new = |name: &str| crate::directory::NewRoom {
         name: name.parse().unwrap(),
         owner: alice(),
-        private: false,
-        ephemeral: true,
+        settings: Settings { private: false, ephemeral: true },
     };
     match (collection, command) {
         ("messages", "insert") => {
@@ -545,11 +549,17 @@ async fn write(store: &MongoStore, (collection, command): (&str, &str), number: 
             history.append(&room(), head, drafts.into(), Box::new(|_| ())).await.map(drop)
         }
         ("messages", _) => store.history().trim(&room(), 1, Timestamp(0)).await,
-        ("rooms", _) => store.directory().set_private(&room(), &alice(), true, Box::new(drop)).await,
+        ("rooms", _) => {
+            store
+                .directory()
+                .change_settings(&room(), &alice(), &private(number.is_multiple_of(2)), Box::new(drop))
+                .await
+        }
         ("changes", "update") => {
             // A copy of the latest changes begins after 32 of them.
-            for _ in 0..40 {
-                store.directory().set_private(&room(), &alice(), true, Box::new(drop)).await?;
+            for n in 0..40_u64 {
+                let patch = private(n.is_multiple_of(2));
+                store.directory().change_settings(&room(), &alice(), &patch, Box::new(drop)).await?;
             }
             Ok(())
         }
@@ -577,8 +587,7 @@ async fn refused_writes_make_a_node_degraded_or_not_ready() {
     let new = crate::directory::NewRoom {
         name: room(),
         owner: "alice".parse().unwrap(),
-        private: false,
-        ephemeral: true,
+        settings: Settings { private: false, ephemeral: true },
     };
     store.directory().create(new, 100, Box::new(drop)).await.unwrap();
     let mut number = 0;
@@ -641,7 +650,7 @@ async fn a_unique_index_of_another_program_is_named() {
         let store = MongoStore::new(&store_of);
         let create = async |name: String, owner: &str| {
             let (name, owner) = (name.parse().unwrap(), owner.parse().unwrap());
-            let new = crate::directory::NewRoom { name, owner, private: false, ephemeral: false };
+            let new = crate::directory::NewRoom { name, owner, settings: proto::event::Settings::default() };
             store.directory().create(new, 100, Box::new(drop)).await.map(drop)
         };
         let write = async || -> Result<(), Error> {

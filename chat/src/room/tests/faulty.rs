@@ -187,14 +187,14 @@ impl Directory for FaultyDirectory {
         }
     }
 
-    async fn set_private(
+    async fn change_settings(
         &self,
         room: &RoomName,
         by: &Username,
-        private: bool,
+        patch: &proto::event::SettingsPatch,
         committed: directory::Committed,
     ) -> Result<(), Error> {
-        self.directory.set_private(room, by, private, committed).await
+        self.directory.change_settings(room, by, patch, committed).await
     }
 
     async fn changes_since(

@@ -7,7 +7,7 @@ use std::{
 
 use actix::Addr;
 use futures_util::future::join_all;
-use proto::event::Code;
+use proto::event::{Act, Code, SettingsPatch};
 
 use super::{
     code,
@@ -20,9 +20,9 @@ use crate::{
     room::{
         Room, Settle,
         change::Reload,
-        membership::{Add, CheckMember, Enter, ReadRev, Remove},
+        membership::{Add, Check, Enter, ReadRev, Remove},
         queue::MAX_WAITING,
-        settings::SetPrivate,
+        settings::ChangeSettings,
     },
 };
 
@@ -61,7 +61,7 @@ async fn a_full_queue_refuses_posts_and_accepted_posts_are_stored() {
             Err(_) => panic!("the mailbox is full"),
         }
         if n % 256 == 0 {
-            fixture.ask("lobby", CheckMember(name("alice"))).await.unwrap();
+            fixture.ask("lobby", Check { user: name("alice"), act: Act::Read }).await.unwrap();
         }
     }
     let over = fixture.ask("lobby", post("alice", "over")).await;
@@ -114,10 +114,14 @@ async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
     fixture.set_fault(Fault::FailsAndStores);
     let unknown = fixture.ask("tea", Remove { by: name("alice"), user: name("bob") }).await;
     assert_eq!(code(&unknown), Some(Code::Unavailable));
-    assert!(fixture.ask("tea", CheckMember(name("bob"))).await.is_ok(), "the removal is not committed yet");
+    assert!(
+        fixture.ask("tea", Check { user: name("bob"), act: Act::Read }).await.is_ok(),
+        "the removal is not committed yet"
+    );
     fixture.clear_fault();
     while !matches!(fixture.entries.recv().await.unwrap(), Entry::Change { .. }) {}
-    let gone = async { while fixture.ask("tea", CheckMember(name("bob"))).await.is_ok() {} };
+    let gone =
+        async { while fixture.ask("tea", Check { user: name("bob"), act: Act::Read }).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");
 }
 
@@ -134,7 +138,9 @@ async fn a_reload_that_fails_is_repeated_until_the_directory_answers() {
     for change in [RemoteChange::Removed, RemoteChange::Left, RemoteChange::Archived] {
         let fixture = tea().await;
         let actor = fixture.room("tea").await;
-        let is_member = async || ask(&actor, CheckMember(name("bob"))).ok().unwrap().answer().await.is_ok();
+        let is_member = async || {
+            ask(&actor, Check { user: name("bob"), act: Act::Read }).ok().unwrap().answer().await.is_ok()
+        };
         assert!(is_member().await, "{change:?}");
         let (directory, tea) = (&fixture.parts.directory, room("tea"));
         let (alice, bob) = (name("alice"), name("bob"));
@@ -155,12 +161,17 @@ async fn a_reload_that_fails_is_repeated_until_the_directory_answers() {
     }
 }
 
+/// The change that makes a room private.
+fn private() -> SettingsPatch {
+    SettingsPatch { private: Some(true) }
+}
+
 /// The questions whose answers depend on the membership of bob, each with the code of its refusal.
 async fn questions(actor: &Addr<Room>) -> [(&'static str, Option<Code>); 4] {
     let bob = || name("bob");
     [
         ("post", code(&ask(actor, post("bob", "hi")).ok().unwrap().answer().await)),
-        ("check", code(&ask(actor, CheckMember(bob())).ok().unwrap().answer().await)),
+        ("check", code(&ask(actor, Check { user: bob(), act: Act::Read }).ok().unwrap().answer().await)),
         ("rev", code(&ask(actor, ReadRev(bob())).ok().unwrap().answer().await)),
         ("enter", code(&ask(actor, Enter(bob())).ok().unwrap().answer().await)),
     ]
@@ -173,7 +184,7 @@ async fn a_room_answers_by_a_state_that_is_not_older_than_its_bound() {
     for what in ["no read", "a later version", "a read before the room"] {
         let (fixture, latest) = (tea().await, Arc::new(LatestRevs::default()));
         let directory = &fixture.parts.directory;
-        directory.set_private(&room("tea"), &name("alice"), true, Box::new(drop)).await.unwrap();
+        directory.change_settings(&room("tea"), &name("alice"), &private(), Box::new(drop)).await.unwrap();
         let rev = directory.find(&room("tea")).await.unwrap().unwrap().rev;
         if what == "a read before the room" {
             latest.note_all(Instant::now() - MAX_AGE / 2);
@@ -214,10 +225,10 @@ async fn a_room_with_the_latest_version_does_not_read_the_store() {
 async fn a_change_after_one_of_another_node_does_not_count_for_both() {
     let fixture = tea().await;
     let actor = fixture.room("tea").await;
-    assert!(ask(&actor, CheckMember(name("bob"))).ok().unwrap().answer().await.is_ok());
+    assert!(ask(&actor, Check { user: name("bob"), act: Act::Read }).ok().unwrap().answer().await.is_ok());
     let directory = &fixture.parts.directory;
     directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
-    ask(&actor, SetPrivate { by: name("alice"), private: true }).ok().unwrap().answer().await.unwrap();
+    ask(&actor, ChangeSettings { by: name("alice"), patch: private() }).ok().unwrap().answer().await.unwrap();
     let answer = ask(&actor, post("bob", "still a member?")).ok().unwrap().answer().await;
     assert_eq!(code(&answer), Some(Code::NotFound));
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix::{Addr, Handler};
-use proto::{RoomName, Username};
+use proto::{RoomName, Username, event::Settings};
 use socketio::{BackpressureToken, SocketId};
 use tokio::sync::{mpsc, watch};
 
@@ -116,12 +116,21 @@ impl TestRooms {
     }
 
     pub async fn create(&self, room: &str, owner: &str, private: bool) {
-        self.make(NewRoom { name: self::room(room), owner: name(owner), private, ephemeral: false }).await;
+        self.make(NewRoom {
+            name: self::room(room),
+            owner: name(owner),
+            settings: Settings { private, ..Settings::default() },
+        })
+        .await;
     }
 
     pub async fn create_ephemeral(&self, room: &str, owner: &str) {
-        self.make(NewRoom { name: self::room(room), owner: name(owner), private: false, ephemeral: true })
-            .await;
+        self.make(NewRoom {
+            name: self::room(room),
+            owner: name(owner),
+            settings: Settings { ephemeral: true, ..Settings::default() },
+        })
+        .await;
     }
 
     async fn make(&self, new: NewRoom) {

@@ -6,6 +6,7 @@
 pub(crate) mod backlog;
 pub(crate) mod handler;
 mod inbound;
+pub(crate) mod poll_limit;
 pub(crate) mod polling;
 pub(crate) mod rate;
 pub(crate) mod registry;

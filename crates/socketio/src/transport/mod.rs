@@ -84,7 +84,10 @@ async fn respond<H: HandlerFactory>(
                     refuse_handshake(HandshakeError::BadRequest, is_upgrade)
                 }
                 Method::GET if is_probe => ws::probe(worker, request, payload, session, is_base64).await,
-                Method::GET => polling::get(session, RequestHead::of(request, &worker.config)).await,
+                Method::GET => {
+                    let limit = polling::limit(request, &worker.config);
+                    polling::get(session, RequestHead::of(request, &worker.config), limit).await
+                }
                 Method::POST => polling::post(worker, request, session, payload).await,
                 _ => refuse_handshake(HandshakeError::BadRequest, is_upgrade),
             }

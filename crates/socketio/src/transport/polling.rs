@@ -9,9 +9,13 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use bytes::BytesMut;
 use bytestring::ByteString;
 use futures_util::StreamExt;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot::error::RecvError,
+    time::{sleep, timeout},
+};
 
 use crate::{
+    Config,
     close::CloseReason,
     connection::send_queue::SendQueue,
     engine::{handshake::HandshakeError, payload},
@@ -19,7 +23,8 @@ use crate::{
     session::{
         Admitted, Session,
         handler::SessionHandler,
-        polling::{Get, GetAborted, Post, PostAborted, PostPart, PostStart},
+        poll_limit::ReleaseGet,
+        polling::{Get, GetAborted, PollBody, Post, PostAborted, PostPart, PostStart},
         transport_state::{TransportConflict, TransportState},
         worker::{HandlerFactory, Worker},
     },
@@ -39,13 +44,20 @@ pub(super) async fn open<H: HandlerFactory>(
     admitted: Admitted<H::Admission>,
 ) -> HttpResponse {
     let (session, _) = Session::open(worker, TransportState::POLLING, TcpHandle::new(None), admitted);
-    get(session, None).await
+    get(session, None, None).await
 }
 
-/// Answers a GET when packets are queued.
+/// The longest time that a GET waits, if a header of the request limits it ([`Config::poll_limit_header`]).
+pub(super) fn limit(request: &HttpRequest, config: &Config) -> Option<Duration> {
+    let limit = request.headers().get(config.poll_limit_header.as_ref()?)?;
+    limit.to_str().ok()?.parse().ok().map(Duration::from_millis)
+}
+
+/// Answers a GET when packets are queued, or when it has waited for `limit`.
 pub(super) async fn get<T: SessionHandler>(
     session: Addr<Session<T>>,
     head: Option<Arc<RequestHead>>,
+    limit: Option<Duration>,
 ) -> HttpResponse {
     let guard = AbortGuard::new(&session, true);
     let body = match session.send(Get(head)).await {
@@ -55,7 +67,10 @@ pub(super) async fn get<T: SessionHandler>(
             return refuse(result);
         }
     };
-    let body = body.await;
+    let body = match limit {
+        Some(limit) => within(limit, body, &session).await,
+        None => body.await,
+    };
     fault!("poll");
     guard.disarm();
     match body {
@@ -66,6 +81,20 @@ pub(super) async fn get<T: SessionHandler>(
         Ok(Err(conflict)) => refuse::<()>(Ok(Err(conflict))),
         Err(_) => refuse_handshake(HandshakeError::SessionUnknown, false),
     }
+}
+
+/// The body of a GET that waits at most `limit`. The session itself ends the wait, so that no packet is taken for a GET that
+/// has ended.
+async fn within<T: SessionHandler>(
+    limit: Duration,
+    mut body: PollBody,
+    session: &Addr<Session<T>>,
+) -> Result<Result<String, TransportConflict>, RecvError> {
+    if let Ok(body) = timeout(limit, &mut body).await {
+        return body;
+    }
+    session.do_send(ReleaseGet);
+    body.await
 }
 
 /// Reads the body of a POST and forwards its packets to the session.

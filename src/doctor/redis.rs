@@ -1,24 +1,20 @@
-//! Redis and MongoDB: whether they answer, and whether their settings keep data durable.
+//! Redis: whether it answers, and whether its settings keep data durable.
 
 use std::collections::HashMap;
 
-use mongodb::bson::doc;
-use remote::{Deployment, Redis, mongo::answered, redis};
+use remote::{Redis, redis};
 
 use super::Finding;
-use crate::{config::shared, mongo};
+use crate::config::shared;
 
 /// The oldest Redis major version that is tested.
 const OLDEST_REDIS: u32 = 7;
-
-/// The oldest MongoDB major version that is tested.
-const OLDEST_MONGO: i32 = 6;
 
 /// The reply of Redis: its `INFO server`, and settings by name.
 type Settings = (String, HashMap<String, String>);
 
 /// Checks that Redis answers and that its settings do not lose sessions.
-pub async fn examine_redis(config: &shared::Redis) -> Vec<Finding> {
+pub async fn examine(config: &shared::Redis) -> Vec<Finding> {
     let url = match config.url() {
         Ok(url) => url,
         Err(text) => return vec![Finding::error("Redis", text)],
@@ -74,54 +70,6 @@ fn examine_settings((info, settings): &Settings) -> Vec<Finding> {
     if !is("maxmemory", "0") && !is("maxmemory-policy", "noeviction") {
         let text = "Redis may evict sessions when its memory is full; set `maxmemory-policy noeviction`";
         findings.push(Finding::error("Redis", text));
-    }
-    findings
-}
-
-/// Checks that MongoDB answers and is a replica set.
-pub async fn examine_mongo(config: &shared::Mongo) -> Vec<Finding> {
-    let uri = match config.uri() {
-        Ok(uri) => uri,
-        Err(text) => return vec![Finding::error("MongoDB", text)],
-    };
-    // Rights are granted per database, so the names of the deployment's collections do not matter.
-    let database = match mongo::store(uri.reveal(), &Deployment::default()).await {
-        Ok(store) => store.database,
-        Err(error) => return vec![Finding::error("MongoDB", error.to_string())],
-    };
-    let mut findings = Vec::new();
-    match answered(database.run_command(doc! { "hello": 1 })).await {
-        Ok(hello) if hello.get_str("setName").is_err() => findings.push(Finding::error(
-            "MongoDB",
-            "is not a replica set, so that writes cannot be acknowledged by a majority; start mongod with --replSet and call rs.initiate()",
-        )),
-        Ok(_) => {}
-        Err(error) => {
-            let text = format!(
-                "{}; start it, or correct --mongo-uri (GODZILLA_MONGO_URI): hosts, password, replicaSet",
-                error.not_ready_reason()
-            );
-            return vec![Finding::error("MongoDB", text)];
-        }
-    }
-    // `find` needs the same rights as the role; `hello` needs no right.
-    let users = database.collection::<mongodb::bson::Document>("users");
-    if let Err(error) = answered(users.find_one(doc! { "_id": "" })).await {
-        let text = format!(
-            "{}; give the user of --mongo-uri the role readWrite on the database",
-            error.not_ready_reason()
-        );
-        findings.push(Finding::error("MongoDB", text));
-    }
-    if let Ok(build) = answered(database.run_command(doc! { "buildInfo": 1 })).await {
-        let major = build.get_array("versionArray").ok().and_then(|parts| parts.first()?.as_i32());
-        if major.is_some_and(|major| major < OLDEST_MONGO) {
-            let version = build.get_str("version").unwrap_or_default();
-            let text = format!(
-                "version {version} is older than any that is tested; upgrade it to {OLDEST_MONGO} or later"
-            );
-            findings.push(Finding::warning("MongoDB", text));
-        }
     }
     findings
 }

@@ -16,10 +16,6 @@ struct Success<T> {
     with: T,
 }
 
-/// A successful answer without further fields.
-#[derive(Serialize)]
-pub struct Done {}
-
 impl Ack {
     /// The acknowledgement of an event that arrived with `reply`.
     pub fn new(reply: Option<Reply>) -> Self {
@@ -42,7 +38,7 @@ impl Ack {
     /// Sends `{ok:false, code, message, retryAfter?}`.
     pub fn refuse(self, error: &Error) {
         if error.is_of_store() {
-            tracing::warn!(%error, "event refused: the store failed");
+            tracing::warn!(cause = error.cause(), %error, "event refused: the store failed");
         }
         metrics::counter!("godzilla_chat_refused_total", "status" => error.code().status().to_string())
             .increment(1);

@@ -1,0 +1,103 @@
+//! What `/readyz` of a gateway reports about the services behind it: which of them cannot be used, and why. Reads the
+//! results of the probes in [`super::health`], which need no traffic of clients.
+
+use std::fmt::Display;
+
+use super::{
+    Proxy,
+    backend::Backend,
+    health::{HealthChecks, State},
+    nodes::Node,
+};
+
+/// The maximum number of nodes that a report names for one cause.
+const MAX_NAMED: usize = 8;
+
+/// Causes, each with the nodes that it affects.
+#[derive(Default)]
+struct Problems(Vec<(String, Vec<String>)>);
+
+impl Proxy {
+    /// Why no chat node can be used, as text that follows "chat": all open nodes cannot be reached, do not respond or reject
+    /// requests. `None` when one can be used.
+    pub fn chat_not_ready_reason(&self) -> Option<String> {
+        let nodes = self.0.upstreams.nodes.borrow();
+        if !nodes.has_open() {
+            let closed: Vec<&str> = nodes.iter().map(|(name, _)| name).collect();
+            return Some(match closed.is_empty() {
+                true => "has no live node in the table of nodes".to_owned(),
+                false => format!("has no node that accepts sessions: {} start or drain", listed(&closed)),
+            });
+        }
+        let mut problems = Problems::default();
+        for (name, node) in nodes.iter().filter(|(_, node)| node.is_open) {
+            problems.add(name, node, unusable(&self.0.health, &node.backend)?);
+        }
+        Some(format!("has no usable node: {}", problems.describe()))
+    }
+
+    /// The nodes that cannot be used or will reject requests, as text that follows "chat". Nodes that start or drain do not
+    /// have to respond.
+    pub fn chat_degradation(&self) -> Option<String> {
+        let (nodes, health) = (self.0.upstreams.nodes.borrow(), &self.0.health);
+        let mut problems = Problems::default();
+        for (name, node) in nodes.iter() {
+            let failure = health.state(&node.backend).failure().filter(|_| node.is_open);
+            let cause = failure.map(|failure| failure.to_string());
+            let fault = || health.faults.of(&node.backend).map(|fault| fault.to_string());
+            cause.or_else(fault).into_iter().for_each(|cause| problems.add(name, node, cause));
+        }
+        (!problems.0.is_empty()).then(|| format!("has faulty nodes: {}", problems.describe()))
+    }
+
+    /// Why accounts cannot be reached, rejects requests or will reject them, as text that follows "accounts". Without it,
+    /// users who are logged in can still chat, and other gateways would not do better.
+    pub fn accounts_degradation(&self) -> Option<String> {
+        let (accounts, health) = (&self.0.upstreams.accounts, &self.0.health);
+        let at = |cause: &dyn Display| format!("at {accounts}: {cause}");
+        match health.state(accounts).failure() {
+            Some(failure) => Some(at(&failure)),
+            None => health.faults.of(accounts).map(|fault| at(&fault)),
+        }
+    }
+}
+
+/// Why this node cannot be used. A node is used after its first response.
+fn unusable(health: &HealthChecks, backend: &Backend) -> Option<String> {
+    let state = health.state(backend);
+    match (state.failure(), state) {
+        (Some(failure), _) => Some(failure.to_string()),
+        (None, State::Unprobed) => Some("has not responded yet".to_owned()),
+        (None, _) => {
+            health.faults.of(backend).filter(|fault| fault.is_rejected()).map(|fault| fault.to_string())
+        }
+    }
+}
+
+impl Problems {
+    fn add(&mut self, name: &str, node: &Node, cause: String) {
+        let node = format!("{name} ({})", node.backend);
+        match self.0.iter_mut().find(|(other, _)| *other == cause) {
+            Some((_, nodes)) => nodes.push(node),
+            None => self.0.push((cause, vec![node])),
+        }
+    }
+
+    /// The nodes of each cause, and the cause.
+    fn describe(&self) -> String {
+        let one = |(cause, nodes): &(String, Vec<String>)| {
+            let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+            format!("{}: {cause}", listed(&nodes))
+        };
+        self.0.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// At most [`MAX_NAMED`] names, and the number of the others.
+fn listed(names: &[&str]) -> String {
+    let named = names[..names.len().min(MAX_NAMED)].join(", ");
+    match names.len().saturating_sub(MAX_NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}

@@ -1,0 +1,9 @@
+//! The finding of a binary that was built without the roles on MongoDB.
+
+use super::Finding;
+use crate::{cli::WITHOUT_MONGODB, config::shared};
+
+/// The roles cannot run.
+pub async fn examine(_: &shared::Mongo) -> Vec<Finding> {
+    vec![Finding::error("this binary", WITHOUT_MONGODB)]
+}

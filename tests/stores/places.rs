@@ -1,0 +1,48 @@
+//! Data directories with special permissions.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use tempfile::TempDir;
+
+use super::{FILES, stopped, text, tool};
+
+#[tokio::test]
+async fn in_the_root_of_a_volume_a_directory_inside_it_is_used() {
+    let root = TempDir::new().expect("a temporary directory");
+    let data = root.path().join("volume");
+    fs::create_dir(&data).expect("a new directory");
+    fs::create_dir(data.join("lost+found")).expect("a new directory");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).expect("a change");
+    let seeded = tool("", &["seed", "--bcrypt-cost", "4"], &data);
+    assert!(seeded.status.success() && text(&seeded).contains("private subdirectory"), "{}", text(&seeded));
+    let inside = fs::metadata(data.join("godzilla")).expect("a directory");
+    assert_eq!(inside.permissions().mode() & 0o777, 0o700);
+    let checked = tool("", &["check"], &data);
+    assert!(checked.status.success(), "{}", text(&checked));
+    fs::copy(data.join("godzilla").join(FILES[0]), data.join(FILES[0])).expect("a copy");
+    let both = tool("", &["seed"], &data);
+    assert!(!both.status.success() && text(&both).contains("another one"), "{}", text(&both));
+}
+
+/// Shell code that runs a program as a user without permission to enter the directory.
+fn without_permission(data: &Path) -> String {
+    if !nix::unistd::Uid::effective().is_root() {
+        return "chmod 0 \"$4\"; ".to_owned();
+    }
+    std::os::unix::fs::chown(data, Some(65_534), Some(65_534)).expect("root has the permission");
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).expect("root has the permission");
+    "exec setpriv --bounding-set=-all --inh-caps=-all ".to_owned()
+}
+
+#[tokio::test]
+async fn the_tools_report_a_directory_without_permission() {
+    let (root, data) = stopped().await;
+    let before = without_permission(&data).replace("$4", &data.to_string_lossy());
+    let to = root.path().join("to");
+    for arguments in [&["check"][..], &["seed"], &["backup", to.to_str().expect("a UTF-8 path")]] {
+        let ended = tool(&before, arguments, &data);
+        let printed = text(&ended);
+        assert!(!ended.status.success() && printed.contains("permission denied"), "{arguments:?}: {printed}");
+    }
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("a change");
+}

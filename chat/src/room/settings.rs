@@ -62,6 +62,7 @@ impl Handler<Ask<Describe>> for Room {
     type Result = ();
 
     fn handle(&mut self, ask: Ask<Describe>, ctx: &mut Self::Context) {
+        let Some(ask) = self.check_age(ask, ctx) else { return };
         match self.check(&ask.question.0, Act::Describe) {
             Ok(()) => ask.reply.send(Ok(self.describe(&ask.question.0))),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),

@@ -28,10 +28,6 @@ use self::examples::{
     GATEWAY_EXAMPLES, PRESENCE_EXAMPLES, RUN_EXAMPLES, SERVE_EXAMPLES,
 };
 
-/// The refusal of the roles that a build without the feature `mongodb` lacks.
-#[cfg(not(feature = "mongodb"))]
-pub const WITHOUT_MONGODB: &str = "this binary was built without MongoDB, as scripts/run builds it, and has no roles accounts, chat and run: build it with `cargo build --release --locked`, or use the image";
-
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
 #[derive(Debug, Parser)]
 #[command(name = "godzilla", version, about, after_help = AFTER_HELP, subcommand_required = true)]

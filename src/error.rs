@@ -3,6 +3,10 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+/// The refusal of the roles that a build without the feature `mongodb` lacks.
+#[cfg(not(feature = "mongodb"))]
+pub const WITHOUT_MONGODB: &str = "this binary was built without MongoDB, as scripts/run builds it, and has no roles accounts, chat and run: build it with `cargo build --release --locked`, or use the image";
+
 /// A reason to exit. No variant contains a configured value that can be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -117,7 +117,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Run(config) => role::run::run(*config),
         #[cfg(not(feature = "mongodb"))]
         Command::Accounts(_) | Command::Chat(_) | Command::Run(_) => {
-            Err(Error::Config(cli::WITHOUT_MONGODB.to_owned()))
+            Err(Error::Config(error::WITHOUT_MONGODB.to_owned()))
         }
         Command::Seed(config) => seed::run(config),
         Command::Backup(config) => stores::backup::run(config),

@@ -68,8 +68,12 @@ fn state(properties: &Document) -> Result<RoomState, Error> {
         _ => return Err(damaged("the owner of a room is absent")),
     };
     let flag = |name| properties.get_bool(name).map_err(damaged);
-    // Absent in changes of earlier releases.
-    let others = properties.get_document("settings").cloned().unwrap_or_default();
+    let others = match properties.get("settings") {
+        // In changes of earlier releases.
+        None => Document::new(),
+        Some(Bson::Document(others)) => others.clone(),
+        _ => return Err(damaged("the settings of a room are no document")),
+    };
     Ok(RoomState {
         kind: RoomKind::Room,
         settings: settings::settings(flag("private")?, flag("ephemeral")?, &others)?,
@@ -135,10 +139,14 @@ mod tests {
             }
             let Ok(properties) = stored.get_document("settings") else { continue };
             for field in properties.keys() {
-                let (mut damaged, mut properties) = (stored.clone(), properties.clone());
-                properties.remove(field);
-                damaged.insert("settings", properties);
-                assert!(item(&damaged, None).is_err(), "{damaged}");
+                for value in [None].into_iter().chain(wrong.iter().take(1).map(Some)) {
+                    let (mut damaged, mut properties) = (stored.clone(), properties.clone());
+                    properties.remove(field);
+                    properties.extend(value.map(|value| (field.clone(), value.clone())));
+                    damaged.insert("settings", properties);
+                    let is_of_earlier_release = field == "settings" && value.is_none();
+                    assert_eq!(item(&damaged, None).is_err(), !is_of_earlier_release, "{damaged}");
+                }
             }
         }
     }

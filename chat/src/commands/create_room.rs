@@ -13,7 +13,6 @@ use proto::{
     RoomName,
     event::{Act, Settings},
 };
-use serde::Deserialize;
 
 use super::{Caller, Command, Outcome, RateClass};
 use crate::{
@@ -23,11 +22,12 @@ use crate::{
 };
 
 /// The new room.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct CreateRoom {
-    name: RoomName,
-    #[serde(flatten)]
-    settings: Settings,
+    /// The name.
+    pub name: RoomName,
+    /// The settings.
+    pub settings: Settings,
 }
 
 impl Command for CreateRoom {

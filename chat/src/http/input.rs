@@ -28,6 +28,10 @@ pub struct Caller(pub Rc<commands::Caller>);
 /// A JSON body, received within [`BODY_DEADLINE`].
 pub struct Body<T>(pub T);
 
+/// A JSON body that is read as two types, each of which has some of its fields. Unlike a flattened type, they ignore unknown fields with any
+/// value, also with numbers and nesting that cannot be represented.
+pub struct TwoParts<A, B>(pub A, pub B);
+
 /// A JSON body whose fields are all optional. An absent body and `null` count as an empty object.
 pub struct OptionalBody<T>(pub T);
 
@@ -68,6 +72,19 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         Box::pin(async move {
             let body = if is_json { body.await? } else { return Err(media_type()) };
             Ok(Self(parse(&body)?))
+        })
+    }
+}
+
+impl<A: DeserializeOwned + 'static, B: DeserializeOwned + 'static> FromRequest for TwoParts<A, B> {
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (is_json, body) = (is_json(request), read(request, payload));
+        Box::pin(async move {
+            let body = if is_json { body.await? } else { return Err(media_type()) };
+            Ok(Self(parse(&body)?, parse(&body)?))
         })
     }
 }

@@ -1,14 +1,24 @@
 //! `/rooms` and `/rooms/{room}`.
 
 use actix_web::{Error, HttpResponse, web::Path};
-use proto::{RoomName, event::SettingsPatch};
+use proto::{
+    RoomName,
+    event::{Settings, SettingsPatch},
+};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    input::{Body, Caller},
+    input::{Body, Caller, TwoParts},
     run::{run, run_in},
 };
 use crate::commands::{ArchiveRoom, ChangeSettings, CreateRoom, DescribeRoom, ListRooms};
+
+/// The body of `POST /rooms`, with the fields of [`Settings`].
+#[derive(Debug, Deserialize)]
+pub struct NewRoom {
+    name: RoomName,
+}
 
 /// `GET /rooms`: 200 with `{"rooms":[{name, private, ephemeral, owner}]}`, the lobby first.
 pub async fn list(caller: Caller) -> Result<HttpResponse, Error> {
@@ -16,8 +26,11 @@ pub async fn list(caller: Caller) -> Result<HttpResponse, Error> {
 }
 
 /// `POST /rooms {name, private?, ephemeral?}`: 201 with the room.
-pub async fn create(caller: Caller, Body(room): Body<CreateRoom>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Created().json(run(&caller, room).await?))
+pub async fn create(
+    caller: Caller,
+    TwoParts(NewRoom { name }, settings): TwoParts<NewRoom, Settings>,
+) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Created().json(run(&caller, CreateRoom { name, settings }).await?))
 }
 
 /// `GET /rooms/{room}`: 200 with the room, the caller's role and, for members, the member list.

@@ -23,10 +23,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 use serde_json::json;
 
-pub use self::{
-    opening::{Opening, Waiting},
-    readiness::Readiness,
-};
+#[cfg(feature = "mongodb")]
+pub use self::opening::Waiting;
+pub use self::{opening::Opening, readiness::Readiness};
 use crate::{error::Error, heartbeat, http, supervision, systemd, telemetry};
 
 /// Address of the listener for operators.

@@ -114,16 +114,6 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
     };
     validate(doc! {"absent": {"$exists": true}}).await;
     let position = bob.emit_with_ack("join", &json!({"room": "den", "rev": 0, "enter": false})).await;
-    let toggle = async |private: bool| {
-        let changed = Box::pin(async {
-            let body = json!({"private": private});
-            let patch = || Request::new("PATCH", "/rooms/den").json(&body);
-            while alice.user.request(patch()).await.status == 429 {
-                sleep(Duration::from_millis(50)).await;
-            }
-        });
-        with_timeout("a change within the limit", changed).await;
-    };
     let words = [
         "\"degraded\"",
         "validator",
@@ -135,7 +125,7 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
         let mut private = false;
         loop {
             private = !private;
-            Box::pin(toggle(private)).await;
+            Box::pin(make_private(&alice.user, private)).await;
             for node in NODES {
                 let readiness = server.system.readiness(node).await;
                 if words.iter().all(|word| readiness.contains(word)) {
@@ -162,6 +152,18 @@ async fn while_old_changes_cannot_be_copied_nodes_are_degraded_and_work() {
     assert_eq!(answer["ok"], true, "{answer}");
     let changes = answer["changes"].as_array().expect("a list");
     assert_eq!((changes.len(), &answer["reset"]), (1, &serde_json::Value::Null), "{answer}");
+}
+
+/// Makes the room `den` private or public, as soon as the rate limit permits it.
+async fn make_private(owner: &TestUser, private: bool) {
+    let body = json!({"private": private});
+    let patch = || Request::new("PATCH", "/rooms/den").json(&body);
+    let changed = async {
+        while owner.request(patch()).await.status == 429 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    with_timeout("a change within the limit", changed).await;
 }
 
 /// Redis refuses messages, and MongoDB the notes of rooms with such messages: no message can be acked.

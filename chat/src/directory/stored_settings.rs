@@ -1,7 +1,7 @@
 //! Settings as stores keep them. The settings of the first release have columns or fields of their own. All others are one JSON object, so
 //! that a new setting changes no store. Pure.
 
-use proto::event::{Settings, SettingsPatch};
+use proto::event::Settings;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -30,7 +30,8 @@ pub fn settings(
 }
 
 /// The fields that a change sets, by their paths in a document, in which `object` contains the other settings.
-pub fn paths(patch: &SettingsPatch, object: &str) -> impl Iterator<Item = (String, Value)> {
+#[cfg(feature = "mongodb")]
+pub fn paths(patch: &proto::event::SettingsPatch, object: &str) -> impl Iterator<Item = (String, Value)> {
     fields(patch).into_iter().map(move |(name, value)| match OWN.contains(&name.as_str()) {
         true => (name, value),
         false => (format!("{object}.{name}"), value),
@@ -46,6 +47,7 @@ fn fields(object: &impl Serialize) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use proto::event::SettingsPatch;
     use serde_json::json;
 
     use super::*;

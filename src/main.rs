@@ -42,7 +42,8 @@ use tracing::Level;
 
 fn main() -> ExitCode {
     telemetry::prefer_json(cli::is_json_requested(std::env::args_os(), std::env::vars_os()));
-    if let Err(error) = shutdown::ignore().and_then(|()| telemetry::start()) {
+    let started = shutdown::unblock().and_then(|()| shutdown::ignore()).and_then(|()| telemetry::start());
+    if let Err(error) = started {
         // The log thread does not run, so this thread writes the line itself. An error of this write cannot be
         // reported.
         _ = write!(

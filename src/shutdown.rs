@@ -15,7 +15,7 @@ use std::{
 
 use actix_web::rt::{System, spawn};
 use futures_util::future::select_all;
-use nix::libc;
+use nix::{libc, sys::signal::SigSet};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tracing::Level;
@@ -60,6 +60,15 @@ const IGNORED: [(&str, i32); 8] = [
 /// Receives the signals that start the drain.
 pub struct Stop {
     signals: Vec<(&'static str, Signal)>,
+}
+
+/// Unblocks all signals of this thread and of those that it starts. A parent that blocks signals passes its mask on, and a blocked SIGTERM
+/// has no effect. Call it before a thread is started.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn unblock() -> std::io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
 }
 
 /// Ignores the signals of [`IGNORED`] and the real-time signals. Call it before the first log line: without it a write

@@ -244,6 +244,15 @@ fn signals_ignored_at_the_start_stay_ignored_except_those_of_orchestrators() {
 }
 
 #[test]
+fn signals_that_are_blocked_at_the_start_are_received() {
+    for (number, name) in [(1, "SIGHUP"), (2, "SIGINT"), (15, "SIGTERM")] {
+        let mut started = Started::start("presence", r#"set -- env --block-signal "$@"; "#);
+        started.signal(number);
+        started.check_drained(name);
+    }
+}
+
+#[test]
 fn repeated_signals_of_a_cpu_time_limit_drain_once() {
     let mut started = Started::start("presence", "");
     started.signal(24);

@@ -165,7 +165,7 @@ async fn roles_wait_for_dns_and_report_why_it_gives_no_address() {
             assert_eq!(role.admin("/livez").await.0, 200, "{name}, {mode:?}");
         }
         dns.set(Mode::Works);
-        role.wait_for_readiness(&format!("{name} with DNS"), 200, &["\"ok\""]).await;
+        role.wait_until_stores_work(&format!("{name} with DNS")).await;
         role.stop_in_time();
     }
 }
@@ -182,9 +182,10 @@ async fn roles_report_why_the_host_of_a_store_has_no_address() {
     let named = |address: String| address.replace("127.0.0.1", HOST);
     let (other_mongo, other_redis) = (named(mongo.uri()), named(redis.url()));
     let cases = [
+        // Before a chat node is in the table of nodes.
+        ("gateway", &mongo.uri(), &other_redis, "Redis"),
         ("accounts", &other_mongo, &redis.url(), "MongoDB"),
         ("chat", &other_mongo, &redis.url(), "MongoDB"),
-        ("gateway", &mongo.uri(), &other_redis, "Redis"),
         ("accounts", &mongo.uri(), &other_redis, "Redis"),
     ];
     for (name, mongo, redis, store) in cases {
@@ -195,7 +196,7 @@ async fn roles_report_why_the_host_of_a_store_has_no_address() {
         dns.set(Mode::Unknown);
         role.wait_for_readiness(&what, 503, &[store, "does not resolve"]).await;
         dns.set(Mode::Works);
-        role.wait_for_readiness(&what, 200, &["\"ok\""]).await;
+        role.wait_until_stores_work(&what).await;
     }
 }
 

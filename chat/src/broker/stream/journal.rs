@@ -1,6 +1,8 @@
 //! [`Journal`] in the stream: reads the messages and changes that a client has missed, in pages. The records of changes state which rooms
 //! have changed and from which number on; the store has the changed parts in their present state.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
 use super::{
@@ -29,7 +31,7 @@ impl Journal for Stream {
         }
         let epoch = self.position.epoch();
         let (mut messages, mut bytes, mut at, mut scanned) = (Vec::new(), 0, after, 0);
-        let mut changes = MissedChanges::default();
+        let (mut changes, mut last_seqs) = (MissedChanges::default(), HashMap::new());
         loop {
             let mut script = scripts::MISSED.prepare_invoke();
             for key in [redis::EPOCH, redis::OFFSET, redis::BASE, redis::STREAM] {
@@ -47,6 +49,11 @@ impl Journal for Stream {
                 at += 1;
                 match StreamRecord::decode(&entry) {
                     Some(StreamRecord::Message(record)) if client.rooms.contains(record.room()) => {
+                        let (room, seq) = (record.room().clone(), record.seq());
+                        if last_seqs.insert(room, seq).is_some_and(|last| seq != last + 1) {
+                            // A message has two records, or one has none.
+                            return Ok(None);
+                        }
                         let Ok(missed) = missed_message(record, client) else { return Ok(None) };
                         bytes += missed.as_ref().map_or(0, |missed| weight(&missed.message.data.text));
                         messages.extend(missed.map(|missed| (at, missed.message)));

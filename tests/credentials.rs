@@ -218,6 +218,11 @@ async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without
         Handshake::default().cookie("a.b"),
         revoked.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
         revoked.handshake().auth(json!({"token": revoked.token()})),
+        // The cookie is of another user.
+        eve.handshake().auth(json!({"token": revoked.token()})),
+        eve.handshake().auth(json!({"token": "never-issued"})),
+        eve.handshake().auth(json!({"token": ""})),
+        eve.handshake().auth(json!({"token": 5})),
     ];
     for handshake in refused {
         match eve.try_connect(handshake.clone()).await {

@@ -86,21 +86,19 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
     }
 }
 
-/// The client's identity: the user of the token in CONNECT or, without a valid token there, of the request's credentials. A page that
-/// has logged in for a token is that user on every transport, also if the browser adds a cookie of another user.
+/// The client's identity: the user of the token in CONNECT or, without a token there, of the request's credentials. A page that has logged
+/// in for a token is that user on every transport, also if the browser adds a cookie of another user.
+///
+/// # Errors
+/// [`Error::Unauthorized`] for a token without a live session, also beside valid credentials: these may be of another user.
 async fn identify(chat: &Chat, connect: &Connect<Admission>) -> Result<Identity, Error> {
-    let token: Option<Token> =
-        connect.auth.get("token").and_then(Value::as_str).and_then(|token| token.parse().ok());
-    let session = match &token {
-        None => None,
-        Some(token) => {
-            let found = chat.sessions().find_for_socket(token).await;
-            found.map_err(|error| Error::Store(error.to_string()))?
-        }
+    let token = match connect.auth.get("token") {
+        None | Some(Value::Null) => return connect.admission.identity.clone().ok_or(Error::Unauthorized),
+        Some(token) => token.as_str().and_then(|token| token.parse::<Token>().ok()),
     };
-    let identity =
-        session.map(|session| Identity { username: session.username, session: session.id.to_string() });
-    identity.or_else(|| connect.admission.identity.clone()).ok_or(Error::Unauthorized)
+    let found = chat.sessions().find_for_socket(&token.ok_or(Error::Unauthorized)?).await;
+    let session = found.map_err(|error| Error::Store(error.to_string()))?.ok_or(Error::Unauthorized)?;
+    Ok(Identity { username: session.username, session: session.id.to_string() })
 }
 
 async fn admit(

@@ -255,15 +255,11 @@ impl Stream {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn has_suspects(&self) -> bool {
-        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        !suspects.is_empty() || self.applied().known.has_suspects()
-    }
-
     /// Clears the state of all rooms, because the store of messages was replaced by an older one.
     fn reset(&self) {
         self.refusals.clear();
         self.pending.discard();
+        self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.dedup() = Dedup::default();
         *self.applied() = AppliedChanges::default();
         self.latest_revs.clear();

@@ -89,6 +89,12 @@ impl Stream {
             }
             self.applied().known.suspects.remove(&room);
         }
+        // Other changes may have been made since, up to the same number.
+        if let Some((room, known)) = last.back()
+            && self.is_missing(room, *known).await?
+        {
+            return Ok(true);
+        }
         let mut expected: HashMap<RoomName, u64> =
             last.into_iter().map(|(room, known)| (room, known.version)).collect();
         if let Some((room, rev)) = self.newest_recorded_change(since).await? {

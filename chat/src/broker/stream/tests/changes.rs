@@ -12,7 +12,7 @@ use crate::{
 
 impl Cluster {
     /// Commits a change of the room in the store only.
-    fn commit(&self, what: ChangeKind) {
+    pub(super) fn commit(&self, what: ChangeKind) {
         let mut rooms = self.rooms.0.lock().unwrap();
         let empty = || Changed { room: tea(), version: 0, is_open: true, changes: vec![] };
         let room = rooms.entry(tea()).or_insert_with(empty);

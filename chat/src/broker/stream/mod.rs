@@ -275,6 +275,7 @@ impl Opened {
         if self.stream.is_history_replaced(self.state.since).await? {
             let old = self.stream.position.epoch();
             self.state = self.stream.replace_history().await?;
+            self.stream.reset();
             let history_id = self.stream.lineage.end(&old).await?;
             self.stream.position.begin_history(&history_id, &self.state.epoch);
             self.stream.position.reach(self.state.last);

@@ -235,14 +235,14 @@ async fn a_dropped_collection_of_rooms_frees_no_name_and_is_named() {
     let mut server = TestServer::start_split().await;
     let mut alice = server.connected_user("alice").await;
     let mut bob = server.connected_user("bob").await;
-    let stranger = server.user("mallory").await;
+    let mallory = server.user("mallory").await;
     alice.user.create_room("secret", true).await;
     alice.user.add_member("bob", "secret").await.expect(200);
     alice.send_message_to("secret", "the secret").await;
     let rooms = database(&server).await.collection::<Document>("rooms");
     let backup = rooms.find_one(doc! {"_id": "secret"}).await.expect("MongoDB responds").expect("a room");
     rooms.drop().await.expect("changes");
-    stranger.post("/rooms", &json!({"name": "secret"})).await.expect(409);
+    mallory.post("/rooms", &json!({"name": "secret"})).await.expect(409);
     alice.closed().await;
     bob.closed().await;
     let state = async |degraded: bool| {
@@ -263,7 +263,7 @@ async fn a_dropped_collection_of_rooms_frees_no_name_and_is_named() {
     };
     state(true).await;
     assert!(server.system.log().contains("of the room secret"));
-    stranger.post("/rooms", &json!({"name": "secret"})).await.expect(409);
+    mallory.post("/rooms", &json!({"name": "secret"})).await.expect(409);
     rooms.insert_one(backup).await.expect("changes");
     state(false).await;
     server.system.wait_until_ready().await;

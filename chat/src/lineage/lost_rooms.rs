@@ -32,7 +32,7 @@ impl LostRooms {
         Self { messages: collection(store, MESSAGES), rooms, degradation: Arc::default() }
     }
 
-    /// The loss and its remedy, as a text that follows "MongoDB". `None` when no such room is known.
+    /// The loss and its remedy, as a text that follows "MongoDB". `None` when no room is lost.
     pub fn degradation(&self) -> Option<String> {
         self.degradation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -42,7 +42,7 @@ impl LostRooms {
         *self.degradation.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Searches a room with messages and without a document, and logs the first one. Returns whether there is none; false when MongoDB does
+    /// Searches a room with messages and without a document, and logs the first one. Returns whether all rooms have documents; false when MongoDB does
     /// not answer.
     pub async fn are_all_found(&self) -> bool {
         let lost = match self.find().await {

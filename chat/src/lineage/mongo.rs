@@ -96,7 +96,7 @@ impl MongoLineage {
         }
     }
 
-    /// The reason for which rooms cannot be used, as a text that follows "MongoDB". `None` when none is known. For `/readyz`.
+    /// The reason for which rooms cannot be used, as a text that follows "MongoDB". `None` when no room is lost. For `/readyz`.
     pub fn degradation(&self) -> Option<String> {
         self.lost_rooms.degradation()
     }

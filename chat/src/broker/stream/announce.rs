@@ -73,7 +73,7 @@ impl Stream {
         if version < rev {
             // The store was replaced by an older one, unless a primary does not return yet what a majority has. A record would make other
             // changes with these numbers count as recorded.
-            self.applied().known.suspect(room, rev);
+            self.applied().last_changes.suspect(room, rev);
             return Err(Error::Store("the store lacks a change that was committed".to_owned()));
         }
         let changes = found.map(|found| found.changes).unwrap_or_default();
@@ -124,7 +124,7 @@ impl Stream {
         };
         let announced = versions.iter().zip(numbers).map(|((room, version), number)| {
             if let Some(number) = number.filter(|number| number > version) {
-                self.applied().known.suspect(room, number);
+                self.applied().last_changes.suspect(room, number);
             }
             let last = match number {
                 Some(number) => number.min(*version),

@@ -190,7 +190,7 @@ impl Stream {
     /// Whether messages or changes must be compared with the store.
     pub(super) fn has_suspects(&self) -> bool {
         let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        !suspects.is_empty() || self.applied().known.has_suspects()
+        !suspects.is_empty() || self.applied().last_changes.has_suspects()
     }
 
     /// Whether the stream or this node has messages or changes that the store lacks, because the store was restored from a backup. Checks the

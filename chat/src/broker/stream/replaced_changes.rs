@@ -17,7 +17,7 @@ const ROOMS: usize = 256;
 
 /// A change of a room that was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub struct Version {
     version: u64,
     /// The time of the change, which distinguishes it from another change with the same number. `None` when it is unknown.
     at: Option<Timestamp>,
@@ -25,13 +25,13 @@ pub struct Known {
 
 /// The last changes that this node has applied, and the rooms that must be compared with the store. Pure.
 #[derive(Debug, Default)]
-pub struct KnownChanges {
+pub struct LastChanges {
     /// The last change of each of the rooms that have changed last, earliest first.
-    last: VecDeque<(RoomName, Known)>,
-    suspects: HashMap<RoomName, Known>,
+    last: VecDeque<(RoomName, Version)>,
+    suspects: HashMap<RoomName, Version>,
 }
 
-impl Known {
+impl Version {
     fn is_missing_in(self, found: &Changed) -> bool {
         let same = found.changes.iter().find(|change| change.version == self.version);
         let is_other = same.zip(self.at).is_some_and(|(change, at)| change.at != at);
@@ -39,18 +39,18 @@ impl Known {
     }
 }
 
-impl KnownChanges {
+impl LastChanges {
     /// Records that the changes up to version `to` of a room are applied.
     pub fn note(&mut self, changed: &Changed, to: u64) {
         let room = &changed.room;
         let index = self.last.iter().position(|(other, _)| other == room);
-        let previous = index.and_then(|index| self.last.remove(index)).map(|(_, known)| known);
-        if let Some(known) = previous.filter(|known| known.is_missing_in(changed)) {
-            self.add_suspect(room, known);
+        let previous = index.and_then(|index| self.last.remove(index)).map(|(_, version)| version);
+        if let Some(version) = previous.filter(|version| version.is_missing_in(changed)) {
+            self.add_suspect(room, version);
         }
         let change = changed.changes.iter().find(|change| change.version == to);
-        let known = Known { version: to, at: change.map(|change| change.at) };
-        let latest = previous.filter(|previous| previous.version >= to).unwrap_or(known);
+        let version = Version { version: to, at: change.map(|change| change.at) };
+        let latest = previous.filter(|previous| previous.version >= to).unwrap_or(version);
         self.last.push_back((room.clone(), latest));
         if self.last.len() > ROOMS {
             self.last.pop_front();
@@ -59,8 +59,8 @@ impl KnownChanges {
 
     /// Makes the next check compare a room with the store, which may lack its change `version`.
     pub fn suspect(&mut self, room: &RoomName, version: u64) {
-        let last = self.last.iter().find(|(other, known)| other == room && known.version == version);
-        self.add_suspect(room, last.map_or(Known { version, at: None }, |(_, known)| *known));
+        let last = self.last.iter().find(|(other, last)| other == room && last.version == version);
+        self.add_suspect(room, last.map_or(Version { version, at: None }, |(_, last)| *last));
     }
 
     /// Whether rooms must be compared with the store.
@@ -68,9 +68,9 @@ impl KnownChanges {
         !self.suspects.is_empty()
     }
 
-    fn add_suspect(&mut self, room: &RoomName, known: Known) {
+    fn add_suspect(&mut self, room: &RoomName, version: Version) {
         if self.suspects.len() < MAX_SUSPECTS {
-            self.suspects.entry(room.clone()).or_insert(known);
+            self.suspects.entry(room.clone()).or_insert(version);
         }
     }
 }
@@ -81,22 +81,22 @@ impl Stream {
     pub(super) async fn lacks_changes(&self, since: u64) -> Result<bool, Error> {
         let (suspects, last) = {
             let applied = self.applied();
-            (applied.known.suspects.clone(), applied.known.last.clone())
+            (applied.last_changes.suspects.clone(), applied.last_changes.last.clone())
         };
-        for (room, known) in suspects {
-            if self.is_missing(&room, known).await? {
+        for (room, version) in suspects {
+            if self.is_missing(&room, version).await? {
                 return Ok(true);
             }
-            self.applied().known.suspects.remove(&room);
+            self.applied().last_changes.suspects.remove(&room);
         }
         // Other changes may have been made since, up to the same number.
-        if let Some((room, known)) = last.back()
-            && self.is_missing(room, *known).await?
+        if let Some((room, version)) = last.back()
+            && self.is_missing(room, *version).await?
         {
             return Ok(true);
         }
         let mut expected: HashMap<RoomName, u64> =
-            last.into_iter().map(|(room, known)| (room, known.version)).collect();
+            last.into_iter().map(|(room, version)| (room, version.version)).collect();
         if let Some((room, rev)) = self.newest_recorded_change(since).await? {
             let version = expected.entry(room).or_default();
             *version = rev.max(*version);
@@ -108,7 +108,7 @@ impl Stream {
         };
         for (room, version) in expected {
             let is_lower = found.get(&room).is_none_or(|found| *found < version);
-            if is_lower && self.is_missing(&room, Known { version, at: None }).await? {
+            if is_lower && self.is_missing(&room, Version { version, at: None }).await? {
                 return Ok(true);
             }
         }
@@ -116,9 +116,9 @@ impl Stream {
     }
 
     /// Whether the store lacks a change of a room. A document that cannot be read does not lack it.
-    async fn is_missing(&self, room: &RoomName, known: Known) -> Result<bool, Error> {
+    async fn is_missing(&self, room: &RoomName, version: Version) -> Result<bool, Error> {
         match self.rooms.of(std::slice::from_ref(room)).await?.pop() {
-            Some(found) => Ok(known.is_missing_in(&found)),
+            Some(found) => Ok(version.is_missing_in(&found)),
             None => Ok(self.rooms.members(room).await.is_ok_and(|members| members.is_empty())),
         }
     }
@@ -168,24 +168,24 @@ mod tests {
             (Changed { changes: vec![], ..changed("tea", 7, 2) }, false),
         ];
         for (second, is_missing) in cases {
-            let mut known = KnownChanges::default();
-            known.note(&changed("tea", 5, 1), 5);
-            known.note(&second, second.version);
-            let suspects: Vec<_> = known.suspects.into_iter().collect();
-            let first = Known { version: 5, at: Some(Timestamp(1)) };
+            let mut last_changes = LastChanges::default();
+            last_changes.note(&changed("tea", 5, 1), 5);
+            last_changes.note(&second, second.version);
+            let suspects: Vec<_> = last_changes.suspects.into_iter().collect();
+            let first = Version { version: 5, at: Some(Timestamp(1)) };
             let expected = if is_missing { vec![(room("tea"), first)] } else { vec![] };
             assert_eq!(suspects, expected, "{second:?}");
         }
     }
 
     #[test]
-    fn known_changes_and_suspects_are_bounded() {
-        let mut known = KnownChanges::default();
+    fn last_changes_and_suspects_are_bounded() {
+        let mut last_changes = LastChanges::default();
         for n in 0..=ROOMS {
-            known.note(&changed(&format!("r{n}"), 1, 1), 1);
-            known.suspect(&room(&format!("r{n}")), 2);
+            last_changes.note(&changed(&format!("r{n}"), 1, 1), 1);
+            last_changes.suspect(&room(&format!("r{n}")), 2);
         }
-        assert_eq!((known.last.len(), known.suspects.len()), (ROOMS, MAX_SUSPECTS));
-        assert_eq!(known.last[0].0, room("r1"), "the earliest is evicted");
+        assert_eq!((last_changes.last.len(), last_changes.suspects.len()), (ROOMS, MAX_SUSPECTS));
+        assert_eq!(last_changes.last[0].0, room("r1"), "the earliest is evicted");
     }
 }

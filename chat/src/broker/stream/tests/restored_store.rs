@@ -139,7 +139,7 @@ impl Node {
 }
 
 /// Only changes of a room are lost, no messages. Whether nodes run meanwhile, the number of changes that the store keeps, and the number of
-/// changes that are made before the nodes compare: none, fewer than are lost, as many, and more.
+/// changes that are made before the nodes compare: 0, fewer than are lost, as many, and more.
 #[actix_rt::test]
 async fn a_store_of_rooms_that_is_restored_begins_a_new_history_on_every_node() {
     let cases = [

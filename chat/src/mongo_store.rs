@@ -36,11 +36,12 @@ impl MongoStore {
     /// The collections of `store`. MongoDB need not be reachable yet.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
+        let directory = MongoDirectory::new(&store);
         Self {
             history: MongoHistory::new(&store),
-            directory: MongoDirectory::new(&store),
+            lineage: MongoLineage::new(&store, directory.clone()),
+            directory,
             unpublished: MongoUnpublished::new(&store),
-            lineage: MongoLineage::new(&store),
             writes: Writes::new(&store),
         }
     }
@@ -106,8 +107,11 @@ impl MongoStore {
         }
     }
 
-    /// The refused writes without which the chat works, with their effects, as a text that follows "MongoDB". For `/readyz`.
+    /// The refused writes without which the chat works, with their effects, or lost rooms, as a text that follows "MongoDB". For `/readyz`.
     pub async fn degradation(&self) -> Option<String> {
+        if let Some(lost) = self.lineage.degradation() {
+            return Some(lost);
+        }
         self.writes.degradation().await
     }
 

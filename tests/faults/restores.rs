@@ -10,7 +10,7 @@ use mongodb::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{ConnectedUser, Request, Socket, TestServer, TestUser, with_timeout};
+use crate::support::{ConnectedUser, NODES, Request, Socket, TestServer, TestUser, with_timeout};
 
 /// What is restored, and whether the roles run meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,4 +181,93 @@ async fn a_client_with_a_position_of_a_replaced_history_reloads_and_others_conti
             );
         }
     }
+}
+
+/// The names of the members of a room, as the server lists them.
+async fn members(user: &TestUser, room: &str) -> Vec<String> {
+    let listed = user.get(&format!("/rooms/{room}")).await.expect(200).json();
+    let members = listed["members"].as_array().expect("a list").iter();
+    members.map(|member| member["username"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Only rooms have changed since the backup, so no message is missing. Users who are no members by the store are not listed, and clients
+/// reload.
+#[tokio::test]
+async fn members_are_those_of_the_restored_store_when_no_message_is_missing() {
+    let mut server = TestServer::start_split().await;
+    let alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    alice.user.create_room("tea", false).await;
+    alice.user.add_member("bob", "tea").await.expect(200);
+    let rooms = database(&server).await.collection::<Document>("rooms");
+    let backup = rooms.find_one(doc! {"_id": "tea"}).await.expect("MongoDB responds").expect("a room");
+    for n in 0..4 {
+        server.user(&format!("ghost{n}")).await;
+        alice.user.add_member(&format!("ghost{n}"), "tea").await.expect(200);
+    }
+    bob.until("change", |change| change["rev"] == 6).await;
+    let offset = bob.offset.clone().expect("changes have offsets");
+    rooms.replace_one(doc! {"_id": "tea"}, backup).await.expect("changes");
+    bob.closed().await;
+    server.system.wait_for_log("clients reload").await;
+    server.system.wait_until_ready().await;
+    let mut socket = connect(&bob.user, json!({"pid": bob.pid.clone(), "offset": offset.clone()})).await;
+    let joined = socket.emit_with_ack("join", &json!({"room": "tea", "rev": 6, "offset": offset})).await;
+    assert_eq!((&joined["reset"], &joined["rev"]), (&json!(true), &json!(2)), "{joined}");
+    with_timeout("the members of the store", async {
+        while members(&alice.user, "tea").await != ["alice", "bob"] {}
+    })
+    .await;
+    // Numbers that were assigned before are published again.
+    for rev in 3..=8 {
+        let private = json!({"private": rev % 2 == 0});
+        alice.user.request(Request::new("PATCH", "/rooms/tea").json(&private)).await.expect(200);
+        let change = socket.until("change", |change| change["rev"] == rev).await;
+        assert_eq!(change["after"], rev - 1, "{change}");
+    }
+    assert_eq!(members(&alice.user, "tea").await, ["alice", "bob"]);
+}
+
+/// The collection of rooms is dropped, and messages stay. The names of the rooms are taken, no former member receives messages, and the loss
+/// is named until the rooms are restored.
+#[tokio::test]
+async fn a_dropped_collection_of_rooms_frees_no_name_and_is_named() {
+    let mut server = TestServer::start_split().await;
+    let mut alice = server.connected_user("alice").await;
+    let mut bob = server.connected_user("bob").await;
+    let mallory = server.user("mallory").await;
+    alice.user.create_room("secret", true).await;
+    alice.user.add_member("bob", "secret").await.expect(200);
+    alice.send_message_to("secret", "the secret").await;
+    let rooms = database(&server).await.collection::<Document>("rooms");
+    let backup = rooms.find_one(doc! {"_id": "secret"}).await.expect("MongoDB responds").expect("a room");
+    rooms.drop().await.expect("changes");
+    mallory.post("/rooms", &json!({"name": "secret"})).await.expect(409);
+    alice.closed().await;
+    bob.closed().await;
+    let state = async |degraded: bool| {
+        with_timeout("readiness", async {
+            loop {
+                let mut is_as_expected = true;
+                for node in NODES {
+                    let readiness = server.system.readiness(node).await;
+                    let is_named = readiness.contains("restore it from the latest backup");
+                    is_as_expected &= is_named == degraded && !readiness.contains("503");
+                }
+                if is_as_expected {
+                    return;
+                }
+            }
+        })
+        .await;
+    };
+    state(true).await;
+    assert!(server.system.log().contains("of the room secret"));
+    mallory.post("/rooms", &json!({"name": "secret"})).await.expect(409);
+    rooms.insert_one(backup).await.expect("changes");
+    state(false).await;
+    server.system.wait_until_ready().await;
+    let mut bob = connect(&bob.user, json!({})).await;
+    let joined = bob.emit_with_ack("join", &json!({"room": "secret", "since": 0})).await;
+    assert_eq!(joined["messages"][0]["data"]["text"], "the secret", "{joined}");
 }

@@ -5,6 +5,7 @@
 mod change;
 mod change_log;
 mod changes;
+mod copied_changes;
 mod document;
 mod indexes;
 mod items;
@@ -44,7 +45,7 @@ use crate::{
 };
 
 /// Name of the collection.
-const COLLECTION: &str = "rooms";
+const COLLECTION: &str = crate::mongo::ROOMS;
 
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]

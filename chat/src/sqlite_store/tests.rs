@@ -1,6 +1,9 @@
 //! Files of earlier versions of the schema.
 
+use proto::{RoomName, Username, event::Settings};
+
 use super::*;
+use crate::{directory::NewRoom, history::MissedBy};
 
 /// The version before the column `settings`.
 const OLD: usize = 6;
@@ -44,4 +47,43 @@ async fn the_checksum_of_a_room_covers_its_settings() {
     store.database().write(move |conn| conn.execute(damage, [])).await.unwrap();
     let found = store.directory().find(&"lobby".parse().unwrap()).await;
     assert!(matches!(found, Err(Error::Damaged(_))), "{found:?}");
+}
+
+/// The rooms of a client that recovers were read before its membership began or ended, and the log after it. The live event is then dropped
+/// as a duplicate, so the client must not recover.
+#[actix_rt::test]
+async fn a_client_whose_membership_changes_while_it_recovers_does_not_recover() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap();
+    let (directory, journal) = (store.directory(), store.journal());
+    let user = |name: &str| name.parse::<Username>().unwrap();
+    let (alice, bob) = (user("alice"), user("bob"));
+    // What bob or alice does, whether bob was in the room when his rooms were read, and whether bob recovers.
+    let cases = [
+        ("archive", true, false),
+        ("archive", false, true),
+        ("leave", true, false),
+        ("leave", false, true),
+        ("join", false, false),
+        ("join", true, true),
+    ];
+    for (number, (act, is_in, recovers)) in cases.into_iter().enumerate() {
+        let room: RoomName = format!("tea{number}").parse().unwrap();
+        let new = NewRoom { name: room.clone(), owner: alice.clone(), settings: Settings::default() };
+        directory.create(new, 100, Box::new(|_| {})).await.unwrap();
+        let enter = async || drop(directory.add(&room, &bob, 100, Box::new(|_| {})).await.unwrap());
+        if act != "join" {
+            enter().await;
+        }
+        let after = journal.offset().await.unwrap();
+        match act {
+            "archive" => directory.archive(&room, &alice, Box::new(|_| {})).await.unwrap(),
+            "leave" => drop(directory.leave(&room, &bob, Box::new(|_| {})).await.unwrap()),
+            _ => enter().await,
+        }
+        let rooms = if is_in { vec![room.clone()] } else { vec![] };
+        let client = MissedBy { user: &bob, rooms: &rooms, socket: "x" };
+        let missed = journal.missed(client, after).await.unwrap();
+        assert_eq!(missed.is_some(), recovers, "{act}, in the room: {is_in}");
+    }
 }

@@ -28,7 +28,7 @@ const BACKFILL_PAGE: usize = 64;
 const BACKFILL_BEFORE: u64 = 64;
 
 /// The number of the newest records that are searched for a message.
-const NEWEST: usize = 16;
+pub(super) const NEWEST: usize = 16;
 
 /// The number of checks in a row in which the store must lack a message of the stream until it counts as replaced. Just after a
 /// failover a primary may not yet return what a majority has.
@@ -187,9 +187,15 @@ impl Stream {
         })
     }
 
-    /// Whether the stream has messages that the store lacks, because the store was restored from a backup. Checks the last messages of
-    /// the suspects, the newest message of the stream, and the last message that this node has delivered. Records up to offset `since`
-    /// are of another history.
+    /// Whether messages or changes must be compared with the store.
+    pub(super) fn has_suspects(&self) -> bool {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        !suspects.is_empty() || self.applied().last_changes.has_suspects()
+    }
+
+    /// Whether the stream or this node has messages or changes that the store lacks, because the store was restored from a backup. Checks the
+    /// last messages of the suspects, the newest message of the stream, the last message that this node has delivered, and the
+    /// changes of [`Stream::lacks_changes`]. Records up to offset `since` are of another history.
     pub(super) async fn is_history_replaced(&self, since: u64) -> Result<bool, Error> {
         for check in 0..CHECKS {
             if check > 0 {
@@ -197,7 +203,8 @@ impl Stream {
             }
             let lacks = self.history_lacks_newest(since).await?
                 || self.history_lacks_last_delivered().await?
-                || self.history_lacks_suspects().await?;
+                || self.history_lacks_suspects().await?
+                || self.lacks_changes(since).await?;
             if !lacks {
                 return Ok(false);
             }
@@ -255,7 +262,7 @@ impl Stream {
         let epoch = self.position.epoch();
         self.lineage.end(&epoch).await?;
         tracing::error!(
-            "the store lacks messages that were delivered, so it was restored from a backup: a new history begins, clients reload"
+            "the store lacks messages or changes that were delivered, so it was restored from a backup: a new history begins, clients reload"
         );
         metrics::counter!("godzilla_chat_history_replaced_total").increment(1);
         self.redis.end_epoch(DamagedEpoch { epoch: &epoch, is_replaced: true }).await

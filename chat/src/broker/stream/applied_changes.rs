@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use proto::RoomName;
 
+use super::replaced_changes::LastChanges;
 use crate::changes::{Change, Changed, KEPT};
 
 /// The maximum number of rooms. The earliest is evicted.
@@ -26,6 +27,8 @@ pub struct AppliedChanges {
     order: VecDeque<RoomName>,
     /// The rooms that this node has changed and has not compared with the store since.
     unchecked: HashSet<RoomName>,
+    /// The last changes, by which a replaced store is detected.
+    pub last_changes: LastChanges,
 }
 
 /// The changes of a room that must be applied.
@@ -55,6 +58,16 @@ impl AppliedChanges {
         !self.rooms.get(room).is_some_and(|applied| applied.is_some_and(|applied| applied >= version))
     }
 
+    /// Compares the version of a room in the store, 0 for a room without a document, with the applied version. A lower version is compared again
+    /// by the next check of the history.
+    pub fn note_stored(&mut self, room: &RoomName, version: u64) {
+        if let Some(Some(applied)) = self.rooms.get(room)
+            && version < *applied
+        {
+            self.last_changes.suspect(room, *applied);
+        }
+    }
+
     /// All rooms.
     pub fn rooms(&self) -> Vec<RoomName> {
         self.rooms.keys().cloned().collect()
@@ -74,6 +87,7 @@ impl AppliedChanges {
 
     /// Takes the changes up to version `to` that are not applied. From then on they count as applied.
     pub fn take(&mut self, changed: &Changed, to: u64) -> PendingChanges {
+        self.last_changes.note(changed, to);
         let applied = self.rooms.get(&changed.room).copied();
         let mut changes: Vec<Change> =
             changed.changes.iter().filter(|change| change.version <= to).cloned().collect();

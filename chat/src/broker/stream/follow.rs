@@ -178,6 +178,7 @@ impl Follower {
             self.replacements = state.replaced;
             self.stream.reset();
             self.noted.clear();
+            self.overdue.clear();
             self.stream.position.begin_history(&history, &state.epoch);
             (self.on_remote_change)(RemoteChange::HistoryReplaced);
         } else {

@@ -73,7 +73,7 @@ impl Journal for Stream {
                 break;
             }
         }
-        let Some(changes) = changes.read(&*self.rooms).await? else { return Ok(None) };
+        let Some(changes) = changes.read(&*self.rooms, client.user).await? else { return Ok(None) };
         if messages.len() + changes.iter().map(|(_, missed)| missed.change.items.len()).sum::<usize>()
             > config::RECOVERY
         {

@@ -78,6 +78,13 @@ impl LatestRevs {
         }
     }
 
+    /// Removes all versions, because the store was replaced by an older one.
+    pub fn clear(&self) {
+        let mut inner = self.lock();
+        inner.as_of = None;
+        inner.rooms.values().filter_map(Weak::upgrade).for_each(|latest| latest.store(0, Ordering::Release));
+    }
+
     /// Records versions of some of the rooms.
     pub fn note(&self, versions: &[(RoomName, u64)]) {
         self.lock().note(versions);

@@ -39,7 +39,7 @@ impl Stream {
 /// the store meanwhile.
 pub(super) async fn announce_pending(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
     while let Some(record) = changes.recv().await {
-        while stream.write_after_earlier(&record).await.is_err() {
+        while !stream.pending.is_discarded() && stream.write_after_earlier(&record).await.is_err() {
             stream.pending.note_failure();
             if let Some(room) = record.room() {
                 stream.apply_from_store(room);

@@ -1,6 +1,6 @@
 //! The changes of rooms that a client has missed, from the records of the stream. Called by [`super::journal`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proto::{
     RoomName, Username,
@@ -21,6 +21,8 @@ pub struct MissedChanges {
     rooms: HashMap<RoomName, Window>,
     /// The changes that have ended the client's membership of other rooms.
     ended: Vec<(u64, MissedChange)>,
+    /// The rooms that the client was not in when its rooms were read, and whose last record of its membership begins one.
+    begun: HashSet<RoomName>,
 }
 
 /// The changes of one room.
@@ -45,12 +47,16 @@ impl MissedChanges {
             _ => false,
         };
         if !is_member && !has_ended {
+            if matches!(&record, StreamRecord::Joined { user, .. } if is_user(user)) {
+                self.begun.insert(room);
+            }
             return true;
         }
         let Some(rev) = record.rev().filter(|rev| !stream.is_fallback_change(&room, *rev)) else {
             return false;
         };
         if !is_member {
+            self.begun.remove(&room);
             self.ended.push((offset, ended(client.user, room, rev, &record)));
             return true;
         }
@@ -67,16 +73,26 @@ impl MissedChanges {
         self.rooms.len() + self.ended.len()
     }
 
-    /// Reads the changed parts of the rooms. Returns the changes in the order of their offsets, or `None` when they are too many.
-    pub async fn read(self, store: &dyn Changes) -> Result<Option<Vec<(u64, MissedChange)>>, Error> {
+    /// Reads the changed parts of the rooms. Returns the changes in the order of their offsets. `None` when they are too many, or when a
+    /// membership of `user` has begun or ended since the client's rooms were read: its record may be before the offset that the client
+    /// recovers to, and is then not delivered live.
+    pub async fn read(
+        self,
+        store: &dyn Changes,
+        user: &Username,
+    ) -> Result<Option<Vec<(u64, MissedChange)>>, Error> {
+        if !self.begun.is_empty() {
+            return Ok(None);
+        }
         let mut changes = self.ended;
         for (room, window) in self.rooms {
             let Some(mut after) = window.offsets.keys().next().map(|first| first.saturating_sub(1)) else {
                 continue;
             };
-            // A room that has ended since has a later record, which is delivered live.
-            let Some(since) = store.since(&room, after).await? else { continue };
-            if since.reset || since.more {
+            // A room that has ended is `None`.
+            let Some(since) = store.since(&room, after).await? else { return Ok(None) };
+            let mut items = since.changes.iter().flat_map(|(_, items)| items);
+            if since.reset || since.more || items.any(|item| ends_membership(item, user)) {
                 return Ok(None);
             }
             for (rev, items) in since.changes {
@@ -114,6 +130,11 @@ impl Window {
             Item::Room { .. } => None,
         }
     }
+}
+
+/// Whether `user` is no longer a member by this item.
+fn ends_membership(item: &Item, user: &Username) -> bool {
+    matches!(item, Item::Member { member, .. } if member.role.is_none() && member.username.key() == user.key())
 }
 
 /// The change that has ended the membership of `user`.

@@ -22,6 +22,7 @@ mod positions;
 mod publish;
 mod record;
 mod refusals;
+mod replaced_changes;
 pub mod scripts;
 mod subscriptions;
 
@@ -43,8 +44,7 @@ use tokio::{
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
 pub use follow::{OnRemoteChange, RemoteChange, follow};
-pub use latest_revs::LatestRevs;
-pub use latest_revs::{MAX_AGE, RevWatch};
+pub use latest_revs::{LatestRevs, MAX_AGE, RevWatch};
 use pending_records::PendingRecords;
 use record::StreamRecord;
 use refusals::Refusals;
@@ -184,7 +184,7 @@ impl Stream {
         opened.checked().await
     }
 
-    /// Whether the stream is followed. False from an error until the next successful connection.
+    /// Whether the stream is followed.
     pub fn is_available(&self) -> bool {
         self.available.load(Ordering::Acquire)
     }
@@ -255,16 +255,14 @@ impl Stream {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    fn has_suspects(&self) -> bool {
-        !self.suspects.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
     /// Clears the state of all rooms, because the store of messages was replaced by an older one.
     fn reset(&self) {
-        // The rooms whose writes failed are cleared, too.
         self.refusals.clear();
+        self.pending.discard();
+        self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.dedup() = Dedup::default();
         *self.applied() = AppliedChanges::default();
+        self.latest_revs.clear();
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -277,6 +275,7 @@ impl Opened {
         if self.stream.is_history_replaced(self.state.since).await? {
             let old = self.stream.position.epoch();
             self.state = self.stream.replace_history().await?;
+            self.stream.reset();
             let history_id = self.stream.lineage.end(&old).await?;
             self.stream.position.begin_history(&history_id, &self.state.epoch);
             self.stream.position.reach(self.state.last);

@@ -6,7 +6,7 @@
 //! of all rooms earlier when recent changes may have been missed, because they could not be read for a time or were too many.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{MutexGuard, PoisonError},
     time::Duration,
 };
@@ -145,6 +145,7 @@ impl Follower {
             let rooms = self.stream.applied().rooms();
             for rooms in rooms.chunks(PAGE) {
                 let versions = self.stream.rooms.versions(rooms).await?;
+                self.note_absent(rooms, &versions);
                 self.apply_newer(versions).await?;
             }
             self.comparisons.note_comparison(now);
@@ -152,12 +153,20 @@ impl Follower {
         Ok(())
     }
 
+    /// Records which of these rooms have no version in the store.
+    fn note_absent(&self, rooms: &[RoomName], versions: &[(RoomName, u64)]) {
+        let found: HashSet<&RoomName> = versions.iter().map(|(room, _)| room).collect();
+        let mut applied = self.stream.applied();
+        rooms.iter().filter(|room| !found.contains(room)).for_each(|room| applied.note_stored(room, 0));
+    }
+
     /// Applies the missing changes of rooms that are at these versions. A change that was just committed is left to its record until the
     /// next call.
     async fn apply_newer(&mut self, versions: Vec<(RoomName, u64)>) -> Result<(), Error> {
         let is_followed = self.stream.is_available();
         let newer: Vec<(RoomName, u64)> = {
-            let applied = self.stream.applied();
+            let mut applied = self.stream.applied();
+            versions.iter().for_each(|(room, version)| applied.note_stored(room, *version));
             versions.into_iter().filter(|(room, version)| applied.lacks(room, *version)).collect()
         };
         let mut due = Vec::new();

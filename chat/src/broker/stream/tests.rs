@@ -114,7 +114,12 @@ impl Changes for Rooms {
     }
 
     async fn since(&self, room: &RoomName, rev: u64) -> Result<Option<ChangesSince>, Error> {
-        let Some(found) = self.of(std::slice::from_ref(room)).await?.pop() else { return Ok(None) };
+        let found = self.of(std::slice::from_ref(room)).await?.pop().filter(|found| found.is_open);
+        let Some(found) = found else { return Ok(None) };
+        let is_renewed = |what: &ChangeKind| matches!(what, ChangeKind::Renewed(_));
+        if found.version_of(is_renewed).is_some_and(|version| version > rev) {
+            return Ok(Some(ChangesSince::reset(found.version)));
+        }
         let members = self.members(room).await?;
         let mut users: Vec<(u64, Username)> = Vec::new();
         for change in found.changes.iter().filter(|change| change.version > rev) {

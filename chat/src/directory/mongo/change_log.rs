@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Name of the collection of older changes.
-pub const COLLECTION: &str = "changes";
+pub const COLLECTION: &str = crate::mongo::CHANGES;
 
 /// The effect of refused copies.
 pub const NOT_COPIED: &str = "clients that miss more than 64 changes of a room meanwhile load the room anew";
@@ -93,8 +93,18 @@ impl MongoDirectory {
         let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(()) };
         let mut parts = Parts::default();
         let logged = number(document.logged)?;
-        changes.iter().filter(|change| change.version > logged).for_each(|change| parts.add(change, &record));
         let deadline = deadline_now();
+        // Of a room whose earlier changes are before the floor nothing is missing.
+        let lost = match document.log_floor < document.logged
+            && !self.has_copies(room, &document, deadline).await?
+        {
+            true => document.logged,
+            false => 0,
+        };
+        if lost > 0 {
+            tracing::warn!(%room, "older changes of a room are missing in the collection `changes`: clients that lack them load the room anew");
+        }
+        changes.iter().filter(|change| change.version > logged).for_each(|change| parts.add(change, &record));
         for ((kind, key), (rev, part)) in parts.0 {
             let name = part.name();
             let id = doc! { "room": room.as_str(), "type": kind.name(), "key": &key };
@@ -108,9 +118,19 @@ impl MongoDirectory {
             with_deadline(deadline, copy).await?;
         }
         let gap = if first.version > logged + 1 { integer(first.version - 1) } else { 0 };
-        let numbers = doc! { "logged": integer(last.version), "log_floor": document.log_floor.max(gap) };
+        let floor = document.log_floor.max(gap).max(lost);
+        let mut numbers = doc! { "logged": integer(last.version), "log_floor": floor };
+        let count = self.count_copies(room, None, deadline).await?;
+        let mut update = match lost {
+            0 => doc! {},
+            _ => doc! { "$set": { "log_parts": count } },
+        };
+        if lost == 0 {
+            numbers.insert("log_parts", count);
+        }
+        update.insert("$max", numbers);
         let note = self.rooms.write(Operation::Update, async |rooms| {
-            rooms.update_one(doc! { "_id": room.as_str() }, doc! { "$max": numbers }).await
+            rooms.update_one(doc! { "_id": room.as_str() }, update).await
         });
         with_deadline(deadline, note).await.map(drop)
     }
@@ -187,7 +207,7 @@ impl MongoDirectory {
         parts: &mut Parts,
     ) -> Result<bool, Error> {
         let is_stored = number(document.logged)? >= end && rev >= number(document.log_floor)?;
-        if !is_stored {
+        if !is_stored || !self.has_copies(room, document, deadline_now()).await? {
             return Ok(false);
         }
         // A copy may run at the same time, and raise numbers beyond those of the room that was read.

@@ -42,6 +42,9 @@ pub struct RoomDocument {
     /// The version before which changes are missing, see [`super::change_log`].
     #[serde(default)]
     pub log_floor: i64,
+    /// The number of documents of the room in the collection of older changes, at least. Absent in rooms of earlier releases.
+    #[serde(default)]
+    pub log_parts: i64,
 }
 
 /// A member in a room's document. `key` is the canonical form of the name, under which names are unique.
@@ -145,6 +148,7 @@ impl RoomDocument {
             "members": [owner(room)],
             "departures": [],
             "base": base,
+            "log_parts": 0_i64,
         } }
     }
 

@@ -35,6 +35,14 @@ impl MongoDirectory {
         if RoomKind::of(&room.name).is_built_in() {
             return Outcome::Refused(refusal::taken(false));
         }
+        match self.is_lost(&room.name, deadline).await {
+            Ok(false) => (),
+            Ok(true) => {
+                tracing::warn!(room = %room.name, "a room has messages or changes and no document: its name is taken; restore the collection `rooms`");
+                return Outcome::Refused(refusal::taken(false));
+            }
+            Err(error) => return Outcome::Refused(error),
+        }
         let entry = ChangeEntry::creation(room, false);
         let insert = async {
             let mut new = RoomDocument::creation(room);
@@ -55,6 +63,17 @@ impl MongoDirectory {
             Ok(false) => self.renew(room, deadline).await,
             Err(error) => Outcome::Unknown { version: 0, error },
         }
+    }
+
+    /// Whether a room of this name has messages or older changes and no document, because the collection of rooms was dropped or restored.
+    async fn is_lost(&self, room: &RoomName, deadline: Instant) -> Result<bool, Error> {
+        for documents in [&self.messages, &self.changes] {
+            let of_room = documents.find_one(doc! { "room": room.as_str() }).projection(doc! { "_id": 1 });
+            if with_deadline(deadline, of_room.max_time(DEADLINE)).await?.is_some() {
+                return Ok(self.load(room, deadline).await?.is_none());
+            }
+        }
+        Ok(false)
     }
 
     /// Applies `change` to the room and returns the members after it.

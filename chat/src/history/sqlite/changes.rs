@@ -10,7 +10,7 @@ use crate::{
     column::{integer, number},
     config,
     directory::{
-        RoomRecord,
+        Member, RoomRecord,
         change::Part,
         sqlite::{
             change_log::{COLUMNS, ChangedPart, changed_part},
@@ -30,7 +30,8 @@ pub fn weight(missed: &MissedChange) -> usize {
 }
 
 /// The changes after the offset `after`, in the order of the log. `None` when they are more than [`config::RECOVERY`], or when a room has
-/// taken the name of an earlier one since: the earlier room's members are not stored.
+/// taken the name of an earlier one since: the earlier room's members are not stored. Also `None` when a membership of the client has
+/// begun or ended since its rooms were read: the change is before the offset that the client recovers to, so it is not delivered live.
 pub fn missed(
     conn: &Connection,
     client: MissedBy<'_>,
@@ -50,13 +51,18 @@ pub fn missed(
     while let Some(row) = rows.next()? {
         let (Some(changed), name): (_, String) = (changed_part(row)?, row.get(5)?) else { continue };
         let room = client.rooms.iter().find(|room| room.as_str() == name);
-        let Some(item) = (match room {
-            Some(room) => item_of(conn, &mut records, room, &changed)?,
+        let item = match room {
+            Some(room) => {
+                let Some(record) = record_of(conn, &mut records, room)? else { return Ok(None) };
+                Some(changed.part.present(record))
+            }
             None => ended(conn, client, &name, &changed)?,
-        }) else {
-            continue;
         };
+        let Some(item) = item else { continue };
         let Ok(room) = RoomName::try_from(name) else { continue };
+        if has_other_membership(conn, client, &room, &item)? {
+            return Ok(None);
+        }
         let membership = match &item {
             Item::Member { member, .. } if changed.since > after => Some(member.clone()),
             Item::Room { settings: None, .. } => {
@@ -85,20 +91,34 @@ pub fn missed(
     Ok(Some(changes))
 }
 
-/// A changed part of a room that the client is in, in its present state. `records` are the rooms that were read before.
-fn item_of(
+/// A room that the client was in. `None` when it has ended. `records` are the rooms that were read before.
+fn record_of<'a>(
     conn: &Connection,
-    records: &mut Vec<RoomRecord>,
+    records: &'a mut Vec<RoomRecord>,
     room: &RoomName,
-    changed: &ChangedPart,
-) -> rusqlite::Result<Option<Item>> {
+) -> rusqlite::Result<Option<&'a RoomRecord>> {
     if !records.iter().any(|record| record.room_info.name == *room) {
         records.extend(find(conn, room)?);
     }
-    Ok(records
-        .iter()
-        .find(|record| record.room_info.name == *room)
-        .map(|record| changed.part.present(record)))
+    Ok(records.iter().find(|record| record.room_info.name == *room))
+}
+
+/// Whether `item` is about the client's own membership, and the membership is not what it was when the client's rooms were read.
+fn has_other_membership(
+    conn: &Connection,
+    client: MissedBy<'_>,
+    room: &RoomName,
+    item: &Item,
+) -> rusqlite::Result<bool> {
+    let Item::Member { member, .. } = item else { return Ok(false) };
+    if member.username.key() != client.user.key() {
+        return Ok(false);
+    }
+    if client.rooms.contains(room) {
+        return Ok(member.role.is_none());
+    }
+    let is_user = |member: &Member| member.username.key() == client.user.key();
+    Ok(find(conn, room)?.is_some_and(|record| record.members.iter().any(is_user)))
 }
 
 /// The item by which the client's own membership of a room has ended. `None` for other changes.

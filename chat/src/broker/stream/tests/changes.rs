@@ -12,7 +12,7 @@ use crate::{
 
 impl Cluster {
     /// Commits a change of the room in the store only.
-    fn commit(&self, what: ChangeKind) {
+    pub(super) fn commit(&self, what: ChangeKind) {
         let mut rooms = self.rooms.0.lock().unwrap();
         let empty = || Changed { room: tea(), version: 0, is_open: true, changes: vec![] };
         let room = rooms.entry(tea()).or_insert_with(empty);
@@ -123,7 +123,50 @@ async fn recovery_returns_missed_changes_in_their_present_state() {
     assert_eq!(missed(client(&rooms), start + 4).await, both[1..]);
     let removed = MissedBy { user: &carol, rooms: &[], socket: "x" };
     assert_eq!(missed(removed, start).await, [part(5, 4, "carol", false)]);
-    assert_eq!(missed(MissedBy { user: &bob(), ..removed }, start + 3).await, []);
+    let bob = MissedBy { user: &bob(), rooms: &rooms, socket: "x" };
+    assert_eq!(missed(bob, start + 4).await, [part(5, 4, "carol", false)]);
+}
+
+/// The rooms of a client that recovers were read before a membership of it began or ended, and the records of the stream after it. The
+/// live event is then dropped as a duplicate, so the client must not recover.
+#[actix_rt::test]
+async fn a_client_whose_membership_changes_while_it_recovers_does_not_recover() {
+    let carol: Username = "carol".parse().unwrap();
+    let (joined, left) = (ChangeKind::Joined, ChangeKind::Left);
+    // The changes, whether the client was in the room when its rooms were read, and whether it recovers.
+    type Case = (&'static str, Vec<ChangeKind>, bool, bool);
+    let cases: [Case; 9] = [
+        ("the room ends", vec![joined(bob()), ChangeKind::Archived], true, false),
+        ("the room ended before", vec![joined(bob()), ChangeKind::Archived], false, true),
+        ("the client leaves", vec![joined(bob()), left(bob())], true, false),
+        ("the client left before", vec![joined(bob()), left(bob())], false, true),
+        ("the client is added", vec![joined(bob())], false, false),
+        ("the client was added before", vec![joined(bob())], true, true),
+        ("the client is added again", vec![joined(bob()), left(bob()), joined(bob())], false, false),
+        ("the room is renewed", vec![ChangeKind::Archived, ChangeKind::Renewed(carol.clone())], true, false),
+        ("another user joins", vec![joined(bob()), joined(carol.clone())], true, true),
+    ];
+    let cluster = Cluster::on(Server::start());
+    let node = cluster.node("first").await;
+    let mut rev = 0;
+    for (name, changes, is_in, recovers) in cases {
+        let start = node.broker.reached();
+        for what in changes {
+            cluster.commit(what.clone());
+            rev += 1;
+            let members = if what == ChangeKind::Archived { vec![bob()] } else { vec![] };
+            node.broker.publish_change(RoomChange { members, ..change(rev, what) });
+            node.broker.wait_for_change(&tea(), rev).await;
+        }
+        let rooms = if is_in { vec![tea()] } else { vec![] };
+        let missed = node.broker.missed(MissedBy { user: &bob(), rooms: &rooms, socket: "x" }, start).await;
+        assert_eq!(missed.unwrap().is_some(), recovers, "{name}");
+        cluster.rooms.0.lock().unwrap().get_mut(&tea()).unwrap().is_open = true;
+        cluster.commit(left(bob()));
+        rev += 1;
+        node.broker.publish_change(change(rev, left(bob())));
+        node.broker.wait_for_change(&tea(), rev).await;
+    }
 }
 
 /// Two nodes change a room in one order and publish in the other. The sockets end in the state of the store.

@@ -1,6 +1,7 @@
 //! A store of messages that is restored to an older state while the stream and the nodes have newer messages.
 
 use super::*;
+use crate::directory::RoomChange;
 
 impl Cluster {
     /// Restores the store to its state after message `seq`.
@@ -80,6 +81,144 @@ async fn a_node_that_starts_on_a_restored_store_begins_a_new_history() {
     );
     cluster.publish_on(&again, &["another 3"]).await;
     again.expect_messages(&["another 3"]).await;
+}
+
+impl Cluster {
+    /// Commits `count` changes of the room at the time `at`.
+    fn commit_at(&self, at: u64, count: u64) {
+        for _ in 0..count {
+            self.commit(ChangeKind::Other);
+            let mut rooms = self.rooms.0.lock().unwrap();
+            rooms.get_mut(&tea()).unwrap().changes.last_mut().unwrap().at = Timestamp(at);
+        }
+    }
+
+    /// Restores the store of rooms to its state after the change `version` of the room; 0 for the state before the room.
+    fn restore_room_to(&self, version: u64) {
+        let mut rooms = self.rooms.0.lock().unwrap();
+        if version == 0 {
+            rooms.clear();
+            return;
+        }
+        let room = rooms.get_mut(&tea()).unwrap();
+        room.version = version;
+        room.changes.retain(|change| change.version <= version);
+    }
+}
+
+fn changed(rev: u64) -> RoomChange {
+    RoomChange {
+        room: tea(),
+        rev,
+        what: ChangeKind::Other,
+        by: None,
+        items: vec![],
+        members: vec![],
+        offset: None,
+    }
+}
+
+impl Node {
+    /// The number of the last change of the room that has a record.
+    async fn recorded(&self) -> Option<u64> {
+        let key = self.stream.redis.key(crate::redis::REVS);
+        raw(self, async |mut redis| redis.hget(key, "tea").await).await
+    }
+
+    /// The numbers of the changes that the node applies until `last`.
+    async fn revs_until(&mut self, last: u64) -> Vec<u64> {
+        let mut revs = Vec::new();
+        while revs.last() != Some(&last) {
+            let entry = timeout(TIMEOUT, self.delivered.recv()).await.expect("an entry in time");
+            if let Entry::Change { change, .. } = entry.expect("runs") {
+                revs.push(change.rev);
+            }
+        }
+        revs
+    }
+}
+
+/// Only changes of a room are lost, no messages. Whether nodes run meanwhile, the number of changes that the store keeps, and the number of
+/// changes that are made before the nodes compare: 0, fewer than are lost, as many, and more.
+#[actix_rt::test]
+async fn a_store_of_rooms_that_is_restored_begins_a_new_history_on_every_node() {
+    let cases = [
+        (true, 2, 0),
+        (true, 2, 2),
+        (true, 2, 3),
+        (true, 2, 4),
+        (true, 0, 0),
+        (true, 0, 6),
+        (false, 2, 0),
+        (false, 0, 0),
+        (false, 2, 2),
+    ];
+    for (runs, kept, made) in cases {
+        let what = format!("nodes run: {runs}, {kept} are kept, {made} are made");
+        let cluster = Cluster::on(Server::start());
+        let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+        for rev in 1..=5 {
+            cluster.commit_at(1, 1);
+            first.broker.publish_change(changed(rev));
+            first.broker.wait_for_change(&tea(), rev).await;
+            second.broker.wait_for_change(&tea(), rev).await;
+        }
+        let offset = first.broker.format_offset(first.broker.reached());
+        let nodes = runs.then_some((first, second));
+        cluster.restore_room_to(kept);
+        cluster.commit_at(2, made);
+        if let Some((first, _)) = &nodes {
+            (kept + 1..=kept + made).for_each(|rev| first.broker.publish_change(changed(rev)));
+        }
+        (first, second) = match nodes {
+            Some((mut first, mut second)) => {
+                first.expect_replacement().await;
+                second.expect_replacement().await;
+                (first, second)
+            }
+            None => (cluster.node("first").await, cluster.node("second").await),
+        };
+        for node in [&first, &second] {
+            eventually(&what, async || node.broker.parse_offset(&offset) == ParsedOffset::ReplacedHistory)
+                .await;
+            node.broker.subscribe(&[tea()]).await.unwrap();
+        }
+        // The next change has a number that was assigned before, or follows it. Each node applies it, and its record.
+        let next = kept + made + 1;
+        for node in [&mut first, &mut second] {
+            while node.delivered.try_recv().is_ok() {}
+        }
+        cluster.commit_at(3, 1);
+        first.broker.publish_change(changed(next));
+        for node in [&mut first, &mut second] {
+            assert!(node.revs_until(next).await.is_sorted(), "{what}");
+        }
+        eventually(&what, async || first.recorded().await == Some(next)).await;
+        assert!(
+            !first.stream.lacks_changes(first.stream.redis.open_epoch().await.unwrap().since).await.unwrap()
+        );
+    }
+}
+
+/// Records of changes that were queued before the restore are not written afterwards: their numbers would hide those of other changes.
+#[actix_rt::test]
+async fn queued_records_of_a_replaced_history_are_discarded() {
+    let cluster = Cluster::on(Server::start());
+    let mut node = cluster.node("first").await;
+    cluster.commit_at(1, 5);
+    node.broker.publish_change(changed(5));
+    node.broker.wait_for_change(&tea(), 5).await;
+    cluster.restore_room_to(2);
+    // Committed before the restore.
+    node.broker.publish_change(changed(7));
+    node.expect_replacement().await;
+    node.broker.subscribe(&[tea()]).await.unwrap();
+    node.stream.wait_until_announced().await;
+    while node.delivered.try_recv().is_ok() {}
+    cluster.commit_at(2, 1);
+    node.broker.publish_change(changed(3));
+    node.revs_until(3).await;
+    eventually("the change has a record", async || node.recorded().await == Some(3)).await;
 }
 
 /// A loss of data in Redis, whether the messages are restored at the same time, and whether nodes run meanwhile.

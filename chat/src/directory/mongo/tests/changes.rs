@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     changes::{Changes, KEPT},
     directory::{Additions, ChangeKind, ChangesSince, change::Part, mongo::changes::recent_filter},
+    mongo::deadline_now,
 };
 
 #[actix_rt::test]
@@ -203,6 +204,104 @@ async fn a_damaged_copy_of_a_change_makes_clients_load_the_room_anew() {
         copies.replace_one(of_user(), copy.clone()).await.unwrap();
         assert!(!since(&directory, "tea", 1).await.reset, "{damage} is repaired");
     }
+}
+
+/// The collection of older changes is dropped, loses a document, or is put back to an older state, while the rooms stay. Clients that have
+/// missed one of these changes load the room anew; they never receive an answer without it. Later changes are copied again.
+#[actix_rt::test]
+async fn lost_copies_of_changes_make_clients_load_the_room_anew() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    let copies = database.collection::<Document>("changes");
+    for loss in ["dropped", "a document is deleted", "older"] {
+        let name = loss.replace(' ', "");
+        directory.create(new(&name, "alice"), LIMIT, no_callback()).await.unwrap();
+        let change = async |count: usize| {
+            for n in 0..count {
+                let patch = set_private(n % 2 == 0);
+                directory.change_settings(&room(&name), &user("alice"), &patch, no_callback()).await.unwrap();
+            }
+        };
+        for n in 0..KEPT / 2 {
+            directory.add(&room(&name), &user(&format!("user{n}")), LIMIT, no_callback()).await.unwrap();
+        }
+        // Every copy is compared with the room until it is complete.
+        let copied = async |last: u64| {
+            let until = Instant::now() + Duration::from_secs(30);
+            loop {
+                assert!(Instant::now() < until, "{loss}: the changes are copied");
+                let found = directory.load(&room(&name), deadline_now()).await.unwrap().unwrap();
+                if found.logged >= i64::try_from(last).unwrap() {
+                    return found.version;
+                }
+                change(1).await;
+            }
+        };
+        copied(10).await;
+        let of_room = || doc! { "room": &name };
+        let old: Vec<Document> = copies.find(of_room()).await.unwrap().try_collect().await.unwrap();
+        change(KEPT).await;
+        copied(80).await;
+        assert!(!since(&directory, &name, 1).await.reset, "{loss}: nothing is lost");
+        match loss {
+            "dropped" => copies.drop().await.unwrap(),
+            "older" => {
+                copies.delete_many(of_room()).await.unwrap();
+                copies.insert_many(old).await.unwrap();
+            }
+            _ => drop(copies.delete_one(doc! { "room": &name, "key": "user3" }).await.unwrap()),
+        }
+        assert!(since(&directory, &name, 1).await.reset, "{loss}");
+        let version = u64::try_from(copied(0).await).unwrap();
+        assert!(!since(&directory, &name, version - 1).await.reset, "{loss}: this change is in the room");
+        change(KEPT).await;
+        let last = copied(version + 1).await;
+        assert!(since(&directory, &name, 1).await.reset, "{loss}: later copies do not hide the loss");
+        change(KEPT).await;
+        copied(u64::try_from(last).unwrap() + 1).await;
+        assert!(!since(&directory, &name, u64::try_from(last).unwrap()).await.reset, "{loss}: later changes");
+    }
+}
+
+/// The collection of older changes has another UUID. All rooms answer numbers before their last copied change with a reset.
+#[actix_rt::test]
+async fn older_changes_are_not_used_after_a_reset() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    let rooms = database.collection::<Document>("rooms");
+    let copied = doc! { "$set": { "version": 9_i64, "logged": 7_i64, "recent": [] } };
+    rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
+    directory.reset_older_changes().await.unwrap();
+    let found = directory.load(&room("tea"), deadline_now()).await.unwrap().unwrap();
+    assert_eq!((found.logged, found.log_floor), (7, 7));
+}
+
+/// The collection of rooms was dropped, or lacks rooms. A name that messages or older changes refer to is taken.
+#[actix_rt::test]
+async fn the_name_of_a_lost_room_is_taken() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    for name in ["tea", "coffee"] {
+        directory.create(new(name, "alice"), LIMIT, no_callback()).await.unwrap();
+    }
+    let message = doc! { "_id": "tea 1", "room": "tea", "seq": 1_i64 };
+    database.collection::<Document>("messages").insert_one(message).await.unwrap();
+    let change = doc! { "room": "coffee", "type": "room", "key": "", "rev": 1_i64 };
+    database.collection::<Document>("changes").insert_one(change).await.unwrap();
+    database.collection::<Document>("rooms").drop().await.unwrap();
+    for name in ["tea", "coffee"] {
+        let created = directory.create(new(name, "mallory"), LIMIT, no_callback()).await;
+        assert!(matches!(created, Err(Error::Conflict(why)) if why.contains("taken")), "{name}: {created:?}");
+        assert_eq!(directory.find(&room(name)).await.unwrap(), None);
+    }
+    directory.create(new("milk", "alice"), LIMIT, no_callback()).await.unwrap();
 }
 
 /// Changes of the release before, which has stored no items, are completed from the room as it is now. Of its members only those of the

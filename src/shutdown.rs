@@ -15,7 +15,7 @@ use std::{
 
 use actix_web::rt::{System, spawn};
 use futures_util::future::select_all;
-use nix::libc;
+use nix::{libc, sys::signal::SigSet};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tracing::Level;
@@ -60,6 +60,15 @@ const IGNORED: [(&str, i32); 8] = [
 /// Receives the signals that start the drain.
 pub struct Stop {
     signals: Vec<(&'static str, Signal)>,
+}
+
+/// Unblocks all signals for this thread and those that it starts. A parent that waits for signals (`signalfd`, `sigwait`) starts its
+/// children with them blocked, and a blocked request to end the process is never received. Call it before a thread starts.
+///
+/// # Errors
+/// When the system refuses it.
+pub fn unblock() -> std::io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
 }
 
 /// Ignores the signals of [`IGNORED`] and the real-time signals. Call it before the first log line: without it a write

@@ -1,16 +1,23 @@
 //! Errors of clap as texts that contain the flag, its variable and the expected form, and never the value. Called by
 //! [`super::read`].
 
+use std::{any::TypeId, ffi::OsString, path::PathBuf};
+
 use clap::{
     Arg, CommandFactory,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::Cli;
+use super::{Cli, values::chosen};
 use crate::error::Error;
 
-/// Converts an error of clap. The text never contains a value.
-pub(super) fn explained(error: clap::Error, command: &str) -> Error {
+/// Converts an error of clap for these arguments and variables. The text never contains a value.
+pub(super) fn explained(
+    error: clap::Error,
+    command: &str,
+    args: &[OsString],
+    set: &[(OsString, OsString)],
+) -> Error {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Error::Help(error.render().to_string());
     }
@@ -23,6 +30,7 @@ pub(super) fn explained(error: clap::Error, command: &str) -> Error {
         (ErrorKind::UnknownArgument | ErrorKind::MissingSubcommand, _) => {
             "unexpected argument; see `godzilla --help`".to_owned()
         }
+        (ErrorKind::InvalidUtf8, _) => not_utf8(args, set),
         (ErrorKind::InvalidSubcommand, _) => "unknown command; see `godzilla --help`".to_owned(),
         (ErrorKind::MissingRequiredArgument, _) => {
             let missing = missing(&error).join(", ");
@@ -38,6 +46,34 @@ pub(super) fn explained(error: clap::Error, command: &str) -> Error {
         }
         _ => format!("the value of {} is missing or not one of those allowed", with_variable(&key, command)),
     })
+}
+
+/// The text for a value that is not UTF-8, for which clap does not name the flag or the variable. Paths may have any bytes.
+fn not_utf8(args: &[OsString], set: &[(OsString, OsString)]) -> String {
+    let root = Cli::command();
+    let command = chosen(&root, args).map(|(_, command)| command);
+    let flags = || command.iter().flat_map(|command| command.get_arguments());
+    let is_path = |arg: &Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let flag = |(at, word): (usize, &OsString)| {
+        if word.to_str().is_some() {
+            return None;
+        }
+        let word = word.to_string_lossy();
+        let flag = if word.starts_with('-') { word } else { args.get(at.checked_sub(1)?)?.to_string_lossy() };
+        let flag = key_of(&flag);
+        let is_path = flags().any(|arg| arg.get_long() == flag.strip_prefix("--") && is_path(arg));
+        (flag.starts_with('-') && !is_path).then_some(flag)
+    };
+    let variable = |arg: &Arg| {
+        let name = arg.get_env().filter(|_| !is_path(arg))?;
+        let (name, value) = set.iter().find(|(other, _)| other == name)?;
+        value.to_str().is_none().then(|| name.to_string_lossy().into_owned())
+    };
+    let key = args.iter().enumerate().find_map(flag).or_else(|| flags().find_map(variable));
+    match key {
+        Some(key) => format!("the value of {key} is refused: it is not UTF-8; write it in UTF-8"),
+        None => "an argument is not UTF-8; write it in UTF-8".to_owned(),
+    }
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {

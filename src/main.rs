@@ -43,7 +43,9 @@ use tracing::Level;
 
 fn main() -> ExitCode {
     telemetry::prefer_json(cli::is_json_requested(std::env::args_os(), std::env::vars_os()));
-    if let Err(error) = shutdown::unblock().and_then(|()| shutdown::ignore()).and_then(|()| telemetry::start()) {
+    if let Err(error) =
+        shutdown::unblock().and_then(|()| shutdown::ignore()).and_then(|()| telemetry::start())
+    {
         // The log thread does not run, so this thread writes the line itself. An error of this write cannot be
         // reported.
         _ = write!(

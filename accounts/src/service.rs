@@ -46,7 +46,15 @@ impl AccountService {
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
         let dummy_hash = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self { users, references, sessions, pool, registrations, dummy_hash, refusal_cost: RefusalCost::new(cost) })
+        Ok(Self {
+            users,
+            references,
+            sessions,
+            pool,
+            registrations,
+            dummy_hash,
+            refusal_cost: RefusalCost::new(cost),
+        })
     }
 
     /// The hash that passwords of unknown users are compared with.

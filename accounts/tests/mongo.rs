@@ -244,6 +244,9 @@ async fn no_user_is_registered_in_a_collection_that_was_dropped_or_restored_alon
         assert_eq!(users.registration_problem().await, None, "{case}");
         assert_eq!(users.create(&name("Bob"), "hash").await.unwrap(), Creation::Created, "{case}");
         database.collection::<mongodb::bson::Document>("users").drop().await.unwrap();
-        assert!(users.create(&name("Carol"), "hash").await.is_err(), "{case}: the confirmed collection is noted");
+        assert!(
+            users.create(&name("Carol"), "hash").await.is_err(),
+            "{case}: the confirmed collection is noted"
+        );
     }
 }

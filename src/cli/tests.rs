@@ -206,7 +206,11 @@ fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
         (&[b"chat"], &[("GODZILLA_NODE", b"\xffs3cret")], Some("GODZILLA_NODE")),
         (&[b"serve"], &[("GODZILLA_LISTEN", b"\xffs3cret")], Some("GODZILLA_LISTEN")),
         (&[b"serve"], &[("GODZILLA_LOGIN_RATE", b"1\xff")], Some("GODZILLA_LOGIN_RATE")),
-        (&[b"serve"], &[("GODZILLA_ALLOW_ORIGIN", b"https://caf\xe9.example")], Some("GODZILLA_ALLOW_ORIGIN")),
+        (
+            &[b"serve"],
+            &[("GODZILLA_ALLOW_ORIGIN", b"https://caf\xe9.example")],
+            Some("GODZILLA_ALLOW_ORIGIN"),
+        ),
         (&[b"serve"], &[("GODZILLA_COOKIE_SECURE", b"\xff")], Some("GODZILLA_COOKIE_SECURE")),
         (&[], &[("GODZILLA_LOG_FORMAT", b"\xff")], Some("GODZILLA_LOG_FORMAT")),
         (&[b"accounts"], &[("GODZILLA_MONGO_URI", b"mongodb://\xffs3cret")], Some("GODZILLA_MONGO_URI")),
@@ -214,7 +218,11 @@ fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
         (&[b"chat", b"--node=\xffs3cret"], &[], Some("--node")),
         (&[b"chat", b"--node", b"\xffs3cret"], &[], Some("--node")),
         (&[b"chat", b"--secret-file=\xff", b"--node", b"\xff"], &[], Some("--node")),
-        (&[b"serve"], &[("GODZILLA_DATA_DIR", b"caf\xe9"), ("GODZILLA_LISTEN", b"\xff")], Some("GODZILLA_LISTEN")),
+        (
+            &[b"serve"],
+            &[("GODZILLA_DATA_DIR", b"caf\xe9"), ("GODZILLA_LISTEN", b"\xff")],
+            Some("GODZILLA_LISTEN"),
+        ),
         (&[b"serve"], &[("GODZILLA_DATA_DIR", b"caf\xe9")], None),
         (&[b"backup", b"caf\xe9", b"--data-dir", b"caf\xe9"], &[], None),
     ];

@@ -133,9 +133,10 @@ impl Role for Accounts {
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let (probes, users) = (self.probes(), self.users.clone());
-        let accounts = ::accounts::Accounts::new(self.users, self.references, self.sessions.clone(), &self.service)
-            .map_err(|error| Error::part("accounts", format!("{error:?}")))?
-            .with_throttle(self.throttle);
+        let accounts =
+            ::accounts::Accounts::new(self.users, self.references, self.sessions.clone(), &self.service)
+                .map_err(|error| Error::part("accounts", format!("{error:?}")))?
+                .with_throttle(self.throttle);
         let watched = self.sessions;
         spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));

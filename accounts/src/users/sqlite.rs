@@ -78,7 +78,10 @@ impl SqliteUsers {
 
     /// Stores users of these names whose password hash no password has, so that the names stay taken. Names that are taken are left as they
     /// are. Queued at the call.
-    pub fn reserve(&self, names: Vec<Username>) -> impl Future<Output = Result<(), embedded::Error>> + Send + use<> {
+    pub fn reserve(
+        &self,
+        names: Vec<Username>,
+    ) -> impl Future<Output = Result<(), embedded::Error>> + Send + use<> {
         let now = now();
         self.db.write(move |conn| {
             let mut insert = conn.prepare_cached(INSERT)?;

@@ -44,7 +44,8 @@ const HAS_NO_USER: &str = "lower(name) NOT IN (SELECT key FROM people.users)
      AND NOT EXISTS (SELECT 1 FROM people.users WHERE username = name COLLATE NOCASE)";
 
 fn missing_members(version: u32) -> String {
-    let intact = if version < CHECKSUMS { "1" } else { "(sum <> row_sum(room, user, owner, added_by)) IS NOT 1" };
+    let intact =
+        if version < CHECKSUMS { "1" } else { "(sum <> row_sum(room, user, owner, added_by)) IS NOT 1" };
     format!(
         "SELECT min(name) FROM (SELECT DISTINCT user AS name FROM members) WHERE {HAS_NO_USER}
          AND EXISTS (SELECT 1 FROM members WHERE user = name AND {intact}) GROUP BY lower(name)"

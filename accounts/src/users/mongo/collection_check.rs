@@ -11,11 +11,7 @@ use std::sync::{
 };
 
 use futures_util::TryStreamExt;
-use mongodb::{
-    Database,
-    bson::doc,
-    error::ErrorKind,
-};
+use mongodb::{Database, bson::doc, error::ErrorKind};
 use remote::mongo::{Documents, Operation, Store, Unanswered, answered, collection};
 use serde::{Deserialize, Serialize};
 
@@ -101,11 +97,15 @@ impl CollectionCheck {
             (Finding::Replaced, _) | (_, None) => Err(Refused::Replaced(self.report())),
             (Finding::Same, Some(_)) => Ok(()),
             (Finding::Restored, Some(uuid)) => {
-                tracing::warn!("all collections of MongoDB were restored: users are registered in the restored ones");
+                tracing::warn!(
+                    "all collections of MongoDB were restored: users are registered in the restored ones"
+                );
                 self.is_replaced.store(false, Ordering::Relaxed);
-                let (old, new) = (doc! { "_id": ID, "uuid": note.uuid }, doc! { "uuid": uuid, "lineage": lineage });
+                let (old, new) =
+                    (doc! { "_id": ID, "uuid": note.uuid }, doc! { "uuid": uuid, "lineage": lineage });
                 let new = doc! { "$set": new };
-                let write = self.notes.write(Operation::Update, async |notes| notes.update_one(old, new).await);
+                let write =
+                    self.notes.write(Operation::Update, async |notes| notes.update_one(old, new).await);
                 answered(write).await?;
                 Ok(())
             }
@@ -144,9 +144,8 @@ impl CollectionCheck {
         let lineage = self.uuid_of(&self.lineage).await?;
         let complete = doc! { "$set": { "lineage": lineage } };
         let incomplete = doc! { "_id": ID, "lineage": { "$exists": false } };
-        let write = self.notes.write(Operation::Update, async |notes| {
-            notes.update_one(incomplete, complete).await
-        });
+        let write =
+            self.notes.write(Operation::Update, async |notes| notes.update_one(incomplete, complete).await);
         answered(write).await?;
         Ok(())
     }
@@ -196,7 +195,8 @@ mod tests {
 
     #[test]
     fn only_a_restore_of_both_collections_is_a_restore() {
-        let note = |lineage: Option<&str>| Note { uuid: "u1".to_owned(), lineage: lineage.map(str::to_owned) };
+        let note =
+            |lineage: Option<&str>| Note { uuid: "u1".to_owned(), lineage: lineage.map(str::to_owned) };
         let cases = [
             (note(Some("l1")), Some("u1"), Some("l1"), Finding::Same),
             (note(Some("l1")), Some("u1"), Some("l2"), Finding::Same),

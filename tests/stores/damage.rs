@@ -15,7 +15,7 @@ use crate::support::TestServer;
 fn downgrade(data: &Path) {
     let additions =
         "DROP INDEX members_by_adder; ALTER TABLE members DROP COLUMN added_by; DROP TABLE departures;
-         ALTER TABLE rooms DROP COLUMN base; ALTER TABLE rooms DROP COLUMN sum; ALTER TABLE members DROP COLUMN sum;
+         ALTER TABLE rooms DROP COLUMN base; ALTER TABLE rooms DROP COLUMN sum; ALTER TABLE rooms DROP COLUMN settings; ALTER TABLE members DROP COLUMN sum;
          ALTER TABLE tickets DROP COLUMN sum; ALTER TABLE meta DROP COLUMN sum;
          DROP TABLE changes; DROP TABLE revs;";
     for (file, table, version, later) in [

@@ -169,7 +169,7 @@ impl CollectionCheck {
              {users} is complete: db.{lineage}.deleteOne({{_id: \"{ID}\"}})"
         );
         if !self.is_replaced.swap(true, Ordering::Relaxed) {
-            tracing::error!("MongoDB {problem}");
+            tracing::error!("registrations are refused: MongoDB {problem}");
         }
         problem
     }

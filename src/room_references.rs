@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use chat::directory::Directory;
 use proto::Username;
 
-/// The names of members in a directory. MongoDB and SQLite have an index on them, but none on the authors of messages: those are compared
-/// at the start of `serve` ([`crate::stores`]).
+/// The names of members in a directory. MongoDB and SQLite have an index on members, and no index on the authors of messages: those are
+/// compared at the start of `serve` ([`crate::stores`]).
 pub struct RoomReferences(pub Arc<dyn Directory>);
 
 #[async_trait]

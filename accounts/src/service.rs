@@ -64,7 +64,7 @@ impl AccountService {
     }
 
     /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored. A name that other services refer to is
-    /// taken, with the same response: a stranger would otherwise take over the rooms of a user whom the store of users has lost.
+    /// taken, with the same response: otherwise another client would take over the rooms of a user that the store of users has lost.
     pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;

@@ -11,13 +11,8 @@ use clap::{
 use super::{Cli, values::chosen};
 use crate::error::Error;
 
-/// Converts an error of clap for these arguments and variables. The text never contains a value.
-pub(super) fn explained(
-    error: clap::Error,
-    command: &str,
-    args: &[OsString],
-    set: &[(OsString, OsString)],
-) -> Error {
+/// Converts an error of clap. The text never contains a value.
+pub(super) fn explained(error: clap::Error, command: &str) -> Error {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Error::Help(error.render().to_string());
     }
@@ -30,7 +25,7 @@ pub(super) fn explained(
         (ErrorKind::UnknownArgument | ErrorKind::MissingSubcommand, _) => {
             "unexpected argument; see `godzilla --help`".to_owned()
         }
-        (ErrorKind::InvalidUtf8, _) => not_utf8(args, set),
+        (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8; write it in UTF-8".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => "unknown command; see `godzilla --help`".to_owned(),
         (ErrorKind::MissingRequiredArgument, _) => {
             let missing = missing(&error).join(", ");
@@ -48,12 +43,17 @@ pub(super) fn explained(
     })
 }
 
-/// The text for a value that is not UTF-8, for which clap does not name the flag or the variable. Paths may have any bytes.
-fn not_utf8(args: &[OsString], set: &[(OsString, OsString)]) -> String {
+/// Refuses values that are not UTF-8, for which clap does not name the flag or the variable. Paths may have any bytes.
+///
+/// # Errors
+/// With the name of the flag or the variable.
+pub(super) fn refuse_not_utf8(args: &[OsString], set: &[(OsString, OsString)]) -> Result<(), Error> {
     let root = Cli::command();
-    let command = chosen(&root, args).map(|(_, command)| command);
-    let flags = || command.iter().flat_map(|command| command.get_arguments());
-    let is_path = |arg: &Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let Some((_, command)) = chosen(&root, args) else { return Ok(()) };
+    let texts = || {
+        let is_path = |arg: &Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        command.get_arguments().filter(move |arg| !is_path(arg))
+    };
     let flag = |(at, word): (usize, &OsString)| {
         if word.to_str().is_some() {
             return None;
@@ -61,18 +61,19 @@ fn not_utf8(args: &[OsString], set: &[(OsString, OsString)]) -> String {
         let word = word.to_string_lossy();
         let flag = if word.starts_with('-') { word } else { args.get(at.checked_sub(1)?)?.to_string_lossy() };
         let flag = key_of(&flag);
-        let is_path = flags().any(|arg| arg.get_long() == flag.strip_prefix("--") && is_path(arg));
-        (flag.starts_with('-') && !is_path).then_some(flag)
+        let long = flag.strip_prefix("--")?;
+        texts().any(|arg| arg.get_long() == Some(long)).then_some(flag)
     };
     let variable = |arg: &Arg| {
-        let name = arg.get_env().filter(|_| !is_path(arg))?;
-        let (name, value) = set.iter().find(|(other, _)| other == name)?;
+        let name = arg.get_env()?;
+        let (_, value) = set.iter().find(|(other, _)| other == name)?;
         value.to_str().is_none().then(|| name.to_string_lossy().into_owned())
     };
-    let key = args.iter().enumerate().find_map(flag).or_else(|| flags().find_map(variable));
-    match key {
-        Some(key) => format!("the value of {key} is refused: it is not UTF-8; write it in UTF-8"),
-        None => "an argument is not UTF-8; write it in UTF-8".to_owned(),
+    match args.iter().enumerate().find_map(flag).or_else(|| texts().find_map(variable)) {
+        Some(key) => {
+            Err(Error::Config(format!("the value of {key} is refused: it is not UTF-8; write it in UTF-8")))
+        }
+        None => Ok(()),
     }
 }
 

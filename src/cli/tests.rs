@@ -200,7 +200,7 @@ fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
         let variables = variables.iter().map(|(name, value)| (OsString::from(name), bytes(value)));
         read(args, variables.collect::<Vec<_>>().into_iter())
     };
-    // Arguments, variables, and the name in the refusal; none where the value is accepted.
+    // Arguments, variables, and the name in the refusal, or `None` where the value is accepted.
     type Case = (&'static [&'static [u8]], &'static [(&'static str, &'static [u8])], Option<&'static str>);
     let cases: [Case; 14] = [
         (&[b"chat"], &[("GODZILLA_NODE", b"\xffs3cret")], Some("GODZILLA_NODE")),

@@ -1,5 +1,5 @@
-//! The comparison of the chat's file with that of users at a start. It detects a `users.sqlite3` that is older than `chat.sqlite3`: a
-//! stranger could register the name of a user whom it lacks, and read that user's rooms.
+//! The comparison of the chat's file with that of users at a start. It detects a `users.sqlite3` that is older than `chat.sqlite3`: another
+//! client could register the name of a missing user, and read that user's rooms.
 
 use std::path::Path;
 

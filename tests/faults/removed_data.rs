@@ -105,7 +105,7 @@ async fn keys_that_are_removed_from_redis_while_the_roles_run_are_created_again(
     }
 }
 
-/// The names of users whom the collection of users lacks are not given away: not those of members of rooms, and in a collection that was
+/// The names of users that the collection of users lacks are not given away: not those of members of rooms, and in a collection that was
 /// dropped not any name.
 #[tokio::test]
 async fn names_of_lost_users_are_not_given_to_others() {
@@ -116,8 +116,8 @@ async fn names_of_lost_users_are_not_given_to_others() {
     alice.create_room("secret", true).await;
     alice.add_member("member", "secret").await;
     let register = async |name: &str| {
-        let stranger = server.unregistered_user(name);
-        stranger.send(Request::post("/user/register", &stranger.credentials())).await
+        let client = server.unregistered_user(name);
+        client.send(Request::post("/user/register", &client.credentials())).await
     };
     users.delete_one(doc! { "_id": "member" }).await.expect("MongoDB deletes it");
     let taken = register("alice").await.expect_refusal(409);

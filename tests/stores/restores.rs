@@ -46,11 +46,11 @@ async fn a_restored_cold_copy_begins_a_new_history() {
 }
 
 async fn register(server: &TestServer, name: &str) -> Response {
-    let stranger = server.unregistered_user(name);
-    stranger.send(Request::post("/user/register", &stranger.credentials())).await
+    let client = server.unregistered_user(name);
+    client.send(Request::post("/user/register", &client.credentials())).await
 }
 
-/// The names of members and authors whom an older file of users lacks are not given away: the start is refused, and after the loss is
+/// The names of members and authors that an older file of users lacks are not given away: the start is refused, and after the loss is
 /// accepted they stay taken.
 #[tokio::test]
 async fn users_older_than_the_chat_are_noticed_and_their_names_stay_taken() {

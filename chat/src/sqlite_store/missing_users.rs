@@ -16,8 +16,8 @@ pub struct Comparison {
 }
 
 /// Compares a snapshot of the chat's file with `users`. Reads all members, and the authors of the messages after `compared`, the position
-/// of an earlier comparison. Reads the authors of all messages when there is none, or when it belongs to another epoch. Damaged rows are
-/// no references: their names are unknown.
+/// of an earlier comparison. Without a position, or with one of another epoch, it reads the authors of all messages. Damaged rows are no
+/// references: their names are unknown.
 ///
 /// # Errors
 /// When one of the files cannot be read.

@@ -1,6 +1,6 @@
 //! The check that the collection of users is the one in which users were registered before. MongoDB assigns a UUID to a collection when
-//! it is created, so a collection that was dropped or restored has another one. The names of lost users are free in it, and a stranger
-//! who registers one would take over the rooms and messages of its user. So no user is registered in another collection.
+//! it is created, so a collection that was dropped or restored has another one. The names of lost users are free in it, and a client that
+//! registers one would take over the rooms and messages of its user. So no user is registered in another collection.
 //!
 //! The UUID is in a document of the collection `lineage`, which also contains the UUID of that collection. When both have changed, all
 //! collections were restored together, and the users are those of the rooms.

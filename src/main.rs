@@ -20,6 +20,7 @@ mod mongo;
 mod nodes;
 mod output;
 mod role;
+mod room_references;
 mod secret;
 mod seed;
 mod shutdown;

@@ -5,8 +5,10 @@ pub mod backup;
 pub mod check;
 mod data_dir;
 mod group;
+mod references;
 
 use std::{
+    fs,
     path::Path,
     sync::{Arc, mpsc::sync_channel},
     thread,
@@ -65,11 +67,13 @@ impl Stores {
     fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
+        let compared = references::check(flag, directory, accept_loss)?;
         let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, ages::now, ages::settled);
         let sessions = sessions.map_err(unusable(flag))?;
         let chat = chat::SqliteStore::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
         let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };
         group::join(&this, accept_loss).map_err(unusable(flag))?;
+        references::record(&this.users, compared);
         Ok(this)
     }
 
@@ -132,6 +136,11 @@ impl Stores {
             );
         }
     }
+}
+
+/// Whether a file of the store exists and is not empty.
+fn has_content(directory: &Path, name: &str) -> bool {
+    fs::metadata(directory.join(name)).is_ok_and(|about| about.len() > 0)
 }
 
 /// When one of the files was last written. `None` when there is no store yet.

@@ -233,6 +233,9 @@ fn signals_ignored_at_the_start_stay_ignored_except_those_of_orchestrators() {
         ("trap '' QUIT; ", 3, "SIGQUIT", false),
         ("trap '' TERM; ", 15, "SIGTERM", true),
         ("trap '' XCPU; ", 24, "SIGXCPU", true),
+        // Blocked, as children of a process that waits for signals inherit them.
+        (r#"set -- env --block-signal "$@"; "#, 15, "SIGTERM", true),
+        (r#"set -- env --block-signal=INT "$@"; "#, 2, "SIGINT", true),
     ] {
         let mut started = Started::start("presence", before);
         started.signal(number);

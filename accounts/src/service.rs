@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join, stream};
 use proto::Username;
 use sessions::{SharedSessions, Token};
 use tokio::time::timeout;
 
 use crate::{
-    Creation, Error, Password, User, Users,
+    Creation, Error, NameReferences, Password, User, Users,
     pool::{self, Checked, Pool, queue::Lane},
     refusal_cost::RefusalCost,
 };
@@ -22,6 +22,7 @@ const CONCURRENT_REVOCATIONS: usize = 16;
 /// The account operations.
 pub struct AccountService {
     users: Arc<dyn Users>,
+    references: Arc<dyn NameReferences>,
     sessions: SharedSessions,
     /// Pool for password checks of logins.
     pub pool: Pool,
@@ -37,6 +38,7 @@ impl AccountService {
     /// Computes one hash of `cost`; blocks for its duration.
     pub fn new(
         users: Arc<dyn Users>,
+        references: Arc<dyn NameReferences>,
         sessions: SharedSessions,
         pool: Pool,
         registrations: Pool,
@@ -44,7 +46,15 @@ impl AccountService {
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
         let dummy_hash = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self { users, sessions, pool, registrations, dummy_hash, refusal_cost: RefusalCost::new(cost) })
+        Ok(Self {
+            users,
+            references,
+            sessions,
+            pool,
+            registrations,
+            dummy_hash,
+            refusal_cost: RefusalCost::new(cost),
+        })
     }
 
     /// The hash that passwords of unknown users are compared with.
@@ -53,25 +63,43 @@ impl AccountService {
         &self.dummy_hash
     }
 
-    /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored.
+    /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored. A name that other services refer to is
+    /// taken, with the same response: otherwise another client would take over the rooms of a user that the store of users has lost.
     pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
-        match self.users.find(&username.key()).await {
-            Ok(None) => {}
-            Ok(Some(_)) => return Err(Error::Exists),
-            // The name of a damaged user stays taken.
-            Err(damaged @ Error::Damaged(_)) => {
-                damaged.log();
-                return Err(Error::Exists);
-            }
-            Err(error) => return Err(error),
+        self.users.check_collection().await?;
+        if self.is_taken(username).await? {
+            return Err(Error::Exists);
         }
         let hash = self.registrations.hash(from, password).await?;
         self.sessions.close_all(username).await?;
         match self.users.create(username, &hash).await? {
             Creation::Created => Ok(()),
             Creation::Exists => Err(Error::Exists),
+        }
+    }
+
+    /// Whether a user has the name, or another service refers to it. Both are read for every name, so that the time of the response does
+    /// not show which of them is the case.
+    async fn is_taken(&self, username: &Username) -> Result<bool, Error> {
+        let key = username.key();
+        match join(self.users.find(&key), self.references.is_referenced(username)).await {
+            (Ok(Some(_)), _) => Ok(true),
+            // The name of a damaged user stays taken.
+            (Err(damaged @ Error::Damaged(_)), _) => {
+                damaged.log();
+                Ok(true)
+            }
+            (Err(error), _) => Err(error),
+            (Ok(None), Err(error)) => Err(Error::Unavailable(Box::new(error))),
+            (Ok(None), Ok(false)) => Ok(false),
+            (Ok(None), Ok(true)) => {
+                tracing::warn!(
+                    "a registration was refused: rooms refer to the name, and the users lack it. Restore users and rooms of one backup"
+                );
+                Ok(true)
+            }
         }
     }
 

@@ -38,6 +38,14 @@ pub enum Creation {
 /// The store of users. Names are unique by [`Username::key`].
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
+    /// Checks that the store of users is not another one than before, in which the names of lost users would be free.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it is, or when that cannot be determined. No user may then be registered.
+    async fn check_collection(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Stores a new user unless the name is taken. Of two concurrent calls exactly one returns [`Creation::Created`].
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error>;
 

@@ -177,3 +177,76 @@ async fn a_unique_index_of_another_program_is_named() {
         assert_eq!(users.not_ready_reason().await, None, "{kind}");
     }
 }
+
+/// The documents of these collections in new collections, as `mongorestore --drop` makes them.
+async fn restore(database: &Database, names: &[&str]) {
+    use futures_util::TryStreamExt;
+    for name in names {
+        let old = database.collection::<mongodb::bson::Document>(name);
+        let documents: Vec<_> = old.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+        old.drop().await.unwrap();
+        database.create_collection(*name).await.unwrap();
+        old.insert_many(documents).await.unwrap();
+    }
+}
+
+/// Names of lost users are not given away. A restore of all collections, and a confirmation, permit registrations again.
+#[tokio::test]
+async fn no_user_is_registered_in_a_collection_that_was_dropped_or_restored_alone() {
+    let mongo = Mongo::start().await;
+    let client = client(&mongo).await;
+    let name = |name: &str| name.parse().unwrap();
+    let confirm = async |database: &Database| {
+        let notes = database.collection::<mongodb::bson::Document>("lineage");
+        notes.delete_one(doc! { "_id": "users" }).await.unwrap();
+    };
+    // What happens, whether registrations are refused, and whether the user is found.
+    for (case, is_refused, is_found) in [
+        ("nothing", false, true),
+        ("dropped", true, false),
+        ("dropped and created", true, false),
+        ("restored alone", true, true),
+        ("restored together", false, true),
+        ("dropped with the notes", false, false),
+    ] {
+        let database = client.database(&case.replace(' ', "_"));
+        let users = MongoUsers::new(&database);
+        assert_eq!(users.create(&name("Alice"), "hash").await.unwrap(), Creation::Created, "{case}");
+        assert_eq!(users.registration_problem().await, None, "{case}");
+        let collection = database.collection::<mongodb::bson::Document>("users");
+        match case {
+            "dropped" => collection.drop().await.unwrap(),
+            "dropped and created" => {
+                collection.drop().await.unwrap();
+                database.create_collection("users").await.unwrap();
+            }
+            "restored alone" => restore(&database, &["users"]).await,
+            "restored together" => restore(&database, &["users", "lineage"]).await,
+            "dropped with the notes" => database.drop().await.unwrap(),
+            _ => {}
+        }
+        // Another process, which starts now, finds the same.
+        for users in [&users, &MongoUsers::new(&database)] {
+            assert_eq!(users.check_collection().await.is_err(), is_refused, "{case}");
+            let created = users.create(&name("Mallory"), "hash").await;
+            assert_eq!(created.is_err(), is_refused, "{case}: {created:?}");
+            assert_eq!(users.find("alice").await.unwrap().is_some(), is_found, "{case}: users are found");
+            assert_eq!(users.not_ready_reason().await, None, "{case}: users who exist log in");
+            let problem = users.registration_problem().await;
+            assert_eq!(problem.is_some(), is_refused, "{case}: {problem:?}");
+            if let Err(error) = created {
+                assert_eq!(error.status(), 503, "{case}");
+                let problem = problem.unwrap();
+                assert!(problem.contains("collection users") && problem.contains("deleteOne"), "{problem}");
+            }
+        }
+        confirm(&database).await;
+        assert_eq!(users.registration_problem().await, None, "{case}");
+        assert_eq!(users.create(&name("Bob"), "hash").await.unwrap(), Creation::Created, "{case}");
+        database.collection::<mongodb::bson::Document>("users").drop().await.unwrap();
+        assert!(
+            users.create(&name("Carol"), "hash").await.is_err(),
+            "{case}: the confirmed collection is noted"
+        );
+    }
+}

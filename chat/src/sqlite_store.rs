@@ -1,5 +1,6 @@
 //! The chat's SQLite file. The binary opens the file once and passes its parts to [`crate::start`].
 
+mod missing_users;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ use std::{path::Path, sync::Arc};
 
 use embedded::{Database, Options};
 
+pub use self::missing_users::{Comparison, compare};
 pub use self::schema::{CHECKS, CHECKS_WITH_USERS, MIGRATIONS};
 use self::schema::{RENEWAL, REPAIR};
 

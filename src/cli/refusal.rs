@@ -1,12 +1,14 @@
 //! Errors of clap as texts that contain the flag, its variable and the expected form, and never the value. Called by
 //! [`super::read`].
 
+use std::{any::TypeId, ffi::OsString, path::PathBuf};
+
 use clap::{
     Arg, CommandFactory,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::Cli;
+use super::{Cli, values::chosen};
 use crate::error::Error;
 
 /// Converts an error of clap. The text never contains a value.
@@ -23,6 +25,7 @@ pub(super) fn explained(error: clap::Error, command: &str) -> Error {
         (ErrorKind::UnknownArgument | ErrorKind::MissingSubcommand, _) => {
             "unexpected argument; see `godzilla --help`".to_owned()
         }
+        (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8; write it in UTF-8".to_owned(),
         (ErrorKind::InvalidSubcommand, _) => "unknown command; see `godzilla --help`".to_owned(),
         (ErrorKind::MissingRequiredArgument, _) => {
             let missing = missing(&error).join(", ");
@@ -38,6 +41,40 @@ pub(super) fn explained(error: clap::Error, command: &str) -> Error {
         }
         _ => format!("the value of {} is missing or not one of those allowed", with_variable(&key, command)),
     })
+}
+
+/// Refuses values that are not UTF-8, for which clap does not name the flag or the variable. Paths may have any bytes.
+///
+/// # Errors
+/// With the name of the flag or the variable.
+pub(super) fn refuse_not_utf8(args: &[OsString], set: &[(OsString, OsString)]) -> Result<(), Error> {
+    let root = Cli::command();
+    let Some((_, command)) = chosen(&root, args) else { return Ok(()) };
+    let texts = || {
+        let is_path = |arg: &Arg| arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        command.get_arguments().filter(move |arg| !is_path(arg))
+    };
+    let flag = |(at, word): (usize, &OsString)| {
+        if word.to_str().is_some() {
+            return None;
+        }
+        let word = word.to_string_lossy();
+        let flag = if word.starts_with('-') { word } else { args.get(at.checked_sub(1)?)?.to_string_lossy() };
+        let flag = key_of(&flag);
+        let long = flag.strip_prefix("--")?;
+        texts().any(|arg| arg.get_long() == Some(long)).then_some(flag)
+    };
+    let variable = |arg: &Arg| {
+        let name = arg.get_env()?;
+        let (_, value) = set.iter().find(|(other, _)| other == name)?;
+        value.to_str().is_none().then(|| name.to_string_lossy().into_owned())
+    };
+    match args.iter().enumerate().find_map(flag).or_else(|| texts().find_map(variable)) {
+        Some(key) => {
+            Err(Error::Config(format!("the value of {key} is refused: it is not UTF-8; write it in UTF-8")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {

@@ -190,3 +190,49 @@ fn a_refusal_contains_the_expected_form() {
     let Ok(Command::Serve(config)) = ask(&["--listen", "localhost:9"], &[]) else { panic!("not serve") };
     assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:9");
 }
+
+#[test]
+fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let run = |args: &[&[u8]], variables: &[(&str, &[u8])]| {
+        let args = std::iter::once(&b"godzilla"[..]).chain(args.iter().copied()).map(bytes);
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), bytes(value)));
+        read(args, variables.collect::<Vec<_>>().into_iter())
+    };
+    // Arguments, variables, and the name in the refusal, or `None` where the value is accepted.
+    type Case = (&'static [&'static [u8]], &'static [(&'static str, &'static [u8])], Option<&'static str>);
+    let cases: [Case; 14] = [
+        (&[b"chat"], &[("GODZILLA_NODE", b"\xffs3cret")], Some("GODZILLA_NODE")),
+        (&[b"serve"], &[("GODZILLA_LISTEN", b"\xffs3cret")], Some("GODZILLA_LISTEN")),
+        (&[b"serve"], &[("GODZILLA_LOGIN_RATE", b"1\xff")], Some("GODZILLA_LOGIN_RATE")),
+        (
+            &[b"serve"],
+            &[("GODZILLA_ALLOW_ORIGIN", b"https://caf\xe9.example")],
+            Some("GODZILLA_ALLOW_ORIGIN"),
+        ),
+        (&[b"serve"], &[("GODZILLA_COOKIE_SECURE", b"\xff")], Some("GODZILLA_COOKIE_SECURE")),
+        (&[], &[("GODZILLA_LOG_FORMAT", b"\xff")], Some("GODZILLA_LOG_FORMAT")),
+        (&[b"accounts"], &[("GODZILLA_MONGO_URI", b"mongodb://\xffs3cret")], Some("GODZILLA_MONGO_URI")),
+        (&[b"doctor", b"chat"], &[("GODZILLA_NODE", b"\xff")], Some("GODZILLA_NODE")),
+        (&[b"chat", b"--node=\xffs3cret"], &[], Some("--node")),
+        (&[b"chat", b"--node", b"\xffs3cret"], &[], Some("--node")),
+        (&[b"chat", b"--secret-file=\xff", b"--node", b"\xff"], &[], Some("--node")),
+        (
+            &[b"serve"],
+            &[("GODZILLA_DATA_DIR", b"caf\xe9"), ("GODZILLA_LISTEN", b"\xff")],
+            Some("GODZILLA_LISTEN"),
+        ),
+        (&[b"serve"], &[("GODZILLA_DATA_DIR", b"caf\xe9")], None),
+        (&[b"backup", b"caf\xe9", b"--data-dir", b"caf\xe9"], &[], None),
+    ];
+    for (args, variables, expected) in cases {
+        match (run(args, variables), expected) {
+            (Ok(_), None) => {}
+            (Err(Error::Config(text)), Some(name)) => {
+                assert!(text.contains(name) && text.contains("UTF-8") && !text.contains("s3cret"), "{text}");
+            }
+            (other, _) => panic!("{args:?} {variables:?}: {other:?}"),
+        }
+    }
+}

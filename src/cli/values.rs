@@ -51,7 +51,7 @@ pub(super) fn is_empty(value: &OsStr) -> bool {
 }
 
 /// The command that `args` name, and the index of its name.
-fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Command)> {
+pub(super) fn chosen<'a>(root: &'a Command, args: &[OsString]) -> Option<(usize, &'a Command)> {
     let command = root.find_subcommand(args.get(1)?)?;
     match command.has_subcommands() {
         true => Some((2, command.find_subcommand(args.get(2)?)?)),

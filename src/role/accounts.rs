@@ -16,6 +16,7 @@ use actix_web::{
     web,
 };
 use async_trait::async_trait;
+use chat::MongoStore;
 use proto::signature::Key;
 use remote::{Location, NotAnAddress, Redis};
 use sessions::{MongoRevocations, RedisSessions};
@@ -31,6 +32,7 @@ use crate::{
         harness::{self, Process, Role, Running, Shared, Step},
         password_probe, verify_identity,
     },
+    room_references::RoomReferences,
     supervision::restart,
 };
 
@@ -56,6 +58,7 @@ pub struct Accounts {
     pub address: SocketAddr,
     key: Key,
     users: Arc<MongoUsers>,
+    references: Arc<RoomReferences>,
     sessions: Arc<RedisSessions>,
     throttle: LoginThrottle,
     service: ::accounts::Config,
@@ -97,6 +100,7 @@ impl Accounts {
             address: config.listen,
             key,
             users: Arc::new(MongoUsers::new(&store)),
+            references: Arc::new(RoomReferences(MongoStore::new(&store).directory())),
             sessions: Arc::new(sessions.map_err(refused)?),
             throttle,
             service: config.accounts,
@@ -128,13 +132,15 @@ impl Role for Accounts {
     }
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        let probes = self.probes();
-        let accounts = ::accounts::Accounts::new(self.users, self.sessions.clone(), &self.service)
-            .map_err(|error| Error::part("accounts", format!("{error:?}")))?
-            .with_throttle(self.throttle);
+        let (probes, users) = (self.probes(), self.users.clone());
+        let accounts =
+            ::accounts::Accounts::new(self.users, self.references, self.sessions.clone(), &self.service)
+                .map_err(|error| Error::part("accounts", format!("{error:?}")))?
+                .with_throttle(self.throttle);
         let watched = self.sessions;
         spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
+        process.add_degrading("MongoDB", registration_probe(users));
         process.add_probe("password pool", password_probe(&accounts));
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
         let http = process.serve(self.listener, settings, move || {
@@ -161,6 +167,14 @@ impl Running for HttpServer {
             self.0.stop(true).await;
         }
     }
+}
+
+/// Probes whether users can be registered. Users who exist can log in without it.
+fn registration_probe(users: Arc<MongoUsers>) -> Probe {
+    Box::new(move || {
+        let users = users.clone();
+        Box::pin(async move { users.registration_problem().await })
+    })
 }
 
 /// Warns when the settings of Redis can lose sessions. The check is repeated, because settings can change at run time.

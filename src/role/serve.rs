@@ -25,6 +25,7 @@ use crate::{
         password_probe, presence_probe,
         presence_thread::PresenceThread,
     },
+    room_references::RoomReferences,
     stores::Stores,
     user_lookup::StoreUserLookup,
 };
@@ -112,7 +113,9 @@ impl Role for Serve {
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
-        let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts)
+        let references = Arc::new(RoomReferences(stores.chat.directory()));
+        let (users, sessions) = (stores.users.clone(), stores.sessions.clone());
+        let accounts = Accounts::new(users, references, sessions, &config.accounts)
             .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         process.add_probe("password pool", password_probe(&accounts));
         let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());

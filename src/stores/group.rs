@@ -1,16 +1,16 @@
 //! The three files of a store share an id, so that a missing file and a file of another store are detected.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use embedded::{Database, Snapshot, new_group};
 
-use super::{FILES, Stores, unusable};
+use super::{FILES, Stores, has_content, unusable};
 use crate::error::Error;
 
 /// Refuses a directory in which files of a store are missing or empty, because the remaining files refer to them.
 pub fn refuse_incomplete(flag: &Path, directory: &Path) -> Result<(), Error> {
-    let has_content = |name: &&str| fs::metadata(directory.join(name)).is_ok_and(|about| about.len() > 0);
-    let (present, missing): (Vec<&str>, Vec<&str>) = FILES.into_iter().partition(has_content);
+    let (present, missing): (Vec<&str>, Vec<&str>) =
+        FILES.into_iter().partition(|name| has_content(directory, name));
     if present.is_empty() || missing.is_empty() {
         return Ok(());
     }

@@ -1,9 +1,12 @@
 //! Indexes and keys that exist at the start and are removed while the roles run: the operation that needs one recreates it or is refused.
 
-use mongodb::{Client, Database, bson::Document};
+use mongodb::{
+    Client, Database,
+    bson::{Document, doc},
+};
 use serde_json::json;
 
-use crate::support::{Request, TestServer, with_timeout};
+use crate::support::{ACCOUNTS, Request, TestServer, with_timeout};
 
 /// The indexes, by collection, that are created again.
 const INDEXES: [(&str, &[&str]); 3] = [
@@ -100,4 +103,37 @@ async fn keys_that_are_removed_from_redis_while_the_roles_run_are_created_again(
         })
         .await;
     }
+}
+
+/// The names of users that the collection of users lacks are not given away: not those of members of rooms, and in a collection that was
+/// dropped not any name.
+#[tokio::test]
+async fn names_of_lost_users_are_not_given_to_others() {
+    let server = TestServer::start_split().await;
+    let users = database(&server).await.collection::<Document>("users");
+    let alice = server.user("alice").await;
+    let (member, author) = (server.user("member").await, server.connected_user("author").await);
+    alice.create_room("secret", true).await;
+    alice.add_member("member", "secret").await;
+    let register = async |name: &str| {
+        let client = server.unregistered_user(name);
+        client.send(Request::post("/user/register", &client.credentials())).await
+    };
+    users.delete_one(doc! { "_id": "member" }).await.expect("MongoDB deletes it");
+    let taken = register("alice").await.expect_refusal(409);
+    for name in ["member", "MEMBER"] {
+        assert_eq!(register(name).await.expect_refusal(409).body, taken.body, "{name}");
+    }
+    register("free").await.expect(201);
+    assert_eq!(member.get("/user/me").await.status, 200, "a refused registration closes no session");
+
+    users.drop().await.expect("MongoDB drops it");
+    for name in ["author", "Author", "unused"] {
+        register(name).await.expect_refusal(503);
+    }
+    register("member").await.expect_refusal(503);
+    author.user.get("/user/me").await.expect(200);
+    let readiness = server.system.readiness(ACCOUNTS).await;
+    assert!(readiness.contains("another collection users than before"), "{readiness}");
+    server.system.wait_for_log("another collection users than before").await;
 }

@@ -1,5 +1,7 @@
 //! The MongoDB backend of [`Users`].
 
+mod collection_check;
+
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
@@ -9,6 +11,7 @@ use remote::mongo::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::collection_check::{CollectionCheck, Refused};
 use super::{Creation, User, Users};
 use crate::Error;
 
@@ -19,6 +22,7 @@ const COLLECTION: &str = "users";
 #[derive(Debug, Clone)]
 pub struct MongoUsers {
     users: Documents<Stored>,
+    check: CollectionCheck,
     writes: Writes,
 }
 
@@ -36,7 +40,16 @@ impl MongoUsers {
     /// read concern.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        Self { users: collection(&store, COLLECTION).with_trial(trial), writes: Writes::new(&store) }
+        Self {
+            users: collection(&store, COLLECTION).with_trial(trial),
+            check: CollectionCheck::new(&store, COLLECTION),
+            writes: Writes::new(&store),
+        }
+    }
+
+    /// The reason why no user can be registered while all others can log in, as a phrase that follows "MongoDB". For `/readyz`.
+    pub async fn registration_problem(&self) -> Option<String> {
+        self.check.problem().await
     }
 
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
@@ -50,7 +63,16 @@ impl MongoUsers {
 
 #[async_trait]
 impl Users for MongoUsers {
+    async fn check_collection(&self) -> Result<(), Error> {
+        self.check.run().await.map_err(|refused| match refused {
+            Refused::Unanswered(error) => error.into(),
+            replaced @ Refused::Replaced(_) => Error::Unavailable(Box::new(replaced)),
+        })
+    }
+
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error> {
+        // The collection can be dropped while the password is hashed, and the insert would create it again.
+        self.check_collection().await?;
         let user = Stored {
             key: username.key(),
             username: username.to_string(),

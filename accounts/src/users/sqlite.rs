@@ -1,6 +1,6 @@
 //! The SQLite backend of [`Users`], for `serve`.
 
-use std::path::Path;
+use std::{future::Future, path::Path};
 
 use async_trait::async_trait;
 use embedded::{Check, Database, Options};
@@ -34,6 +34,20 @@ const BAD: &str = "sum <> row_sum(key, username, hash, created_at)";
 /// Whether a user has the name, independent of its key.
 const BY_NAME: &str = "SELECT 1 FROM users INDEXED BY users_by_name WHERE username = ?1 COLLATE NOCASE";
 
+/// Inserts a user unless the name is taken.
+const INSERT: &str = "INSERT INTO users(key, username, hash, created_at, sum)
+    SELECT ?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4)
+    WHERE NOT EXISTS (SELECT 1 FROM users INDEXED BY users_by_name WHERE username = ?2 COLLATE NOCASE)
+    ON CONFLICT(key) DO NOTHING";
+
+/// A hash that no password has. The repair writes it, too.
+const NO_PASSWORD: &str = "*";
+
+/// The time of a registration.
+fn now() -> i64 {
+    i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX)
+}
+
 /// Users in one SQLite file.
 pub struct SqliteUsers {
     db: Database,
@@ -62,6 +76,22 @@ impl SqliteUsers {
               WHERE sum <> row_sum(key, username, hash, created_at)",
     }];
 
+    /// Stores users of these names whose password hash no password has, so that the names stay taken. Names that are taken are left as they
+    /// are. Queued at the call.
+    pub fn reserve(
+        &self,
+        names: Vec<Username>,
+    ) -> impl Future<Output = Result<(), embedded::Error>> + Send + use<> {
+        let now = now();
+        self.db.write(move |conn| {
+            let mut insert = conn.prepare_cached(INSERT)?;
+            for name in &names {
+                insert.execute(params![name.key(), name.as_str(), NO_PASSWORD, now])?;
+            }
+            Ok(())
+        })
+    }
+
     /// What keeps the store from working, see [`embedded::Database::not_ready_reason`]. For `/readyz`.
     pub async fn not_ready_reason(&self) -> Option<String> {
         self.db.not_ready_reason().await
@@ -77,13 +107,9 @@ impl SqliteUsers {
 impl Users for SqliteUsers {
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error> {
         let (username, hash) = (username.clone(), hash.to_owned());
-        let now = i64::try_from(Timestamp::now().0).unwrap_or(i64::MAX);
-        let sql = "INSERT INTO users(key, username, hash, created_at, sum)
-            SELECT ?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4)
-            WHERE NOT EXISTS (SELECT 1 FROM users INDEXED BY users_by_name WHERE username = ?2 COLLATE NOCASE)
-            ON CONFLICT(key) DO NOTHING";
+        let now = now();
         let row = move |conn: &rusqlite::Connection| {
-            conn.prepare_cached(sql)?.execute(params![username.key(), username.as_str(), hash, now])
+            conn.prepare_cached(INSERT)?.execute(params![username.key(), username.as_str(), hash, now])
         };
         Ok(if self.db.write(row).await? == 1 { Creation::Created } else { Creation::Exists })
     }

@@ -108,6 +108,9 @@ pub trait Directory: Send + Sync + 'static {
     /// Returns the user's rooms: the lobby, then the others sorted by name.
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error>;
 
+    /// Whether a user of this name is a member of a room, also of an archived one. The name must not be given to another user.
+    async fn has_member(&self, name: &Username) -> Result<bool, Error>;
+
     /// Makes `user` a member at the user's own request, and returns the members. The user becomes the owner if the room has no
     /// members. An existing member keeps their role.
     ///

@@ -70,6 +70,15 @@ impl Directory for SqliteDirectory {
         Ok(self.database.read(move |conn| rooms_of(conn, &user)).await?)
     }
 
+    async fn has_member(&self, name: &Username) -> Result<bool, Error> {
+        let name = name.clone();
+        let read = move |conn: &Connection| {
+            let query = "SELECT EXISTS (SELECT 1 FROM members INDEXED BY members_by_user WHERE user = ?1)";
+            conn.prepare_cached(query)?.query_row([name.as_str()], |row| row.get(0))
+        };
+        Ok(self.database.read(read).await?)
+    }
+
     async fn add(
         &self,
         room: &RoomName,

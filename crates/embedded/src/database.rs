@@ -122,6 +122,13 @@ impl Database {
         self.write(move |conn| state::set_group(conn, &id))
     }
 
+    /// Records a position in another file, up to which the references to this store were compared with it
+    /// ([`Snapshot::compared`](crate::Snapshot::compared)). Queued at the call.
+    pub fn set_compared(&self, position: &str) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let position = position.to_owned();
+        self.write(move |conn| state::set_compared(conn, &position))
+    }
+
     /// Finishes the queued jobs, empties the log and closes the file, also while other handles exist. Their calls return
     /// [`Error::Closed`] from now on. Blocks until that is done. Dropping the last handle does the same.
     pub fn close(&self) {

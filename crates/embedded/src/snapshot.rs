@@ -111,6 +111,32 @@ impl Snapshot {
         Ok(state::group(&self.conn)?)
     }
 
+    /// The position that [`Database::set_compared`](crate::Database::set_compared) has recorded.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn compared(&self) -> Result<Option<String>, Error> {
+        Ok(state::compared(&self.conn)?)
+    }
+
+    /// The schema version: the number of migrations.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn version(&self) -> Result<u32, Error> {
+        Ok(self.conn.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+    }
+
+    /// The first column of all rows of a query.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub fn column(&self, query: &str) -> Result<Vec<String>, Error> {
+        let mut statement = self.conn.prepare(query)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The committed data that is missing or damaged in the log, as a text. `None` when the log is complete, and while a process has the
     /// store open, because the log then changes.
     ///
@@ -158,7 +184,7 @@ impl Snapshot {
     /// # Errors
     /// When a query fails.
     pub fn findings_of(&self, checks: &[Check]) -> Result<Vec<String>, Error> {
-        let version: u32 = self.conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let version = self.version()?;
         let mut findings = Vec::new();
         for check in checks.iter().filter(|check| check.since <= version) {
             findings.extend(texts(&self.conn, check.sql)?);

@@ -20,9 +20,12 @@ const GROUP: &str = "group";
 /// The identities of the files of the last start ([`identity`](crate::identity)).
 const FILES: &str = "files";
 
+/// The position in another file up to which the references to this file were compared with it.
+const COMPARED: &str = "compared";
+
 /// A query for rows that no release writes. Each row of the result is a sentence.
 pub const CHECK: &str = "SELECT 'store_state has an unknown row' FROM store_state
-    WHERE key NOT IN ('open', 'commits', 'group', 'files')";
+    WHERE key NOT IN ('open', 'commits', 'group', 'files', 'compared')";
 
 /// One opening of a store, from its start to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +98,16 @@ pub fn group(conn: &Connection) -> rusqlite::Result<Option<String>> {
 /// Makes the store a member of a group of files.
 pub fn set_group(conn: &Connection, id: &str) -> rusqlite::Result<()> {
     set(conn, GROUP, id)
+}
+
+/// The position up to which another file was compared with the store.
+pub fn compared(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    get(conn, COMPARED)
+}
+
+/// Records the position up to which another file was compared with the store.
+pub fn set_compared(conn: &Connection, position: &str) -> rusqlite::Result<()> {
+    set(conn, COMPARED, position)
 }
 
 /// The identities of the files of the last start.

@@ -133,6 +133,10 @@ impl Directory for FaultyDirectory {
         self.directory.rooms_of(user).await
     }
 
+    async fn has_member(&self, name: &Username) -> Result<bool, Error> {
+        self.directory.has_member(name).await
+    }
+
     async fn add(
         &self,
         room: &RoomName,

@@ -33,7 +33,7 @@ type Message = (NotifyState<'static>, SyncSender<()>);
 /// When the system provides no thread.
 pub fn start() -> io::Result<()> {
     let (sender, messages) = sync_channel::<Message>(QUEUE);
-    let unsupported = std::env::var("NOTIFY_SOCKET").ok().and_then(|address| unsupported(&address));
+    let unsupported = std::env::var_os("NOTIFY_SOCKET").and_then(|address| unsupported(address.to_str()?));
     let send = move || {
         // The process ends with this thread, because systemd's watchdog would end it otherwise.
         let _alive = Part::new("systemd");

@@ -104,7 +104,9 @@ mod tests {
             let refused = parameters(query).number::<u64>("rev").unwrap_err();
             assert_eq!(refused, Error::BadRequest(words.to_owned()), "{query}");
         }
-        for (query, number) in [("", None), ("rev=", None), ("rev=null", None), ("rev=3.0", Some(3)), ("x=-1", None)] {
+        for (query, number) in
+            [("", None), ("rev=", None), ("rev=null", None), ("rev=3.0", Some(3)), ("x=-1", None)]
+        {
             assert_eq!(parameters(query).number::<u64>("rev").unwrap(), number, "{query}");
         }
     }

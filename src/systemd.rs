@@ -2,6 +2,7 @@
 //! `main` when systemd sets `NOTIFY_SOCKET`; without it no notification is sent. Called by [`crate::admin`].
 
 use std::{
+    ffi::OsStr,
     io,
     sync::{
         OnceLock,
@@ -27,13 +28,13 @@ static MESSAGES: OnceLock<SyncSender<Message>> = OnceLock::new();
 /// A message, and a channel that is closed when the message was sent.
 type Message = (NotifyState<'static>, SyncSender<()>);
 
-/// Starts the notification thread. It is a separate thread because a systemd that does not read blocks it.
+/// Starts the notification thread; `address` is the value of `NOTIFY_SOCKET`. It is a separate thread because a systemd that does not read blocks it.
 ///
 /// # Errors
 /// When the system provides no thread.
-pub fn start() -> io::Result<()> {
+pub fn start(address: &OsStr) -> io::Result<()> {
     let (sender, messages) = sync_channel::<Message>(QUEUE);
-    let unsupported = std::env::var_os("NOTIFY_SOCKET").and_then(|address| unsupported(address.to_str()?));
+    let unsupported = address.to_str().and_then(unsupported);
     let send = move || {
         // The process ends with this thread, because systemd's watchdog would end it otherwise.
         let _alive = Part::new("systemd");

@@ -26,7 +26,7 @@ const BY_MEMBER: &str = "members are added with PUT and removed with DELETE /roo
 const BY_AGE: &str = "it is the user who created the room, and after that user leaves the oldest member";
 
 impl FixedProperties {
-    /// Whether the body names none of them.
+    /// Whether the body has no fixed property.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

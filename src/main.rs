@@ -98,8 +98,8 @@ fn prepared(command: Command) -> Command {
     if let Err(error) = memory::configure() {
         telemetry::write_line(Level::WARN, &format!("freed memory is not returned to the system: {error}"));
     }
-    if std::env::var_os("NOTIFY_SOCKET").is_some_and(|address| !address.is_empty())
-        && let Err(error) = systemd::start()
+    if let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())
+        && let Err(error) = systemd::start(&address)
     {
         telemetry::write_line(Level::WARN, &format!("systemd cannot be notified: {error}"));
     }

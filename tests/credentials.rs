@@ -79,6 +79,38 @@ async fn a_logout_revokes_every_presented_session() {
 }
 
 #[tokio::test]
+async fn a_logout_of_an_opaque_origin_revokes_every_presented_session() {
+    let server = TestServer::start_with(&["--allow-opaque-origin"]).await;
+    server.user("alice").await;
+    for origin in ["null", "file://"] {
+        for both in [false, true] {
+            for n in 0..good("").len() {
+                let (alice, other) = (
+                    server.user_on_another_device("alice").await,
+                    server.user_on_another_device("alice").await,
+                );
+                let mut headers = good(alice.token()).swap_remove(n);
+                if both {
+                    headers.push(("Cookie", format!("auth_token={}", other.token())));
+                }
+                let logout = with(Request::new("POST", "/user/logout").header("Origin", origin), &headers);
+                alice.send(logout).await.expect(200);
+                let ended = if both { vec![&alice, &other] } else { vec![&alice] };
+                for user in ended {
+                    let read =
+                        Request::get("/user/me").header("Authorization", &format!("Bearer {}", user.token()));
+                    assert_eq!(user.send(read).await.status, 401, "{origin} {headers:?}");
+                }
+            }
+        }
+        // In every other request of such a page the cookie has no effect.
+        let alice = server.user_on_another_device("alice").await;
+        alice.request(Request::get("/user/me").header("Origin", origin)).await.expect_refusal(401);
+        alice.get("/user/me").await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn sockets_of_a_session_that_a_login_replaces_are_not_disconnected() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;

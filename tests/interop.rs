@@ -40,6 +40,11 @@ async fn official_clients_receive_the_reason_of_a_refused_connection() {
 }
 
 #[tokio::test]
+async fn official_clients_beyond_the_limit_of_sockets_connect_when_one_has_ended() {
+    run_official_clients_with("too_many_sockets.mjs", &["--sockets-per-user", "2"]).await;
+}
+
+#[tokio::test]
 async fn official_clients_connect_and_reconnect_over_every_transport() {
     run_official_clients("transports.mjs").await;
 }

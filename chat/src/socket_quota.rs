@@ -11,6 +11,9 @@ use proto::Identity;
 
 use crate::Error;
 
+/// How long a client should wait for a slot. A socket whose client is gone is closed within its ping interval and timeout.
+const RETRY_AFTER: Duration = Duration::from_secs(15);
+
 /// The quota of sockets of each user on a node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SocketQuota {
@@ -41,6 +44,21 @@ impl SocketQuota {
         Self { per_user, counts: Arc::default() }
     }
 
+    /// Checks that a slot is free, without taking it.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`] when all slots of the user are taken.
+    pub fn check(&self, identity: &Identity) -> Result<(), Error> {
+        self.check_key(&identity.username.key(), &lock(&self.counts))
+    }
+
+    fn check_key(&self, user: &str, counts: &Counts) -> Result<(), Error> {
+        if counts.users.get(user).is_some_and(|count| *count >= self.per_user) {
+            return Err(Error::RateLimited { what: "too many sockets", retry_after: RETRY_AFTER });
+        }
+        Ok(())
+    }
+
     /// Takes a slot.
     ///
     /// # Errors
@@ -48,10 +66,7 @@ impl SocketQuota {
     pub fn take(&self, identity: &Identity) -> Result<SocketSlot, Error> {
         let user = identity.username.key();
         let mut counts = lock(&self.counts);
-        if counts.users.get(&user).is_some_and(|count| *count >= self.per_user) {
-            let retry_after = Duration::from_secs(15);
-            return Err(Error::RateLimited { what: "too many sockets", retry_after });
-        }
+        self.check_key(&user, &counts)?;
         *counts.users.entry(user.clone()).or_default() += 1;
         *counts.sessions.entry(identity.session.clone()).or_default() += 1;
         drop(counts);

@@ -41,14 +41,19 @@ pub(crate) fn opaque(text: &str) -> Option<(String, Option<u16>)> {
     (is_valid && !host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
+/// Splits off the port. An empty port (`host:`) is an absent one (RFC 3986 §3.2.3).
 fn split(text: &str) -> Option<(&str, Option<u16>)> {
     // The colons of an IPv6 address are inside its brackets.
     let end = text.rfind(']').map_or(0, |at| at + 1);
     match text.get(end..)?.find(':').map(|at| at + end) {
         Some(at) => {
             let digits = &text[at + 1..];
+            let host = &text[..at];
+            if digits.is_empty() {
+                return Some((host, None));
+            }
             let port = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
-            Some((&text[..at], Some(port)))
+            Some((host, Some(port)))
         }
         None => Some((text, None)),
     }
@@ -71,6 +76,7 @@ mod tests {
         ];
         for (one, canonical) in same {
             assert_eq!(web(one), Some((canonical.to_owned(), None)), "{one}");
+            assert_eq!(web(&format!("{one}:")), Some((canonical.to_owned(), None)), "{one}:");
             assert_eq!(web(&format!("{one}:8080")), Some((canonical.to_owned(), Some(8080))), "{one}");
         }
     }
@@ -85,7 +91,8 @@ mod tests {
             "a,b",
             "a@b",
             "a/b",
-            "a:",
+            ":",
+            "a::",
             "a:x",
             "a:+80",
             "a:65536",
@@ -99,7 +106,8 @@ mod tests {
         ] {
             assert_eq!(web(bad), None, "{bad:?}");
         }
-        for bad in ["", "a b", "münchen", "[::1]", "a:x"] {
+        assert_eq!(opaque("App:"), Some(("app".to_owned(), None)));
+        for bad in ["", ":", "a b", "münchen", "[::1]", "a:x"] {
             assert_eq!(opaque(bad), None, "{bad:?}");
         }
     }

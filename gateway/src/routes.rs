@@ -52,7 +52,7 @@ use Upstream::{Accounts, Chat, Gateway, Sockets};
 static ROUTES: [Route; 16] = [
     route("POST",               "/user/register",               Accounts, Public),
     route("POST",               "/user/login",                  Accounts, Public), // behind Gateway::login_limit
-    route("POST",               "/user/logout",                 Accounts, Public),
+    route("POST",               LOGOUT,                         Accounts, Public),
     route("GET",                "/user/me",                     Accounts, User),
     route("GET, POST",          "/rooms",                       Chat,     User),
     route("GET, PATCH, DELETE", "/rooms/{room}",                Chat,     User),
@@ -71,6 +71,9 @@ static ROUTES: [Route; 16] = [
 /// The path of Engine.IO.
 pub(crate) const SOCKETS: &str = "/socket.io/";
 
+/// The path of the logout, which ends the sessions of all tokens of the request.
+const LOGOUT: &str = "/user/logout";
+
 const fn route(allow: &'static str, path: &'static str, upstream: Upstream, access: Access) -> Route {
     Route { allow, path, upstream, access }
 }
@@ -83,6 +86,11 @@ pub(crate) fn find(method: &str, segments: &[Cow<'_, str>]) -> Result<(&'static 
 }
 
 impl Route {
+    /// Whether it ends the sessions of the request's tokens.
+    pub(crate) fn is_logout(&self) -> bool {
+        self.path == LOGOUT
+    }
+
     fn matches(&self, segments: &[Cow<'_, str>]) -> bool {
         if self.path == "/" {
             return segments.is_empty();

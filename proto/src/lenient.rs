@@ -37,18 +37,17 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(value: D) -> Result<Opt
     value.deserialize_any(Whole(PhantomData))
 }
 
-/// Deserializes a non-negative integer of a query string. An empty value, `null` and `undefined` give `None`.
+/// Parses a non-negative integer of a query string. An empty value, `null` and `undefined` give `None`.
 ///
 /// # Errors
-/// As [`whole`].
-pub fn whole_text<'de, D: Deserializer<'de>, T: TryFrom<u64>>(value: D) -> Result<Option<T>, D::Error> {
-    let text = String::deserialize(value)?;
-    if matches!(text.as_str(), "" | "null" | "undefined") {
+/// As [`whole`], with the words for what is expected.
+pub fn whole_text<T: TryFrom<u64>>(text: &str) -> Result<Option<T>, &'static str> {
+    if matches!(text, "" | "null" | "undefined") {
         return Ok(None);
     }
     let number = text.parse().ok().or_else(|| text.parse().ok().and_then(exact));
     let fitting = number.and_then(|number: u64| T::try_from(number).ok());
-    fitting.map(Some).ok_or_else(|| Error::custom(format_args!("{EXPECTED} is expected")))
+    fitting.map(Some).ok_or(EXPECTED)
 }
 
 const EXPECTED: &str = "a whole number that is not negative";

@@ -34,7 +34,8 @@ const SLOT_PAUSE: Duration = Duration::from_millis(20);
 /// How often the memberships are read again when they change during the read.
 const MEMBERSHIP_READS: usize = 8;
 
-/// Accepts a client, or refuses it with a reason. When the server is the cause (overload, shutdown), the connection is closed instead.
+/// Accepts a client, or refuses it with a reason. When the cause can end (overload, shutdown, too many sockets of the user), the connection
+/// is closed instead after the deadline.
 /// The identity comes from the request. The CONNECT payload is trusted for nothing but a session's token.
 pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted<Client>, Refusal> {
     if &*connect.namespace != "/" {
@@ -51,9 +52,9 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
                 Ok::<_, Error>((identity, slot, recovery))
             };
             match attempt.await {
-                // A store failure is retried until the deadline.
-                Err(error) if error.is_of_store() => {
-                    tracing::debug!(%error, "connecting a client failed in a store, retrying");
+                // A failure of a store, or a limit that is reached, can end: it is retried until the deadline.
+                Err(error) if is_temporary(&error) => {
+                    tracing::debug!(%error, "a client cannot connect yet, retrying");
                 }
                 settled => return settled,
             }
@@ -86,6 +87,11 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
     }
 }
 
+/// Whether the same CONNECT can succeed within seconds.
+fn is_temporary(error: &Error) -> bool {
+    error.is_of_store() || error.code() == Code::RateLimited
+}
+
 /// The client's identity: the user of the token in CONNECT or, without a token there, of the request's credentials. A page that has logged
 /// in for a token is that user on every transport, also if the browser adds a cookie of another user.
 ///
@@ -108,6 +114,10 @@ async fn admit(
     resume: Option<&Resume>,
 ) -> Result<(SocketSlot, Recovery), Error> {
     chat.check_connects()?;
+    if resume.is_none() {
+        // No session to recover means no earlier connection whose slot this client can take over: no store is read for the refusal.
+        chat.socket_quota().check(identity)?;
+    }
     // When many clients reconnect at once they wait for their turn here. Without the limit a full store queue would refuse them.
     let _turn = chat.connect_turns().take(&identity.username).await?;
     let session = recovery::find_session(chat, identity, socket, resume).await?;
@@ -182,16 +192,12 @@ async fn check_session(chat: &Chat, identity: &Identity) -> Result<(), Error> {
     }
 }
 
-/// The CONNECT_ERROR for `error`.
+/// The CONNECT_ERROR for `error`. Stock clients do not retry after it.
 fn refusal(error: &Error) -> Refusal {
     let message = match error.code() {
         Code::Unauthorized => "Authentication required".to_owned(),
         _ => error.public(),
     };
-    let retry_after = error.refused().retry_after;
-    let mut data = json!({"code": error.code(), "message": message});
-    if let Some(seconds) = retry_after {
-        data["retryAfter"] = json!(seconds);
-    }
+    let data = json!({"code": error.code(), "message": message});
     Refusal { message, data: Some(data) }
 }

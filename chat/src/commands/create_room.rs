@@ -14,11 +14,12 @@ use proto::{
     event::{Act, Settings},
 };
 
-use super::{Caller, Command, Outcome, RateClass};
+use super::{Caller, Command, FixedProperties, Outcome, RateClass};
 use crate::{
     Chat, Error,
     chat::with_deadline,
-    directory::{Committed, NewRoom, RoomInfo},
+    directory::{Committed, Member, NewRoom, Role, RoomInfo},
+    room::settings::Description,
 };
 
 /// The new room.
@@ -28,6 +29,8 @@ pub struct CreateRoom {
     pub name: RoomName,
     /// The settings.
     pub settings: Settings,
+    /// The properties in the body that cannot be chosen. They must have the values that the new room gets.
+    pub fixed: FixedProperties,
 }
 
 impl Command for CreateRoom {
@@ -39,7 +42,12 @@ impl Command for CreateRoom {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<RoomInfo>, Error> {
         let (chat, owner) = (caller.chat(), caller.user().clone());
-        let Self { name, settings } = self;
+        let Self { name, settings, fixed } = self;
+        fixed.check(&described(RoomInfo {
+            name: name.clone(),
+            settings: settings.clone(),
+            owner: Some(owner.clone()),
+        }))?;
         let committed = Arc::new(AtomicU64::new(0));
         let new = NewRoom { name, owner, settings };
         let limit = chat.config().rooms_per_user;
@@ -50,6 +58,16 @@ impl Command for CreateRoom {
         chat.refresh(&room.name).await;
         Ok(Outcome::Done(room))
     }
+}
+
+/// A new room as its owner sees it.
+fn described(room_info: RoomInfo) -> Description {
+    let members = room_info.owner.iter().map(|owner| Member {
+        username: owner.clone(),
+        role: Role::Owner,
+        added_by: None,
+    });
+    Description { members: Some(members.collect()), role: Some(Role::Owner), room_info }
 }
 
 /// Publishes the first change of the room, and stores its number in `rev`.

@@ -1,4 +1,4 @@
-//! Extractors of the handlers' input: the caller, a JSON body, names in the path, query parameters. Invalid input is refused here with
+//! Extractors of the handlers' input: the caller, a JSON body, names in the path. Invalid input is refused here with
 //! the common error response.
 
 use std::{
@@ -12,7 +12,7 @@ use actix_web::{
     dev::Payload,
     error::PayloadError,
     http::StatusCode,
-    web::{Bytes, Data, PathConfig, PayloadConfig, QueryConfig},
+    web::{Bytes, Data, PathConfig, PayloadConfig},
 };
 use futures_util::future::LocalBoxFuture;
 use proto::{Identity, Object};
@@ -31,6 +31,9 @@ pub struct Body<T>(pub T);
 /// A JSON body that is read as two types, each of which has some of its fields. Unlike a flattened type, they ignore unknown fields with any
 /// value, also with numbers and nesting that cannot be represented.
 pub struct TwoParts<A, B>(pub A, pub B);
+
+/// As [`TwoParts`], of three types.
+pub struct ThreeParts<A, B, C>(pub A, pub B, pub C);
 
 /// A JSON body whose fields are all optional. An absent body and `null` count as an empty object.
 pub struct OptionalBody<T>(pub T);
@@ -68,11 +71,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (is_json, body) = (is_json(request), read(request, payload));
-        Box::pin(async move {
-            let body = if is_json { body.await? } else { return Err(media_type()) };
-            Ok(Self(parse(&body)?))
-        })
+        let body = read_json(request, payload);
+        Box::pin(async move { Ok(Self(parse(&body.await?)?)) })
     }
 }
 
@@ -81,10 +81,28 @@ impl<A: DeserializeOwned + 'static, B: DeserializeOwned + 'static> FromRequest f
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (is_json, body) = (is_json(request), read(request, payload));
+        let body = read_json(request, payload);
         Box::pin(async move {
-            let body = if is_json { body.await? } else { return Err(media_type()) };
+            let body = body.await?;
             Ok(Self(parse(&body)?, parse(&body)?))
+        })
+    }
+}
+
+impl<A, B, C> FromRequest for ThreeParts<A, B, C>
+where
+    A: DeserializeOwned + 'static,
+    B: DeserializeOwned + 'static,
+    C: DeserializeOwned + 'static,
+{
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let body = read_json(request, payload);
+        Box::pin(async move {
+            let body = body.await?;
+            Ok(Self(parse(&body)?, parse(&body)?, parse(&body)?))
         })
     }
 }
@@ -112,6 +130,15 @@ fn is_json(request: &HttpRequest) -> bool {
 
 fn media_type() -> actix_web::Error {
     other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
+}
+
+/// Reads a body that must be JSON by its type.
+fn read_json(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<Bytes, actix_web::Error>> + use<> {
+    let (is_json, body) = (is_json(request), read(request, payload));
+    async move { if is_json { body.await } else { Err(media_type()) } }
 }
 
 /// Reads the whole body, within [`BODY_DEADLINE`] and [`limit`].
@@ -153,9 +180,4 @@ impl Limit {
 /// Invalid names in a path are answered with 404, like names that do not exist.
 pub fn path() -> PathConfig {
     PathConfig::default().error_handler(|_, _| Error::NotFound.into())
-}
-
-/// Invalid query parameters are answered with 400.
-pub fn query() -> QueryConfig {
-    QueryConfig::default().error_handler(|error, _| Error::BadRequest(error.to_string()).into())
 }

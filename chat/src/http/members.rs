@@ -15,6 +15,20 @@ use crate::commands::{AddMember, Enter, RemoveMember};
 #[derive(Debug, Deserialize)]
 pub struct NewMember {
     role: Option<String>,
+    /// The name in the path. Clients send the member as they have read it.
+    username: Option<String>,
+}
+
+impl NewMember {
+    /// The role, for `user` of the path.
+    fn role_of(self, user: &Username) -> Result<Option<String>, Error> {
+        match self.username {
+            Some(other) if !other.eq_ignore_ascii_case(user.as_str()) => {
+                Err(crate::Error::BadRequest("username differs from the user in the path".to_owned()).into())
+            }
+            _ => Ok(self.role),
+        }
+    }
 }
 
 /// `PUT {role?}`: 200, also for a user who is a member already; 404 for a user who is not registered. The only accepted role is
@@ -25,7 +39,7 @@ pub async fn add(
     body: Result<OptionalBody<NewMember>, Error>,
 ) -> Result<HttpResponse, Error> {
     let (room, user) = path.into_inner();
-    let role = body.map(|OptionalBody(NewMember { role })| role);
+    let role = body.and_then(|OptionalBody(body)| body.role_of(&user));
     if user.key() == caller.0.user().key() {
         run_in(&caller, Some(&room), role.map(|role| Enter { room: room.clone(), role })).await?;
     } else {

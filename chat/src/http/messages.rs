@@ -1,44 +1,17 @@
 //! `/rooms/{room}/messages` and `/rooms/{room}/changes`: what the events `history`, `message` and `join` do.
 
-use actix_web::{
-    Error, HttpResponse,
-    web::{Path, Query},
-};
+use actix_web::{Error, HttpResponse, web::Path};
 use proto::{
     RoomName,
     event::{ClientId, History, Join, Post},
-    lenient::whole_text,
 };
 use serde::Deserialize;
 
 use super::{
     input::{Body, Caller},
+    query::Parameters,
     run::run_in,
 };
-
-/// The query parameters of a page. The room is in the path.
-#[derive(Debug, Deserialize)]
-pub struct PageQuery {
-    #[serde(default, deserialize_with = "whole_text")]
-    before: Option<u64>,
-    #[serde(default, deserialize_with = "whole_text")]
-    after: Option<u64>,
-    #[serde(default, deserialize_with = "whole_text")]
-    limit: Option<u32>,
-    offset: Option<String>,
-}
-
-/// The query parameters of what was missed. The room is in the path.
-#[derive(Debug, Deserialize)]
-pub struct ChangesQuery {
-    #[serde(default, deserialize_with = "whole_text")]
-    since: Option<u64>,
-    #[serde(default, deserialize_with = "whole_text")]
-    rev: Option<u64>,
-    /// Names of item types, separated by commas.
-    types: Option<String>,
-    offset: Option<String>,
-}
 
 /// The body of a post. The room is in the path.
 #[derive(Debug, Deserialize)]
@@ -52,17 +25,11 @@ pub struct NewMessage {
 pub async fn page(
     caller: Caller,
     room: Path<RoomName>,
-    query: Result<Query<PageQuery>, Error>,
+    query: Result<Parameters, crate::Error>,
 ) -> Result<HttpResponse, Error> {
     supervision::fault!("request");
-    let page = query.map(|Query(PageQuery { before, after, limit, offset })| History {
-        room: room.clone(),
-        before,
-        after,
-        limit,
-        offset,
-    });
-    Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), page).await?))
+    let page = query.and_then(|query| history(&room, &query));
+    Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), page.map_err(Into::into)).await?))
 }
 
 /// `POST messages {text, clientId?}`: 201 with `{id, seq}`.
@@ -79,16 +46,30 @@ pub async fn post(
 pub async fn changes(
     caller: Caller,
     room: Path<RoomName>,
-    query: Result<Query<ChangesQuery>, Error>,
+    query: Result<Parameters, crate::Error>,
 ) -> Result<HttpResponse, Error> {
-    let join = query.map(|Query(ChangesQuery { since, rev, types, offset })| Join {
+    let join = query.and_then(|query| missed(&room, &query));
+    Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), join.map_err(Into::into)).await?))
+}
+
+fn history(room: &RoomName, query: &Parameters) -> Result<History, crate::Error> {
+    Ok(History {
         room: room.clone(),
-        since,
-        offset,
-        rev,
+        before: query.number("before")?,
+        after: query.number("after")?,
+        limit: query.number("limit")?,
+        offset: query.text("offset")?.map(ToOwned::to_owned),
+    })
+}
+
+fn missed(room: &RoomName, query: &Parameters) -> Result<Join, crate::Error> {
+    Ok(Join {
+        room: room.clone(),
+        since: query.number("since")?,
+        offset: query.text("offset")?.map(ToOwned::to_owned),
+        rev: query.number("rev")?,
         oldest: None,
-        types: types.map(|names| names.split(',').map(ToOwned::to_owned).collect()),
+        types: query.list("types"),
         enter: Some(false),
-    });
-    Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), join).await?))
+    })
 }

@@ -6,6 +6,7 @@ mod input;
 mod members;
 mod messages;
 mod presence;
+mod query;
 mod refusal;
 mod rooms;
 mod run;
@@ -65,7 +66,6 @@ impl Chat {
             .app_data(limit)
             .app_data(limit.config())
             .app_data(input::path())
-            .app_data(input::query())
     }
 }
 

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    input::{Body, Caller, TwoParts},
+    input::{Caller, ThreeParts, TwoParts},
     run::{run, run_in},
 };
-use crate::commands::{ArchiveRoom, ChangeSettings, CreateRoom, DescribeRoom, ListRooms};
+use crate::commands::{ArchiveRoom, ChangeSettings, CreateRoom, DescribeRoom, FixedProperties, ListRooms};
 
 /// The body of `POST /rooms`, with the fields of [`Settings`].
 #[derive(Debug, Deserialize)]
@@ -28,9 +28,9 @@ pub async fn list(caller: Caller) -> Result<HttpResponse, Error> {
 /// `POST /rooms {name, private?, ephemeral?}`: 201 with the room.
 pub async fn create(
     caller: Caller,
-    TwoParts(NewRoom { name }, settings): TwoParts<NewRoom, Settings>,
+    ThreeParts(NewRoom { name }, settings, fixed): ThreeParts<NewRoom, Settings, FixedProperties>,
 ) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Created().json(run(&caller, CreateRoom { name, settings }).await?))
+    Ok(HttpResponse::Created().json(run(&caller, CreateRoom { name, settings, fixed }).await?))
 }
 
 /// `GET /rooms/{room}`: 200 with the room, the caller's role and, for members, the member list.
@@ -38,13 +38,13 @@ pub async fn describe(caller: Caller, room: Path<RoomName>) -> Result<HttpRespon
     Ok(HttpResponse::Ok().json(run(&caller, DescribeRoom { room: room.into_inner() }).await?))
 }
 
-/// `PATCH /rooms/{room} {private?}`: 200 with the changed room.
+/// `PATCH /rooms/{room} {private?}`: 200 with the changed room; 400 for a property that cannot be changed.
 pub async fn change(
     caller: Caller,
     room: Path<RoomName>,
-    body: Result<Body<SettingsPatch>, Error>,
+    body: Result<TwoParts<SettingsPatch, FixedProperties>, Error>,
 ) -> Result<HttpResponse, Error> {
-    let change = body.map(|Body(patch)| ChangeSettings { room: room.clone(), patch });
+    let change = body.map(|TwoParts(patch, fixed)| ChangeSettings { room: room.clone(), patch, fixed });
     Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), change).await?))
 }
 

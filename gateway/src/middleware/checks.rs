@@ -58,6 +58,11 @@ impl Gateway {
             })?;
         }
         self.sanitize(request, client, named.as_ref(), source, offer);
+        // Any site can create a page with an opaque origin, so such a page must not use the cookies of a user. A logout uses no session:
+        // it ends those of all tokens in the request, and 200 states that it has.
+        if named == Some(RequestOrigin::Opaque) && !route.is_logout() {
+            request.headers_mut().remove(header::COOKIE);
+        }
         let is_body_undetermined = match route.upstream {
             Upstream::Sockets => {
                 offer != Offer::WebSocket
@@ -122,10 +127,6 @@ impl Gateway {
         client::replace(request.headers_mut(), client);
         if offer != Offer::WebSocket {
             upgrade::remove(request.headers_mut());
-        }
-        // Any site can create a page with an opaque origin, so such a page must not use the cookies of a user.
-        if named == Some(&RequestOrigin::Opaque) {
-            request.headers_mut().remove(header::COOKIE);
         }
         request.extensions_mut().insert(client);
     }

@@ -115,7 +115,7 @@ fn invalid_origins_are_refused_with_a_remedy() {
         ("http://a?b", Path),
         ("http://a#b", Path),
         ("http://user@a", Malformed),
-        ("http://a:", Malformed),
+        ("http://:", Malformed),
         ("http://a:x", Malformed),
         ("http://a:65536", Malformed),
         ("http://a:+80", Malformed),

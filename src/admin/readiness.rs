@@ -153,8 +153,7 @@ impl Readiness {
 /// Why no role of the process is ready.
 fn of_process() -> impl Iterator<Item = String> {
     let ended = supervision::ended().into_iter().map(|part| format!("{part} has ended"));
-    let missing =
-        [descriptors::not_ready_reason(), entropy::not_ready_reason(), limits::not_ready_reason()];
+    let missing = [descriptors::not_ready_reason(), entropy::not_ready_reason(), limits::not_ready_reason()];
     missing.into_iter().flatten().chain(ended)
 }
 

@@ -49,7 +49,8 @@ impl RecentFailures {
         if all.contains_key(&service) {
             return true;
         }
-        let of_user = |user: &str| lock(&self.of_users).get(&(user.to_owned(), service)).is_some_and(is_recent);
+        let of_user =
+            |user: &str| lock(&self.of_users).get(&(user.to_owned(), service)).is_some_and(is_recent);
         user.is_some_and(of_user)
     }
 }

@@ -5,6 +5,7 @@ mod chat;
 mod dns;
 mod draining;
 mod gateway;
+mod half_working;
 mod readiness;
 mod starts;
 mod together;

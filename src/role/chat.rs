@@ -32,6 +32,7 @@ use crate::{
         chat_probe,
         harness::{self, Process, Role, Running, Shared, Step},
         new_session_gate::NewSessionGate,
+        node_reporter::NodeReporter,
         presence_probe, verify_identity,
     },
     user_lookup::StoreUserLookup,
@@ -154,8 +155,9 @@ impl Role for Chat {
         process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
         let (sockets, new_session_gate) = sockets(&this.config.sockets, &this.node, &io, &chat);
-        let key = (this.key, new_session_gate.clone());
-        let http = http_server(&process, this.listener, chat.clone(), sockets, key)?;
+        let reporter = NodeReporter::start(&this.node, process.clone());
+        let checks = (this.key, new_session_gate.clone());
+        let http = http_server(&process, this.listener, (chat.clone(), sockets, reporter), checks)?;
         lease.open().await;
         tracing::info!(address = %this.config.listen, node = this.node, "chat listens");
         let opened = Opened { new_session_gate, http, chat, io };
@@ -181,8 +183,7 @@ fn sockets(
 fn http_server(
     process: &Process,
     listener: TcpListener,
-    chat: ::chat::Chat,
-    sockets: Server<Clients>,
+    (chat, sockets, reporter): (::chat::Chat, Server<Clients>, NodeReporter),
     (key, new_session_gate): (Key, NewSessionGate),
 ) -> Result<ServerHandle, Error> {
     let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);
@@ -191,6 +192,7 @@ fn http_server(
         App::new()
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
+            .configure(|service| reporter.mount(service))
             .default_service(web::to(gateway::not_found))
             .wrap(from_fn(move |request, next| new_session_gate.clone().check(request, next)))
             .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))

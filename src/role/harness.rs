@@ -251,6 +251,11 @@ impl Process {
         self.readiness.add_degrading((self.role, part), probe);
     }
 
+    /// Why the role cannot do its work, as [`Readiness::role_not_ready_reason`].
+    pub async fn not_ready_reason(&self) -> Option<String> {
+        self.readiness.role_not_ready_reason(self.role).await
+    }
+
     /// Adds periodic work of the role.
     pub fn add_upkeep(&self, work: impl Fn() + 'static) {
         self.upkeep.borrow_mut().push(Box::new(work));

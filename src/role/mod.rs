@@ -7,6 +7,8 @@ pub mod chat;
 pub mod gateway;
 mod harness;
 mod new_session_gate;
+#[cfg(feature = "mongodb")]
+mod node_reporter;
 pub mod presence;
 mod presence_thread;
 #[cfg(feature = "mongodb")]

@@ -29,31 +29,33 @@ impl Worker {
 
     /// Up to [`MAX_ATTEMPTS`] nodes, the preferred one first. The requests and sockets of a user always prefer the same
     /// node while it is live, so that its state and counts of this user are complete. Anonymous requests are distributed in
-    /// turn. Nodes that cannot be used are last.
+    /// turn. Nodes that report that they are not ready are tried after the ready ones, and nodes that cannot be used are last.
     ///
     /// Only open nodes get a request that opens a session. Other requests get the nodes that start or drain as well, before
-    /// the open ones that cannot be used: a node that drains answers requests until it ends. It must have responded, because
+    /// the open ones that are not ready or cannot be used: a node that drains answers requests until it ends. It must have responded, because
     /// a node that starts accepts connections before it responds.
     pub(super) fn candidates(&self, request: &HttpRequest, opens_session: bool) -> Vec<Backend> {
         let nodes = self.shared.upstreams.nodes.borrow();
-        let nodes: Vec<&Node> = match request.extensions().get::<Identity>() {
-            Some(identity) => nodes.preferred(&identity.username.key()).collect(),
+        let user = request.extensions().get::<Identity>().map(|identity| identity.username.key().to_string());
+        let nodes: Vec<(&str, &Node)> = match &user {
+            Some(user) => nodes.preferred(user).collect(),
             None => nodes.in_turn(self.shared.next_node.fetch_add(1, Ordering::Relaxed)).collect(),
         };
         let health = &self.shared.health;
-        let rank = |node: &Node| match (health.is_unusable(&node.backend), node.is_open) {
+        let rank = |name: &str, node: &Node| match (health.is_unusable(name, &node.backend), node.is_open) {
+            (false, true) if health.reports.is_not_ready(&node.backend) => Some(2),
             (false, true) => Some(0),
             (false, false) => {
                 let is_running = !opens_session && health.state(&node.backend) == State::Responds;
                 is_running.then_some(1)
             }
-            (true, true) => Some(2),
+            (true, true) => Some(3),
             (true, false) => None,
         };
         let failures = &self.shared.recent_failures;
-        let candidate = |node: &Node| {
+        let candidate = |(name, node): (&str, &Node)| {
             let backend = node.backend.clone();
-            Some((rank(node)?, failures.contains(&backend), backend))
+            Some((rank(name, node)?, failures.contains(user.as_deref(), &backend), backend))
         };
         let mut order: Vec<_> = nodes.into_iter().filter_map(candidate).collect();
         order.sort_by_key(|(rank, has_failed, _)| (*rank, *has_failed));

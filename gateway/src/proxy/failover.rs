@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hyper::{Response, StatusCode};
+
 use super::{Worker, backend::Backend, outgoing::Outgoing};
 use crate::error::Error;
 
@@ -17,6 +19,23 @@ pub(super) enum Attempt<T> {
 }
 
 impl Worker {
+    /// Records a 503 of a node, or no response, for the user of the request, whose next request goes to another node. A request
+    /// that cannot be repeated ends with it. The 503 can concern only this user and room, so it does not count for other users.
+    pub(super) fn note_refusal<T>(
+        &self,
+        outgoing: &Outgoing,
+        backend: &Backend,
+        outcome: &Result<Response<T>, Error>,
+    ) {
+        let is_failure = match outcome {
+            Ok(response) => response.status() == StatusCode::SERVICE_UNAVAILABLE,
+            Err(_) => true,
+        };
+        if let (true, Some(user)) = (is_failure, &outgoing.user) {
+            self.shared.recent_failures.record_for(user, backend);
+        }
+    }
+
     /// The outcome of the first candidate whose outcome is final. `attempt` receives the candidate, its timeout, and whether
     /// the request cannot be repeated after it.
     pub(super) async fn first_final<T>(

@@ -79,6 +79,7 @@ async fn first_response(
 ) -> Result<(Response<Incoming>, Backend), Error> {
     let attempt = async |backend: &Backend, within, is_last| {
         let response = worker.upstream.handshake(outgoing, backend, within).await;
+        worker.note_refusal(outgoing, backend, &response);
         match is_final(&response, is_last) {
             true => Attempt::Final(response.map(|response| (response, backend.clone()))),
             false => Attempt::Failed(response.err().unwrap_or(Error::Unavailable)),

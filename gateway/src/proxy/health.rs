@@ -3,7 +3,7 @@
 //! unresponsive until it responds again. Its WebSockets are closed and its pending requests are cancelled, so that clients
 //! reconnect to another node. Probes need no traffic of clients, so a gateway that is out of service because its nodes
 //! cannot be reached detects by itself that they can. The responses also show whether a service accepts the signatures of
-//! this gateway ([`super::faults`]). Used by [`super`].
+//! this gateway ([`super::faults`]), and what a chat node reports of itself ([`super::node_reports`]). Used by [`super`].
 
 use std::{
     collections::HashMap,
@@ -21,8 +21,9 @@ use tokio::{
 use super::{
     backend::Backend,
     faults::Faults,
+    node_reports::NodeReports,
     nodes::Nodes,
-    probe::{self, Failure},
+    probe::{self, Failure, Shown},
 };
 
 /// The time without a response after which a node is unresponsive. Together with [`PROBE_INTERVAL`], clients are
@@ -45,6 +46,8 @@ pub(super) struct HealthChecks {
     states: Mutex<HashMap<String, watch::Sender<State>>>,
     /// The faults that the responses show.
     pub(super) faults: Faults,
+    /// What the chat nodes report of themselves.
+    pub(super) reports: NodeReports,
 }
 
 /// What the probes of a service have shown.
@@ -67,6 +70,8 @@ pub(super) enum State {
 struct Probe {
     key: Key,
     backend: Backend,
+    /// The table of nodes.
+    nodes: watch::Receiver<Nodes>,
     /// Whether the service is a chat node.
     is_node: bool,
     /// When the service last responded, or when its probes began.
@@ -106,11 +111,13 @@ impl HealthChecks {
             probes.retain(|name, _| is_listed(name));
             checks.states().retain(|name, _| is_listed(name));
             checks.faults.retain(&listed);
+            checks.reports.retain(&listed);
             for backend in listed {
                 let is_node = accounts.as_ref() != Some(&backend);
                 probes.entry(backend.to_string()).or_insert_with(|| {
+                    let probe = Probe::new(key.clone(), backend, nodes.clone(), is_node);
                     let mut task = JoinSet::new();
-                    task.spawn(probe_loop(health.clone(), Probe::new(key.clone(), backend, is_node)));
+                    task.spawn(probe_loop(health.clone(), probe));
                     task
                 });
             }
@@ -126,9 +133,12 @@ impl HealthChecks {
         self.states().get(&backend.to_string()).map(|state| *state.borrow()).unwrap_or_default()
     }
 
-    /// Whether requests to this service probably fail: it does not respond, or rejects all requests.
-    pub(super) fn is_unusable(&self, backend: &Backend) -> bool {
-        self.state(backend).failure().is_some() || self.faults.rejects(backend)
+    /// Whether requests to the node with this name probably fail: it does not respond, rejects all requests, or another node
+    /// has its address.
+    pub(super) fn is_unusable(&self, name: &str, backend: &Backend) -> bool {
+        self.state(backend).failure().is_some()
+            || self.faults.rejects(backend)
+            || self.reports.is_of_another(name, backend)
     }
 
     /// Resolves when this node is unresponsive, or has been unreachable for [`RESPONSE_TIMEOUT`] from now on. Never resolves
@@ -173,8 +183,8 @@ impl HealthChecks {
 }
 
 impl Probe {
-    fn new(key: Key, backend: Backend, is_node: bool) -> Self {
-        Self { key, backend, is_node, last_response: Instant::now(), has_responded: false }
+    fn new(key: Key, backend: Backend, nodes: watch::Receiver<Nodes>, is_node: bool) -> Self {
+        Self { key, backend, nodes, is_node, last_response: Instant::now(), has_responded: false }
     }
 
     /// The state after a failure. `None` while it does not change the state.
@@ -198,9 +208,10 @@ async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
         let Some(health) = health.upgrade() else { return };
         match outcome.unwrap_or(Err(Failure::Timeout)) {
             _ if started.elapsed() > within + PROCESS_PAUSE => probe.last_response = Instant::now(),
-            Ok(fault) => {
+            Ok(Shown { fault, report }) => {
                 (probe.last_response, probe.has_responded) = (Instant::now(), true);
                 health.faults.record(&probe.backend, fault);
+                health.reports.record(&probe.backend, report);
                 health.set(&probe.backend, State::Responds);
             }
             Err(failure) => {
@@ -208,6 +219,7 @@ async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
                 probe.after(failure).into_iter().for_each(|state| health.set(&probe.backend, state));
             }
         }
+        health.reports.warn(&probe.nodes.borrow(), &probe.backend);
         drop(health);
         let slept = Instant::now();
         sleep(PROBE_INTERVAL).await;

@@ -11,6 +11,7 @@ mod handshake;
 mod headers;
 mod health;
 mod incoming;
+mod node_reports;
 mod nodes;
 mod outgoing;
 mod outliers;
@@ -276,6 +277,7 @@ impl Worker {
                 response = self.upstream.send(outgoing, backend, within) => response,
                 () = self.shared.health.unresponsive(backend) => Err(Error::UpstreamTimeout),
             };
+            self.note_refusal(outgoing, backend, &response);
             match response {
                 response if !is_final(&response, is_last) => {
                     Attempt::Failed(response.err().unwrap_or(Error::Unavailable))

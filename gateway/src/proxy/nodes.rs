@@ -68,24 +68,24 @@ impl Nodes {
     /// All nodes in the order of preference of `key` (rendezvous hashing, highest random weight). When nodes are added or
     /// removed, the relative order of the others stays the same, and the sockets of a removed node are distributed over all
     /// others. Every gateway computes the same order.
-    pub(super) fn preferred(&self, key: &str) -> impl Iterator<Item = &Node> {
+    pub(super) fn preferred(&self, key: &str) -> impl Iterator<Item = (&str, &Node)> {
         let weight = |name: &str| {
             // The hasher has no random state, so that all gateways compute the same weights.
             let mut hasher = DefaultHasher::new();
             (key, name).hash(&mut hasher);
             hasher.finish()
         };
-        let mut nodes: Vec<_> = self.iter().map(|(name, node)| (weight(name), node)).collect();
+        let mut nodes: Vec<_> = self.iter().map(|(name, node)| (weight(name), (name, node))).collect();
         nodes.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
         nodes.into_iter().map(|(_, node)| node)
     }
 
     /// All nodes. Each next `turn` begins with the next open node.
-    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = &Node> {
-        let mut nodes: Vec<_> = self.open().map(|(_, node)| node).collect();
+    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = (&str, &Node)> {
+        let mut nodes: Vec<_> = self.open().collect();
         let first = turn.checked_rem(nodes.len()).unwrap_or(0);
         nodes.rotate_left(first);
-        nodes.into_iter().chain(self.iter().map(|(_, node)| node).filter(|node| !node.is_open))
+        nodes.into_iter().chain(self.iter().filter(|(_, node)| !node.is_open))
     }
 }
 
@@ -140,8 +140,8 @@ mod tests {
             fewer.get("chat-4").is_some() && fewer.has_open() && !Nodes::new([node(4, false)]).has_open()
         );
         let open = |nodes: &Nodes, user: &str| -> Vec<Backend> {
-            let nodes = nodes.preferred(user).filter(|node| node.is_open);
-            nodes.map(|node| node.backend.clone()).collect()
+            let nodes = nodes.preferred(user).filter(|(_, node)| node.is_open);
+            nodes.map(|(_, node)| node.backend.clone()).collect()
         };
         let mut users = [0; 5];
         for user in (0..1000).map(|n| format!("user{n}")) {
@@ -150,7 +150,7 @@ mod tests {
             users[first] += 1;
             let rest: Vec<_> = order.iter().filter(|node| **node != backend(4)).cloned().collect();
             assert_eq!(open(&fewer, &user), rest, "{user}");
-            let all: Vec<_> = fewer.preferred(&user).map(|node| node.backend.clone()).collect();
+            let all: Vec<_> = fewer.preferred(&user).map(|(_, node)| node.backend.clone()).collect();
             assert_eq!(all, order, "{user}: a closed node keeps its place");
         }
         assert!(users.iter().all(|count| (120..280).contains(count)), "{users:?}");
@@ -161,7 +161,7 @@ mod tests {
         let backend = |port: u16| format!("http://h:{port}").parse::<Backend>().unwrap();
         let node = |name: &str, port| (name.to_owned(), Node { backend: backend(port), is_open: port < 9 });
         let nodes = Nodes::new([node("a", 1), node("b", 2), node("c", 9)]);
-        let turns = |turn| nodes.in_turn(turn).map(|node| node.backend.clone()).collect::<Vec<_>>();
+        let turns = |turn| nodes.in_turn(turn).map(|(_, node)| node.backend.clone()).collect::<Vec<_>>();
         assert_eq!(turns(0), [backend(1), backend(2), backend(9)]);
         assert_eq!(turns(1), [backend(2), backend(1), backend(9)]);
         assert_eq!(turns(usize::MAX), turns(1));

@@ -1,5 +1,5 @@
 //! The probe of a service: one request per attempt, over a connection that is reused. Its outcome is what the response
-//! shows ([`Fault`]), or why there is no response ([`Failure`]). Used by [`super::health`].
+//! shows ([`Shown`]), or why there is no response ([`Failure`]). Used by [`super::health`].
 
 use std::{fmt, io, time::SystemTime};
 
@@ -8,7 +8,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use proto::{
-    Timestamp,
+    NodeReport, Timestamp,
+    node_report::PATH,
     signature::{HEADER, Key, Target},
 };
 use tokio::net::TcpStream;
@@ -18,8 +19,13 @@ use super::{backend::Backend, faults::Fault};
 /// The maximum size of a response, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The target of probes. They are anonymous, so a service that accepts the signature responds with 404.
-const PATH: &str = "/healthz";
+/// What a response shows. Probes are anonymous, so a service that accepts the signature responds with 404.
+pub(super) struct Shown {
+    /// The fault of the service.
+    pub(super) fault: Option<Fault>,
+    /// What a chat node reports of itself. Without fields in other responses.
+    pub(super) report: NodeReport,
+}
 
 /// Why a service did not respond to a probe. Displayed as the cause that `/readyz` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +78,12 @@ impl Failure {
     }
 }
 
-/// Sends a probe to `backend` over `connection`, or over a new one. The caller limits its time. Returns the fault that the
-/// response shows.
+/// Sends a probe to `backend` over `connection`, or over a new one. The caller limits its time.
 pub(super) async fn send(
     backend: &Backend,
     key: &Key,
     connection: &mut Connection,
-) -> Result<Option<Fault>, Failure> {
+) -> Result<Shown, Failure> {
     if connection.as_ref().is_none_or(SendRequest::is_closed) {
         let stream =
             TcpStream::connect(backend.address()).await.map_err(|error| Failure::of_connect(&error))?;
@@ -99,7 +104,11 @@ pub(super) async fn send(
     let response = sender.send_request(request).await.map_err(|error| Failure::of_request(&error))?;
     let fault = Fault::of(&response, SystemTime::now());
     match Limited::new(response.into_body(), MAX_BODY).collect().await {
-        Ok(_) => Ok(fault),
+        // Only a service that accepts the signature reports.
+        Ok(body) if fault.is_none_or(|fault| !fault.is_rejected()) => {
+            Ok(Shown { fault, report: NodeReport::parse(&body.to_bytes()) })
+        }
+        Ok(_) => Ok(Shown { fault, report: NodeReport::default() }),
         Err(_) => Err(Failure::Malformed),
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Proxy,
     backend::Backend,
     health::{HealthChecks, State},
+    node_reports::shared,
     nodes::Node,
 };
 
@@ -18,8 +19,8 @@ const MAX_NAMED: usize = 8;
 struct Problems(Vec<(String, Vec<String>)>);
 
 impl Proxy {
-    /// Why no chat node can be used, as text that follows "chat": all open nodes cannot be reached, do not respond or reject
-    /// requests. `None` when one can be used.
+    /// Why no chat node can be used, as text that follows "chat": all open nodes cannot be reached, do not respond, reject
+    /// requests, or report that they are not ready. `None` when one can be used.
     pub fn chat_not_ready_reason(&self) -> Option<String> {
         let nodes = self.0.upstreams.nodes.borrow();
         if !nodes.has_open() {
@@ -31,13 +32,13 @@ impl Proxy {
         }
         let mut problems = Problems::default();
         for (name, node) in nodes.iter().filter(|(_, node)| node.is_open) {
-            problems.add(name, node, unusable(&self.0.health, &node.backend)?);
+            problems.add(name, node, unusable(&self.0.health, name, &node.backend)?);
         }
         Some(format!("has no usable node: {}", problems.describe()))
     }
 
-    /// The nodes that cannot be used or will reject requests, as text that follows "chat". Nodes that start or drain do not
-    /// have to respond.
+    /// The nodes that cannot be used, are not ready, will reject requests or have the address of another one, as text that
+    /// follows "chat". Nodes that start or drain do not have to respond or to be ready.
     pub fn chat_degradation(&self) -> Option<String> {
         let (nodes, health) = (self.0.upstreams.nodes.borrow(), &self.0.health);
         let mut problems = Problems::default();
@@ -45,7 +46,10 @@ impl Proxy {
             let failure = health.state(&node.backend).failure().filter(|_| node.is_open);
             let cause = failure.map(|failure| failure.to_string());
             let fault = || health.faults.of(&node.backend).map(|fault| fault.to_string());
-            cause.or_else(fault).into_iter().for_each(|cause| problems.add(name, node, cause));
+            let not_ready = || health.reports.not_ready_reason(&node.backend).filter(|_| node.is_open);
+            let cause = cause.or_else(fault).or_else(|| shared(&nodes, name, &node.backend));
+            let cause = cause.or_else(|| health.reports.mismatch(name, &node.backend)).or_else(not_ready);
+            cause.into_iter().for_each(|cause| problems.add(name, node, cause));
         }
         (!problems.0.is_empty()).then(|| format!("has faulty nodes: {}", problems.describe()))
     }
@@ -62,14 +66,17 @@ impl Proxy {
     }
 }
 
-/// Why this node cannot be used. A node is used after its first response.
-fn unusable(health: &HealthChecks, backend: &Backend) -> Option<String> {
+/// Why this node cannot be used, or is not ready. A node is used after its first response.
+fn unusable(health: &HealthChecks, name: &str, backend: &Backend) -> Option<String> {
     let state = health.state(backend);
     match (state.failure(), state) {
         (Some(failure), _) => Some(failure.to_string()),
         (None, State::Unprobed) => Some("has not responded yet".to_owned()),
         (None, _) => {
-            health.faults.of(backend).filter(|fault| fault.is_rejected()).map(|fault| fault.to_string())
+            let fault = health.faults.of(backend).filter(|fault| fault.is_rejected());
+            let mismatch = || health.reports.mismatch(name, backend);
+            let cause = fault.map(|fault| fault.to_string()).or_else(mismatch);
+            cause.or_else(|| health.reports.not_ready_reason(backend))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod cut;
 mod drain;
+mod half_working;
 mod nodes;
 mod readiness;
 mod requests;

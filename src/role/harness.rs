@@ -95,10 +95,10 @@ pub struct Process {
     /// Address of the admin server.
     pub admin: SocketAddr,
     /// Name of the role. `None` when the process names no roles.
-    role: Option<&'static str>,
+    pub(super) role: Option<&'static str>,
     /// Descriptors of one connection in all roles together.
     descriptors: u64,
-    readiness: Arc<Readiness>,
+    pub(super) readiness: Arc<Readiness>,
     upkeep: Upkeep,
     stopping: watch::Receiver<bool>,
 }
@@ -249,11 +249,6 @@ impl Process {
     /// Adds the check of a part without which the process is degraded.
     pub fn add_degrading(&self, part: &'static str, probe: Probe) {
         self.readiness.add_degrading((self.role, part), probe);
-    }
-
-    /// Why the role cannot do its work, as [`Readiness::role_not_ready_reason`].
-    pub async fn not_ready_reason(&self) -> Option<String> {
-        self.readiness.role_not_ready_reason(self.role).await
     }
 
     /// Adds periodic work of the role.

@@ -67,7 +67,7 @@ impl NodeReporter {
 async fn watch(node: String, process: Process, reporter: NodeReporter) {
     let mut failures = 0;
     loop {
-        let cause = reported(process.not_ready_reason().await, &mut failures);
+        let cause = reported(process.readiness.role_not_ready_reason(process.role).await, &mut failures);
         *reporter.report() = NodeReport::new(&node, cause);
         sleep(INTERVAL).await;
     }

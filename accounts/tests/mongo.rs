@@ -172,7 +172,10 @@ async fn a_unique_index_of_another_program_is_named() {
         {
             assert!(reason.contains(word), "{kind}: {reason}");
         }
-        database.run_command(doc! { "dropIndexes": collection, "index": "their_index" }).await.unwrap();
+        database
+            .run_command(doc! { "dropIndexes": collection, "index": "their_index" })
+            .await
+            .expect("MongoDB answers");
         assert_eq!(write("robert").await, Ok(Creation::Created), "{kind}");
         assert_eq!(users.not_ready_reason().await, None, "{kind}");
     }
@@ -183,10 +186,11 @@ async fn restore(database: &Database, names: &[&str]) {
     use futures_util::TryStreamExt;
     for name in names {
         let old = database.collection::<mongodb::bson::Document>(name);
-        let documents: Vec<_> = old.find(doc! {}).await.unwrap().try_collect().await.unwrap();
-        old.drop().await.unwrap();
-        database.create_collection(*name).await.unwrap();
-        old.insert_many(documents).await.unwrap();
+        let documents: Vec<_> =
+            old.find(doc! {}).await.expect("MongoDB answers").try_collect().await.expect("MongoDB answers");
+        old.drop().await.expect("MongoDB answers");
+        database.create_collection(*name).await.expect("MongoDB answers");
+        old.insert_many(documents).await.expect("MongoDB answers");
     }
 }
 
@@ -195,7 +199,7 @@ async fn restore(database: &Database, names: &[&str]) {
 async fn no_user_is_registered_in_a_collection_that_was_dropped_or_restored_alone() {
     let mongo = Mongo::start().await;
     let client = client(&mongo).await;
-    let name = |name: &str| name.parse().unwrap();
+    let name = |name: &str| name.parse().expect("MongoDB answers");
     let confirm = async |database: &Database| {
         let notes = database.collection::<mongodb::bson::Document>("lineage");
         notes.delete_one(doc! { "_id": "users" }).await.unwrap();

@@ -19,8 +19,9 @@ const MAX_NAMED: usize = 8;
 struct Problems(Vec<(String, Vec<String>)>);
 
 impl Proxy {
-    /// Why no chat node can be used, as text that follows "chat": all open nodes cannot be reached, do not respond, reject
-    /// requests, or report that they are not ready. `None` when one can be used.
+    /// Why no chat node can be used, as text that follows "chat": all open nodes cannot be reached, do not respond or reject
+    /// requests. `None` when one can be used. Nodes that report that they are not ready degrade the gateway only: the cause is a store
+    /// that all gateways share, and a load balancer that removed all of them would end the connections that still work.
     pub fn chat_not_ready_reason(&self) -> Option<String> {
         let nodes = self.0.upstreams.nodes.borrow();
         if !nodes.has_open() {
@@ -66,7 +67,7 @@ impl Proxy {
     }
 }
 
-/// Why this node cannot be used, or is not ready. A node is used after its first response.
+/// Why this node cannot be used. A node is used after its first response.
 fn unusable(health: &HealthChecks, name: &str, backend: &Backend) -> Option<String> {
     let state = health.state(backend);
     match (state.failure(), state) {
@@ -75,8 +76,7 @@ fn unusable(health: &HealthChecks, name: &str, backend: &Backend) -> Option<Stri
         (None, _) => {
             let fault = health.faults.of(backend).filter(|fault| fault.is_rejected());
             let mismatch = || health.reports.mismatch(name, backend);
-            let cause = fault.map(|fault| fault.to_string()).or_else(mismatch);
-            cause.or_else(|| health.reports.not_ready_reason(backend))
+            fault.map(|fault| fault.to_string()).or_else(mismatch)
         }
     }
 }

@@ -54,19 +54,9 @@ fn rows() -> [Row; 7] {
             &[],
             &["one (http://", "MongoDB refuses connections", "due (http://", "Redis does not answer"],
         ),
-        row(
-            [no_store, Mode::Refuses],
-            0,
-            &[],
-            &["MongoDB refuses connections", "connection refused"],
-        ),
+        row([no_store, Mode::Refuses], 0, &[], &["MongoDB refuses connections", "connection refused"]),
         row([other, ready], 1, &[], &["the address of one is answered by tre: --advertise must reach"]),
-        row(
-            [other, no_log],
-            1,
-            &[],
-            &["the address of one is answered by tre", "Redis does not answer"],
-        ),
+        row([other, no_log], 1, &[], &["the address of one is answered by tre", "Redis does not answer"]),
     ]
 }
 

@@ -33,7 +33,7 @@ impl Role {
         }
     }
 
-    /// Waits until `/readyz` names none of the stores. The role may report services that the test does not start.
+    /// Waits until `/readyz` does not name a store. The role may report services that the test does not start.
     pub(super) async fn wait_until_stores_work(&self, what: &str) {
         let until = Instant::now() + TIMEOUT;
         loop {

@@ -22,7 +22,7 @@ pub const NODES: [usize; 2] = [2, 3];
 pub const PRESENCE: usize = 4;
 
 /// The flags of the gateway.
-const GATEWAY_FLAGS: [&str; 11] = [
+const GATEWAY_FLAGS: [&str; 12] = [
     "--deployment",
     "--allow-origin",
     "--trusted-proxy",
@@ -34,6 +34,7 @@ const GATEWAY_FLAGS: [&str; 11] = [
     "--keep-alive",
     "--payload-limit",
     "--allow-token-clients",
+    "--allow-opaque-origin",
 ];
 
 /// The flags of accounts.

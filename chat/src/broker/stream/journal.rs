@@ -51,7 +51,7 @@ impl Journal for Stream {
                     Some(StreamRecord::Message(record)) if client.rooms.contains(record.room()) => {
                         let (room, seq) = (record.room().clone(), record.seq());
                         if last_seqs.insert(room, seq).is_some_and(|last| seq != last + 1) {
-                            // A message has two records, or one has none.
+                            // A message has two records, or a message lacks its record.
                             return Ok(None);
                         }
                         let Ok(missed) = missed_message(record, client) else { return Ok(None) };

@@ -12,7 +12,7 @@ use mongodb::{
     error::Error as MongoError,
     options::ReturnDocument,
 };
-use remote::mongo::{Documents, Operation, Store, trial_of};
+use remote::mongo::{Documents, Operation, Store, trial_of, uuid_of};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -114,9 +114,7 @@ impl MongoLineage {
         };
         let uuids = self.watched.iter().filter_map(|watched| {
             let uuid = match found.iter().find(|found| found.name == watched.name) {
-                Some(found) => {
-                    found.info.uuid.as_ref()?.bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-                }
+                Some(found) => uuid_of(found)?,
                 None => ABSENT.to_owned(),
             };
             Some((watched.field, uuid))

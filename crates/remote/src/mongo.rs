@@ -19,6 +19,7 @@ use mongodb::{
     options::{
         Acknowledgment, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
     },
+    results::CollectionSpecification,
 };
 use tokio::time::timeout;
 
@@ -108,6 +109,12 @@ pub async fn answered<T>(
     call: impl IntoFuture<Output = Result<T, MongoError>, IntoFuture: Future>,
 ) -> Result<T, Unanswered> {
     Ok(timeout(DEADLINE, call.into_future()).await.map_err(|_| Unanswered::Late)??)
+}
+
+/// The UUID that MongoDB has assigned to a collection, in lower-case hex. A collection that was dropped or restored has another one. `None`
+/// for a server without UUIDs of collections.
+pub fn uuid_of(collection: &CollectionSpecification) -> Option<String> {
+    Some(collection.info.uuid.as_ref()?.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

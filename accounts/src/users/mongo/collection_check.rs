@@ -12,7 +12,7 @@ use std::sync::{
 
 use futures_util::TryStreamExt;
 use mongodb::{Database, bson::doc, error::ErrorKind};
-use remote::mongo::{Documents, Operation, Store, Unanswered, answered, collection};
+use remote::mongo::{Documents, Operation, Store, Unanswered, answered, collection, uuid_of};
 use serde::{Deserialize, Serialize};
 
 /// The collection of the noted UUIDs. Chat stores the id of the history there, under another `_id`.
@@ -156,8 +156,7 @@ impl CollectionCheck {
             let mut list = self.database.list_collections().filter(doc! { "name": name }).await?;
             list.try_next().await
         };
-        let uuid = answered(list).await?.and_then(|found| found.info.uuid);
-        Ok(uuid.map(|uuid| uuid.bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Ok(answered(list).await?.as_ref().and_then(uuid_of))
     }
 
     /// The problem and its remedies. Logs it at the first call since the collection was the noted one.

@@ -94,7 +94,7 @@ pub async fn read(
     let broker = chat.broker();
     let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
     let is_replaced = is_replaced || is_old;
-    let offset = offset.map(|_| broker.format_offset(broker.reached()));
+    let offset = offset.map(|_| broker.format_position());
     let last = match enters {
         true => chat.ask(room, Enter(user.clone()), deadline).await?,
         false => chat.ask(room, ReadRev(user.clone()), deadline).await?,

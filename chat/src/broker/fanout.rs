@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::json;
 use socketio::{BackpressureToken, CloseReason, Emit, Encoded, Operation, Room, SocketId};
 
-use super::{Entry, StreamPosition, room_backpressure::RoomTokens};
+use super::{
+    Control, Entry, RoomEvent, RoomEventKind, Signal, StreamPosition, room_backpressure::RoomTokens,
+};
 use crate::{
     directory::{ChangeKind, RoomChange},
     history::MissedChange,
@@ -38,41 +40,73 @@ pub fn presence_unknown() -> serde_json::Value {
 /// The operations on sockets that deliver `entry`, in order.
 pub(super) fn operations(entry: Entry, position: &StreamPosition, tokens: &RoomTokens) -> Vec<Operation> {
     match entry {
-        Entry::Message { offset, message, origin } => {
+        Entry::Event(event) => event_operations(event, position, tokens),
+        Entry::Signal(signal) => signal_operations(signal),
+        Entry::Control(control) => control_operations(control),
+    }
+}
+
+fn event_operations(event: RoomEvent, position: &StreamPosition, tokens: &RoomTokens) -> Vec<Operation> {
+    let RoomEvent { offset, is_resumable, kind } = event;
+    let at = LogPosition { position, offset, is_resumable };
+    match kind {
+        RoomEventKind::Message { message, origin } => {
             let backpressure = tokens.of(&message.room);
-            message_stored(&message, offset, position, origin, backpressure).into_iter().collect()
+            message_stored(&message, at, origin, backpressure).into_iter().collect()
         }
-        Entry::Change { offset, is_last, change } => changed(&change, offset, is_last, position),
-        Entry::Online { diff, list } => {
+        RoomEventKind::Change(change) => changed(&change, at),
+    }
+}
+
+fn signal_operations(signal: Signal) -> Vec<Operation> {
+    match signal {
+        Signal::Online { diff, list } => {
             let list = list.map(|online| Presence { online });
             let diff = diff.and_then(|diff| emit(vec![], name::PRESENCE_DIFF, &diff, false));
             let list = list.and_then(|list| emit(vec![], name::PRESENCE, &list, true));
             diff.into_iter().chain(list).collect()
         }
-        Entry::OnlineUnknown => emit(vec![], name::PRESENCE, &presence_unknown(), true).into_iter().collect(),
-        Entry::Superseded(socket) => {
+        Signal::OnlineUnknown => {
+            emit(vec![], name::PRESENCE, &presence_unknown(), true).into_iter().collect()
+        }
+        // Depends on the lists that were sent before, so [`super::typing`] converts it.
+        Signal::Typing { .. } => vec![],
+    }
+}
+
+fn control_operations(control: Control) -> Vec<Operation> {
+    match control {
+        Control::Superseded(socket) => {
             vec![Operation::Close { of: socket.room(), reason: CloseReason::Superseded }]
         }
-        Entry::SetMembership { room, user, is_member: true } => {
+        Control::SetMembership { room, user, is_member: true } => {
             vec![Operation::Join { of: user_sockets(&user), room: member_sockets(&room) }]
         }
-        Entry::SetMembership { room, user, is_member: false } => {
+        Control::SetMembership { room, user, is_member: false } => {
             vec![Operation::Leave { of: user_sockets(&user), room: member_sockets(&room) }]
         }
-        Entry::SetMembers { room, members } => set_members(&room, &members),
-        // `Typing` depends on the lists that were sent before, so [`super::typing`] converts it. The others have no operation.
-        Entry::Typing { .. } | Entry::Reached(_) | Entry::Flushed(_) => vec![],
+        Control::SetMembers { room, members } => set_members(&room, &members),
+        Control::Reached(_) | Control::Flushed(_) => vec![],
     }
+}
+
+/// The place of an event in the log.
+#[derive(Clone, Copy)]
+struct LogPosition<'a> {
+    position: &'a StreamPosition,
+    /// As [`RoomEvent::offset`].
+    offset: Option<u64>,
+    /// As [`RoomEvent::is_resumable`].
+    is_resumable: bool,
 }
 
 fn message_stored(
     message: &Message,
-    offset: Option<u64>,
-    position: &StreamPosition,
+    at: LogPosition<'_>,
     origin: Option<SocketId>,
     backpressure: Option<BackpressureToken>,
 ) -> Option<Operation> {
-    let packet = position.encode(message, offset)?;
+    let packet = at.position.encode(message, at.offset, at.is_resumable)?;
     let rooms = vec![member_sockets(&message.room)];
     Some(Operation::Emit(Emit {
         namespace: "/".into(),
@@ -85,23 +119,30 @@ fn message_stored(
 }
 
 impl StreamPosition {
-    /// The event of a message, for live delivery and for recovery. `None` when it cannot be encoded, which is logged.
-    pub(super) fn encode(&self, message: &Message, offset: Option<u64>) -> Option<Encoded> {
-        let packet = encode(name::MESSAGE, message, Some(&self.format(offset)))?;
+    /// The event of a message, for live delivery and for recovery. Unless it `is_resumable`, its last argument is an offset from which no
+    /// client recovers. `None` when it cannot be encoded, which is logged.
+    pub(super) fn encode(
+        &self,
+        message: &Message,
+        offset: Option<u64>,
+        is_resumable: bool,
+    ) -> Option<Encoded> {
+        let text = self.format(offset.filter(|_| is_resumable));
+        let packet = encode(name::MESSAGE, message, Some(&text))?;
         // A message without an offset gets one later, which is greater than all offsets so far.
         Some(packet.at(offset.unwrap_or(u64::MAX)))
     }
 
     /// The event of a change, for live delivery and for recovery. Without an offset it is not ordered with the messages; clients order
-    /// it by its number. Unless it `is_last` of those with its offset, it has no argument with the offset, so a client keeps its earlier one.
+    /// it by its number. Unless it `is_resumable`, it has no argument with the offset, so a client keeps its earlier one.
     /// `None` when it cannot be encoded, which is logged.
     pub(super) fn encode_change(
         &self,
         change: &Change,
         offset: Option<u64>,
-        is_last: bool,
+        is_resumable: bool,
     ) -> Option<Encoded> {
-        let text = offset.filter(|_| is_last).map(|offset| self.format(Some(offset)));
+        let text = offset.filter(|_| is_resumable).map(|offset| self.format(Some(offset)));
         let packet = encode(name::CHANGE, change, text.as_deref())?;
         Some(offset.map_or(packet.clone(), |offset| packet.at(offset)))
     }
@@ -125,14 +166,10 @@ impl StreamPosition {
 }
 
 /// The sockets of a new member join before the events, and those of a former member leave after them, so that they receive them too.
-fn changed(
-    change: &RoomChange,
-    offset: Option<u64>,
-    is_last: bool,
-    position: &StreamPosition,
-) -> Vec<Operation> {
+fn changed(change: &RoomChange, at: LogPosition<'_>) -> Vec<Operation> {
+    let LogPosition { position, offset, is_resumable } = at;
     let (room, members) = (&change.room, member_sockets(&change.room));
-    let event = position.encode_change(&change.event(), offset, is_last);
+    let event = position.encode_change(&change.event(), offset, is_resumable);
     let membership = |name, user: &Username| {
         let payload = membership(change, user);
         let packet = encode(name, &payload, None)?;
@@ -258,15 +295,15 @@ mod tests {
         }
     }
 
-    fn described(entry: Entry) -> Vec<String> {
-        operations(entry, &position(), &RoomTokens::default()).iter().map(describe).collect()
+    fn described(entry: impl Into<Entry>) -> Vec<String> {
+        operations(entry.into(), &position(), &RoomTokens::default()).iter().map(describe).collect()
     }
 
     #[test]
     fn a_message_is_sent_to_its_room_with_its_offset() {
         let message = message();
-        let entry = Entry::Message { offset: Some(9), message: message.clone(), origin: None };
-        let operations = operations(entry, &position(), &RoomTokens::default());
+        let entry = RoomEvent::message(message.clone(), None, Some(9));
+        let operations = operations(entry.into(), &position(), &RoomTokens::default());
         let [Operation::Emit(emit)] = &operations[..] else {
             panic!("{:?}", operations.iter().map(describe).collect::<Vec<_>>())
         };
@@ -281,17 +318,16 @@ mod tests {
         let _other_room = tokens.begin(&"tea".parse().unwrap());
         let _pending = tokens.begin(&message.room);
         let token = tokens.of(&message.room).unwrap();
-        let operations =
-            operations(Entry::Message { offset: Some(9), message, origin: None }, &position(), &tokens);
+        let operations = operations(RoomEvent::message(message, None, Some(9)).into(), &position(), &tokens);
         assert!(
             matches!(&operations[..], [Operation::Emit(emit)] if emit.backpressure.as_ref().is_some_and(|of| of.is(&token)))
         );
     }
 
-    fn change(what: ChangeKind, members: Vec<Username>) -> Entry {
+    fn change(what: ChangeKind, members: Vec<Username>) -> RoomEvent {
         let (room, items) = (RoomName::lobby(), vec![]);
         let change = RoomChange { room, rev: 4, what, by: None, items, members, offset: Some(9) };
-        Entry::Change { offset: Some(9), is_last: true, change: Box::new(change) }
+        RoomEvent::change(change, Some(9))
     }
 
     #[test]
@@ -315,7 +351,7 @@ mod tests {
     #[test]
     fn a_change_has_its_offset_as_last_argument_and_the_membership_event_has_none() {
         let entry = change(ChangeKind::Left(user("alice")), vec![]);
-        let operations = operations(entry, &position(), &RoomTokens::default());
+        let operations = operations(entry.into(), &position(), &RoomTokens::default());
         let packets = operations.iter().filter_map(|operation| match operation {
             Operation::Emit(emit) => Some(emit.packet.clone()),
             _ => None,
@@ -332,14 +368,14 @@ mod tests {
 
     #[test]
     fn set_members_unsubscribes_all_other_sockets() {
-        let operations = described(Entry::SetMembers { room: RoomName::lobby(), members: vec![user("a")] });
+        let operations = described(Control::SetMembers { room: RoomName::lobby(), members: vec![user("a")] });
         assert_eq!(operations, ["room:lobby leaves room:lobby", "user:a joins room:lobby"]);
     }
 
     #[test]
     fn a_list_is_volatile_and_a_diff_is_not() {
         let diff = proto::event::PresenceDiff { joined: vec!["a".into()], left: vec![], count: 1 };
-        let operations = described(Entry::Online { diff: Some(diff), list: Some(vec!["a".into()]) });
+        let operations = described(Signal::Online { diff: Some(diff), list: Some(vec!["a".into()]) });
         assert_eq!(operations, ["emit to ", "emit to ?"]);
     }
 }

@@ -13,7 +13,9 @@ use supervision::{BusyTimer, Part};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Broker, Entry, StreamPosition, room_backpressure::RoomTokens, typing::TypingLists};
+use super::{
+    Broker, Control, Entry, RoomEvent, StreamPosition, room_backpressure::RoomTokens, typing::TypingLists,
+};
 
 /// The most entries in one batch.
 const BATCH: usize = 64;
@@ -68,9 +70,9 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
         let (mut batch, mut flushed, mut last) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
         for entry in entries {
             match entry {
-                Entry::Flushed(done) => flushed.push(done),
-                Entry::Reached(offset) => last = offset,
-                Entry::Message { offset, .. } | Entry::Change { offset, is_last: true, .. } => {
+                Entry::Control(Control::Flushed(done)) => flushed.push(done),
+                Entry::Control(Control::Reached(offset)) => last = offset,
+                Entry::Event(RoomEvent { offset, is_resumable: true, .. }) => {
                     last = offset.unwrap_or(last);
                     batch.extend(self.typing_lists.operations(entry, &self.position, &self.tokens, now));
                 }

@@ -1,10 +1,16 @@
 //! Delivers all events to the sockets of this node in one order. Rooms append what their stores have committed, the presence relay
-//! appends the online and typing users, and [`fanout_actor`] sends the entries to the sockets. Clients read the position. In a
-//! cluster, messages of rooms are published to the [`stream`] that all nodes read, and are delivered from there.
+//! appends the online and typing users, and [`fanout_actor`] sends the entries of the [`queue`] to the sockets. Clients read the
+//! position. The [`EventLog`] is the order from which clients recover: the store itself in one process, and the [`stream`] that all nodes
+//! read in a cluster.
 
-mod entry;
+#[cfg(test)]
+mod conformance;
+mod event;
 mod fanout;
 pub mod fanout_actor;
+mod local;
+mod log;
+mod queue;
 mod room_backpressure;
 pub mod stream;
 mod stream_position;
@@ -19,32 +25,29 @@ use socketio::{Encoded, SocketId};
 use supervision::BusyTimer;
 use tokio::sync::mpsc;
 
-use self::room_backpressure::RoomTokens;
+use self::{local::LocalLog, room_backpressure::RoomTokens};
 use crate::{
     Error,
     directory::RoomChange,
     history::{Journal, Missed, MissedBy, MissedChange, StoredMessage},
 };
-pub use entry::Entry;
+pub use event::{Control, Entry, RoomEvent, RoomEventKind, Signal};
 pub use fanout::{encode, member_sockets, presence_unknown, session_sockets, user_sockets};
+pub use log::EventLog;
+pub use queue::Queue;
 pub use room_backpressure::PendingBatch;
 pub use stream::{MAX_AGE, RevWatch, Stream};
 pub use stream_position::{ParsedOffset, StreamPosition};
 
-/// The maximum number of queued entries: at most 8 MiB at the default text limit.
-const QUEUE: usize = 1024;
-
 /// The handle of the broker. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    entries: mpsc::Sender<Entry>,
+    queue: Queue,
     position: Arc<StreamPosition>,
-    journal: Arc<dyn Journal>,
+    log: Arc<dyn EventLog>,
     /// Runs while a batch is on its way to the sockets.
     work: Arc<BusyTimer>,
     tokens: RoomTokens,
-    /// The stream of a cluster. `None` in one process, where the store of messages is the log.
-    stream: Option<Arc<Stream>>,
 }
 
 impl Broker {
@@ -55,170 +58,117 @@ impl Broker {
     pub async fn open(journal: Arc<dyn Journal>) -> Result<(Self, mpsc::Receiver<Entry>), Error> {
         let (epoch, offset) = (journal.epoch().await?, journal.offset().await?);
         let position = Arc::new(StreamPosition::new(&epoch, offset));
-        let (entries, queue) = mpsc::channel(QUEUE);
-        let tokens = RoomTokens::default();
-        Ok((Self { entries, position, journal, work: Arc::default(), tokens, stream: None }, queue))
+        let (queue, entries) = Queue::new(position.clone());
+        let log = Arc::new(LocalLog::new(journal, queue.clone()));
+        Ok((Self { queue, position, log, work: Arc::default(), tokens: RoomTokens::default() }, entries))
     }
 
-    /// The broker of a node of a cluster, its queue, for [`fanout_actor::start`], and the sender for [`stream::follow`].
-    pub fn shared(opened: &stream::Opened) -> (Self, mpsc::Receiver<Entry>, mpsc::Sender<Entry>) {
-        let (entries, queue) = mpsc::channel(QUEUE);
-        let stream = opened.stream.clone();
-        let (journal, position) = (stream.clone(), opened.position.clone());
-        let broker = Self {
-            entries: entries.clone(),
-            position,
-            journal,
-            work: Arc::default(),
-            tokens: RoomTokens::default(),
-            stream: Some(stream),
-        };
-        (broker, queue, entries)
+    /// The broker of a node of a cluster, its queue, for [`fanout_actor::start`], and the sending half for [`stream::follow`].
+    pub fn shared(opened: &stream::Opened) -> (Self, mpsc::Receiver<Entry>, Queue) {
+        let (log, position) = (opened.stream.clone(), opened.position.clone());
+        let (queue, entries) = Queue::new(position.clone());
+        let broker =
+            Self { queue: queue.clone(), position, log, work: Arc::default(), tokens: RoomTokens::default() };
+        (broker, entries, queue)
     }
 
-    /// Whether this is a node of a cluster: other nodes may write to the same rooms.
+    /// As [`EventLog::is_shared`].
     pub fn is_shared(&self) -> bool {
-        self.stream.is_some()
+        self.log.is_shared()
     }
 
-    /// The reason for which the stream is not followed, in words that follow "the log". `None` when it is followed. For `/readyz`.
+    /// As [`EventLog::not_ready_reason`].
     pub fn not_ready_reason(&self) -> Option<String> {
-        self.stream.as_ref().and_then(|stream| stream.not_ready_reason())
+        self.log.not_ready_reason()
     }
 
-    /// Publishes messages that one room has stored. Does nothing in one process, where the store is the log.
+    /// As [`EventLog::publish`].
     ///
     /// # Errors
-    /// As [`Stream::publish`].
+    /// As [`EventLog::publish`].
     pub async fn publish(&self, room: &RoomName, messages: Vec<StoredMessage>) -> Result<(), Error> {
-        match &self.stream {
-            Some(stream) => stream.publish(room, messages).await,
-            None => Ok(()),
-        }
+        self.log.publish(room, messages).await
     }
 
     /// Closes a socket on every node, because its client has reconnected. Resolves when this node has closed it.
     pub async fn supersede(&self, socket: &SocketId) {
-        self.send(Entry::Superseded(socket.clone())).await;
-        if let Some(stream) = &self.stream {
-            stream.announce_superseded(socket).await;
-        }
+        self.send(Control::Superseded(socket.clone())).await;
+        self.log.publish_superseded(socket).await;
         self.flush_local().await;
     }
 
-    /// Publishes a change that a store has just committed. Called on the store's own thread, in commit order. In a cluster it is delivered
-    /// from the stream.
+    /// As [`EventLog::publish_change`].
     pub fn publish_change(&self, change: RoomChange) {
-        match &self.stream {
-            Some(stream) => stream.publish_change(&change),
-            None => {
-                self.append(Entry::Change { offset: change.offset, is_last: true, change: Box::new(change) });
-            }
-        }
+        self.log.publish_change(change);
     }
 
     /// Waits until the change `rev` of a room is on its way to the sockets of this node. The wait is bounded. There is no change 0.
     pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
-        if let Some(stream) = self.stream.as_ref().filter(|_| rev > 0) {
-            stream.wait_for_change(room, rev).await;
+        if rev > 0 {
+            self.log.wait_for_change(room, rev, false).await;
         }
-    }
-
-    /// The latest version of a room that this node has read from the store. `None` in one process, where no other node changes the room.
-    pub fn watch_rev(&self, room: &RoomName) -> Option<RevWatch> {
-        self.stream.as_ref().map(|stream| stream.watch_rev(room))
-    }
-
-    /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether the members of the rooms must be read
-    /// again, as [`Stream::subscribe`] does.
-    ///
-    /// # Errors
-    /// As [`Stream::subscribe`].
-    pub async fn subscribe(&self, rooms: &[RoomName]) -> Result<bool, Error> {
-        match &self.stream {
-            Some(stream) => stream.subscribe(rooms).await,
-            None => Ok(false),
-        }
-    }
-
-    /// Subscribes this node to a room that was just created. To be called before its sockets join it.
-    /// `rev` is the change that has created it.
-    pub fn subscribe_new(&self, room: &RoomName, rev: u64) {
-        if let Some(stream) = &self.stream {
-            stream.subscribe_new(room, rev);
-        }
-    }
-
-    /// The number of messages that this node has delivered without an offset, from history.
-    pub fn fallback_deliveries(&self) -> u64 {
-        self.stream.as_ref().map_or(0, |stream| stream.fallback_deliveries())
-    }
-
-    /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries. A client
-    /// that was in the room at that time has the message already.
-    pub fn may_be_fallback_delivery<'a>(
-        &self,
-        messages: impl Iterator<Item = &'a Message>,
-        count: u64,
-    ) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.may_be_fallback_delivery(messages, count))
-    }
-
-    /// Appends an entry that a store has just committed. Called on the store's own thread, in commit order.
-    ///
-    /// Blocks in one process while the queue is full, and with it all writes of the chat. The writes then wait for the sockets'
-    /// workers, and rooms refuse their senders in time. To drop the entry instead would break the order. The wait is short, because a
-    /// worker takes a batch without waiting for a client.
-    ///
-    /// Drops the entry in a cluster while the queue is full.
-    pub fn append(&self, entry: Entry) {
-        self.position.count_membership_change(&entry);
-        let full = match self.entries.try_send(entry) {
-            Err(mpsc::error::TrySendError::Full(entry)) => entry,
-            // Closed: the process ends, and clients will read stored messages from history.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
-        };
-        metrics::counter!("godzilla_chat_broker_queue_full_total").increment(1);
-        if self.stream.is_some() {
-            // This thread must not block. The change is applied again from the stream, or when the node compares rooms with the store.
-            return;
-        }
-        let _ = self.entries.blocking_send(full);
-    }
-
-    /// Appends an entry that no store commits. Waits while the queue is full.
-    pub async fn send(&self, entry: Entry) {
-        let _ = self.entries.send(entry).await;
-    }
-
-    /// Waits until everything that this node has published or appended so far was delivered to its sockets. The wait for the stream
-    /// is bounded.
-    pub async fn flush(&self) {
-        if let Some(stream) = &self.stream {
-            stream.flush().await;
-        }
-        self.flush_local().await;
     }
 
     /// As [`Broker::wait_for_change`], for a reader: it does not wait if no socket of this node is in the room.
     pub async fn wait_if_subscribed(&self, room: &RoomName, rev: u64) {
-        if let Some(stream) = self.stream.as_ref().filter(|_| rev > 0) {
-            stream.wait_if_subscribed(room, rev).await;
+        if rev > 0 {
+            self.log.wait_for_change(room, rev, true).await;
         }
     }
 
-    /// Waits until the records of all changes that this node has committed are in the stream. The wait is bounded.
+    /// As [`EventLog::watch_rev`].
+    pub fn watch_rev(&self, room: &RoomName) -> Option<RevWatch> {
+        self.log.watch_rev(room)
+    }
+
+    /// As [`EventLog::subscribe`].
+    ///
+    /// # Errors
+    /// As [`EventLog::subscribe`].
+    pub async fn subscribe(&self, rooms: &[RoomName]) -> Result<bool, Error> {
+        self.log.subscribe(rooms).await
+    }
+
+    /// As [`EventLog::subscribe_new`].
+    pub fn subscribe_new(&self, room: &RoomName, rev: u64) {
+        self.log.subscribe_new(room, rev);
+    }
+
+    /// As [`EventLog::fallback_deliveries`].
+    pub fn fallback_deliveries(&self) -> u64 {
+        self.log.fallback_deliveries()
+    }
+
+    /// As [`EventLog::may_be_fallback_delivery`].
+    pub fn may_be_fallback_delivery(&self, messages: &[(u64, Message)], count: u64) -> bool {
+        self.log.may_be_fallback_delivery(messages, count)
+    }
+
+    /// Appends an event that a store of one process has just committed, as [`Queue::append`].
+    pub fn append(&self, event: RoomEvent) {
+        self.queue.append(event.into());
+    }
+
+    /// Appends an entry that no store commits. Waits while the queue is full.
+    pub async fn send(&self, entry: impl Into<Entry>) {
+        self.queue.send(entry).await;
+    }
+
+    /// Waits until everything that this node has published or appended so far was delivered to its sockets. The wait for the log
+    /// is bounded.
+    pub async fn flush(&self) {
+        self.log.flush().await;
+        self.flush_local().await;
+    }
+
+    /// As [`EventLog::flush_changes`].
     pub async fn flush_changes(&self) {
-        if let Some(stream) = &self.stream {
-            stream.wait_until_announced().await;
-        }
+        self.log.flush_changes().await;
     }
 
-    /// Waits until all entries that were appended so far were delivered to the sockets of this node.
+    /// As [`Queue::flush`].
     pub async fn flush_local(&self) {
-        let (done, mut flushed) = mpsc::channel(1);
-        let _ = self.entries.send(Entry::Flushed(done)).await;
-        let _ = flushed.recv().await;
+        self.queue.flush().await;
     }
 
     /// Registers a batch of a room, before it is written.
@@ -234,7 +184,7 @@ impl Broker {
 
     /// Whether the queue is open and no batch has been in flight for longer than [`fanout_actor::SLOW`].
     pub fn is_open(&self) -> bool {
-        !self.entries.is_closed() && !self.work.is_busy_longer_than(fanout_actor::SLOW)
+        !self.queue.is_closed() && !self.work.is_busy_longer_than(fanout_actor::SLOW)
     }
 
     /// The number of membership changes so far. A socket that joins the rooms of its user compares it before and after, because a
@@ -254,6 +204,13 @@ impl Broker {
         self.position.format(Some(offset))
     }
 
+    /// The text of the offset that this node has reached, for a client that has read the stores up to now. While this node has
+    /// [unconfirmed deliveries](EventLog::has_unconfirmed_deliveries) it is an offset from which no client recovers.
+    pub fn format_position(&self) -> String {
+        let reached = self.position.reached();
+        self.position.format(Some(reached).filter(|_| !self.log.has_unconfirmed_deliveries()))
+    }
+
     /// The id of the stores. It changes when they are restored from a backup.
     pub fn store_epoch(&self) -> String {
         self.position.store_epoch().to_string()
@@ -271,7 +228,7 @@ impl Broker {
 
     /// The event of a message, for recovery. `None` when it cannot be encoded, which is logged.
     pub fn encode(&self, message: &Message, offset: u64) -> Option<Encoded> {
-        self.position.encode(message, Some(offset))
+        self.position.encode(message, Some(offset), true)
     }
 
     /// The events of a change, for recovery: those of memberships that have begun or ended, then the change itself.
@@ -281,6 +238,6 @@ impl Broker {
 
     /// The messages and changes that a client has missed, as [`Journal::missed`].
     pub async fn missed(&self, client: MissedBy<'_>, after: u64) -> Result<Option<Missed>, Error> {
-        self.journal.missed(client, after).await
+        self.log.missed(client, after).await
     }
 }

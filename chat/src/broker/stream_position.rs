@@ -10,7 +10,6 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::Entry;
 use crate::redis::EPOCH_LENGTH;
 
 /// The epoch in the offset of a message that has no number. It matches no epoch, so recovery from it fails.
@@ -79,11 +78,9 @@ impl StreamPosition {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// Counts `entry` if it changes memberships.
-    pub(super) fn count_membership_change(&self, entry: &Entry) {
-        if matches!(entry, Entry::Change { .. } | Entry::SetMembers { .. }) {
-            self.memberships.fetch_add(1, Ordering::AcqRel);
-        }
+    /// Counts a change of memberships.
+    pub(super) fn count_membership_change(&self) {
+        self.memberships.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The current epoch.

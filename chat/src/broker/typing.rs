@@ -15,7 +15,7 @@ use proto::{
 use socketio::{Operation, Room, Target};
 
 use super::{
-    Entry, StreamPosition,
+    Control, Entry, RoomEvent, RoomEventKind, Signal, StreamPosition,
     fanout::{encode, member_sockets, operations, user_sockets},
     room_backpressure::RoomTokens,
 };
@@ -49,16 +49,16 @@ impl TypingLists {
         now: Instant,
     ) -> Vec<Operation> {
         match &entry {
-            Entry::Typing { room, users } => self.update(room, users, now),
-            Entry::SetMembership { room, user, is_member: true } => {
+            Entry::Signal(Signal::Typing { room, users }) => self.update(room, users, now),
+            Entry::Control(Control::SetMembership { room, user, is_member: true }) => {
                 self.ended.remove(&(room.clone(), user.key()));
                 operations(entry, position, tokens)
             }
-            Entry::SetMembership { room, user, is_member: false } => {
+            Entry::Control(Control::SetMembership { room, user, is_member: false }) => {
                 let stopped = self.end_membership(room, user, now);
                 operations(entry, position, tokens).into_iter().chain(stopped).collect()
             }
-            Entry::Change { change, .. } => {
+            Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) => {
                 let stopped = match &change.what {
                     ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
                         self.ended.remove(&(change.room.clone(), user.key()));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn entry(users: &[&str]) -> Entry {
-        Entry::Typing { room: tea(), users: users.iter().map(ToString::to_string).collect() }
+        Signal::Typing { room: tea(), users: users.iter().map(ToString::to_string).collect() }.into()
     }
 
     fn left(user: &str) -> Entry {
@@ -172,7 +172,7 @@ mod tests {
     fn change(what: ChangeKind) -> Entry {
         let (room, items, members) = (tea(), vec![], vec![]);
         let change = RoomChange { room, rev: 1, what, by: None, items, members, offset: None };
-        Entry::Change { offset: None, is_last: true, change: Box::new(change) }
+        RoomEvent::change(change, None).into()
     }
 
     /// The recipients of the typing events of `entry`, and the names in each.

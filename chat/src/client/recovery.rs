@@ -80,10 +80,7 @@ pub async fn resume(
         return Ok(not_recovered("the stream does not contain all missed messages and changes"));
     };
     let (messages, reached) = (&missed.messages, missed.reached);
-    if chat
-        .broker()
-        .may_be_fallback_delivery(messages.iter().map(|(_, message)| message), fallback_deliveries)
-    {
+    if chat.broker().may_be_fallback_delivery(messages, fallback_deliveries) {
         // This socket also receives the message live, without an offset by which the duplicate could be dropped.
         return Ok(not_recovered("a missed message may have been delivered without an offset"));
     }

@@ -47,7 +47,7 @@ impl Command for History {
         }
         let (broker, history) = (chat.broker(), chat.history());
         let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
-        let offset = offset.map(|_| broker.format_offset(broker.reached()));
+        let offset = offset.map(|_| broker.format_position());
         if !(is_old && before.or(after).is_some_and(|seq| seq > 0)) {
             let page = history.page(&room, before, after, limit).await?;
             let is_beyond = match after {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    broker::{self, Broker, Entry},
+    broker::{self, Broker, Signal},
     config::NAMES,
     presence::PresenceUpdate,
 };
@@ -60,15 +60,19 @@ pub async fn relay(
 }
 
 /// Applies one update. Returns the entry of typing users, which is sent at once. Online users are sent when they are due.
-fn apply(pending: &mut Pending, update: PresenceUpdate, online: &watch::Sender<OnlineList>) -> Option<Entry> {
+fn apply(
+    pending: &mut Pending,
+    update: PresenceUpdate,
+    online: &watch::Sender<OnlineList>,
+) -> Option<Signal> {
     match update {
-        PresenceUpdate::Online { presence, .. } => pending.replace(presence.online),
+        PresenceUpdate::Online(presence) => pending.replace(presence.online),
         PresenceUpdate::Diff(diff) => pending.apply(diff),
         PresenceUpdate::Unknown => pending.set_unavailable(),
         PresenceUpdate::Typing(mut typing) => {
             typing.users.truncate(NAMES);
             let room = typing.room.parse().ok()?;
-            return Some(Entry::Typing { room, users: typing.users });
+            return Some(Signal::Typing { room, users: typing.users });
         }
     }
     online.send_replace(OnlineList::of(pending));
@@ -107,16 +111,13 @@ fn encode_list(online: impl Iterator<Item = String>) -> Option<Encoded> {
 
 #[cfg(test)]
 mod tests {
-    use proto::event::{PresenceDiff, Typing};
+    use proto::event::Typing;
 
     use super::*;
 
     fn online(names: &[&str]) -> PresenceUpdate {
         let online = names.iter().map(ToString::to_string).collect();
-        PresenceUpdate::Online {
-            presence: Presence { online },
-            diff: PresenceDiff { joined: vec![], left: vec![], count: 0 },
-        }
+        PresenceUpdate::Online(Presence { online })
     }
 
     fn list_after(update: PresenceUpdate) -> OnlineList {
@@ -146,7 +147,7 @@ mod tests {
         let mut typing = |room: &str| {
             apply(&mut pending, PresenceUpdate::Typing(Typing { users: vec![], room: room.into() }), &sender)
         };
-        assert!(matches!(typing("lobby"), Some(Entry::Typing { users, .. }) if users.is_empty()));
+        assert!(matches!(typing("lobby"), Some(Signal::Typing { users, .. }) if users.is_empty()));
         assert!(typing("no room").is_none());
     }
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use proto::event::PresenceDiff;
 use tokio::time::Instant;
 
-use crate::{broker::Entry, config::NAMES};
+use crate::{broker::Signal, config::NAMES};
 
 /// The minimum time between two updates. An update is two events, so this is less than four events in any second.
 pub(super) const SPACING: Duration = Duration::from_millis(600);
@@ -121,18 +121,18 @@ impl Pending {
     }
 
     /// Takes the update that is due at `now`. `None` when no update is due.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Entry> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<Signal> {
         if self.next_update().is_none_or(|due| due > now) {
             return None;
         }
         self.sent = Some(now);
         if std::mem::take(&mut self.sends_unavailable) {
-            return Some(Entry::OnlineUnknown);
+            return Some(Signal::OnlineUnknown);
         }
         let diff = self.take_diff();
         let changes = diff.as_ref().map_or(0, |diff| diff.joined.len() + diff.left.len());
         self.earn(changes, now);
-        Some(Entry::Online { diff, list: self.take_list() })
+        Some(Signal::Online { diff, list: self.take_list() })
     }
 
     fn changes(&self) -> usize {

@@ -42,10 +42,10 @@ impl Client {
         self.now = until;
     }
 
-    fn receive(&mut self, entry: Entry) {
+    fn receive(&mut self, entry: Signal) {
         let at = self.now - self.start;
         match entry {
-            Entry::Online { diff, list } => {
+            Signal::Online { diff, list } => {
                 if let Some(diff) = diff {
                     self.diffs.push((at, diff.joined.len() + diff.left.len()));
                     diff.left
@@ -60,7 +60,7 @@ impl Client {
                     self.by_lists = list.into_iter().collect();
                 }
             }
-            Entry::OnlineUnknown => self.unknown += 1,
+            Signal::OnlineUnknown => self.unknown += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -189,4 +189,16 @@ fn the_unknown_state_is_sent_once_and_the_list_follows_with_the_next_stream() {
     client.pending.replace(users(0..3));
     client.pass(Duration::from_secs(10));
     assert_eq!((client.unknown, client.lists.len()), (1, 3), "a loss that has ended is not sent");
+}
+
+/// A stream that begins again sends the whole list. Clients receive the difference to the list that they have.
+#[test]
+fn a_new_list_is_sent_as_the_difference_to_the_old_one() {
+    let mut client = Client::new();
+    client.pending.replace(users(0..3));
+    client.pass(Duration::from_secs(10));
+    client.pending.replace(users(1..4));
+    client.pass(Duration::from_secs(10));
+    assert_eq!(client.diffs.iter().map(|(_, names)| *names).collect::<Vec<_>>(), [3, 2]);
+    assert_eq!(client.by_diffs, users(1..4).into_iter().collect());
 }

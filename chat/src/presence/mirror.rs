@@ -92,11 +92,9 @@ impl Mirror {
     /// list of typing users is empty.
     fn replace(&mut self, usernames: Vec<String>) -> Vec<PresenceUpdate> {
         (self.state, self.has_list) = (State::Current, true);
-        let before = std::mem::replace(&mut self.online, usernames.into_iter().collect());
-        let joined = self.online.difference(&before).cloned().collect();
-        let left = before.difference(&self.online).cloned().collect();
+        self.online = usernames.into_iter().collect();
         let stopped = std::mem::take(&mut self.typing).into_keys();
-        let mut updates = vec![self.online_update(joined, left)];
+        let mut updates = vec![self.online_update()];
         updates.extend(stopped.map(|room| PresenceUpdate::Typing(event::Typing { users: Vec::new(), room })));
         updates
     }
@@ -112,7 +110,7 @@ impl Mirror {
             return None;
         }
         self.state = State::Current;
-        Some(self.online_update(Vec::new(), Vec::new()))
+        Some(self.online_update())
     }
 
     fn apply(&mut self, OnlineDiff { joined, left, count }: OnlineDiff) -> PresenceUpdate {
@@ -132,13 +130,8 @@ impl Mirror {
         PresenceUpdate::Typing(event::Typing { users, room })
     }
 
-    fn online_update(&self, joined: Vec<String>, left: Vec<String>) -> PresenceUpdate {
-        let online: Vec<String> = self.online.iter().cloned().collect();
-        let count = u32::try_from(online.len()).unwrap_or(u32::MAX);
-        PresenceUpdate::Online {
-            presence: event::Presence { online },
-            diff: PresenceDiff { joined, left, count },
-        }
+    fn online_update(&self) -> PresenceUpdate {
+        PresenceUpdate::Online(event::Presence { online: self.online.iter().cloned().collect() })
     }
 }
 
@@ -166,10 +159,8 @@ mod tests {
         RosterUpdate { update: Some(Update::Typing(typing)) }
     }
 
-    fn all_online(of: &[&str], joined: &[&str], left: &[&str]) -> PresenceUpdate {
-        let count = of.len() as u32;
-        let diff = PresenceDiff { joined: strings(joined), left: strings(left), count };
-        PresenceUpdate::Online { presence: event::Presence { online: strings(of) }, diff }
+    fn all_online(of: &[&str]) -> PresenceUpdate {
+        PresenceUpdate::Online(event::Presence { online: strings(of) })
     }
 
     fn no_typing(room: &str) -> PresenceUpdate {
@@ -181,7 +172,7 @@ mod tests {
         let mut mirror = Mirror::default();
         assert_eq!((mirror.online(), mirror.typing_users()), (None, None));
         assert_eq!(mirror.update(diff(&["x"], &[])), [], "a diff before the list is dropped");
-        assert_eq!(mirror.update(online(&["a", "b"])), [all_online(&["a", "b"], &["a", "b"], &[])]);
+        assert_eq!(mirror.update(online(&["a", "b"])), [all_online(&["a", "b"])]);
         let change = PresenceDiff { joined: strings(&["c"]), left: strings(&["a"]), count: 7 };
         assert_eq!(mirror.update(diff(&["c"], &["a"])), [PresenceUpdate::Diff(change)]);
         assert_eq!(mirror.online(), Some(strings(&["b", "c"])));
@@ -199,16 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stream_yields_the_difference_to_the_old_one_and_ends_its_typing() {
+    fn a_new_stream_replaces_the_list_and_ends_the_typing_of_the_old_one() {
         let mut mirror = Mirror::default();
         mirror.update(online(&["a", "b"]));
         mirror.update(typing("r", &["a"]));
         mirror.end_stream();
         assert_eq!(mirror.online(), Some(strings(&["a", "b"])), "the list stays valid during a short gap");
-        assert_eq!(
-            mirror.update(online(&["b", "c"])),
-            [all_online(&["b", "c"], &["c"], &["a"]), no_typing("r")]
-        );
+        assert_eq!(mirror.update(online(&["b", "c"])), [all_online(&["b", "c"]), no_typing("r")]);
     }
 
     #[test]
@@ -219,7 +207,7 @@ mod tests {
         assert_eq!((mirror.expire(), mirror.expire()), (Some(PresenceUpdate::Unknown), None));
         assert_eq!((mirror.online(), mirror.typing_users()), (None, None));
         let beat = RosterUpdate { update: Some(Update::Heartbeat(Heartbeat {})) };
-        assert_eq!(mirror.update(beat.clone()), [all_online(&["a"], &[], &[])]);
+        assert_eq!(mirror.update(beat.clone()), [all_online(&["a"])]);
         assert_eq!(mirror.update(beat.clone()), []);
         mirror.expire();
         mirror.end_stream();

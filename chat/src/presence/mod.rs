@@ -50,13 +50,8 @@ pub struct Node {
 /// An update from the presence service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresenceUpdate {
-    /// The list of online users is available, for the first time or again.
-    Online {
-        /// All online users.
-        presence: event::Presence,
-        /// The difference to the last received list (the first time: to the empty list). Both of its lists may be empty.
-        diff: PresenceDiff,
-    },
+    /// The list of online users is available, for the first time or again. It may differ from the last received list.
+    Online(event::Presence),
     /// Users came online or went offline.
     Diff(PresenceDiff),
     /// The users who type in a room now. Empty when the last one stopped or a new stream began.

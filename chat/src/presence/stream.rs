@@ -199,7 +199,7 @@ impl Client {
 
     async fn send(&self, update: PresenceUpdate) {
         match update {
-            PresenceUpdate::Online { .. } => metrics::gauge!("godzilla_presence_up").set(1.0),
+            PresenceUpdate::Online(_) => metrics::gauge!("godzilla_presence_up").set(1.0),
             PresenceUpdate::Unknown => metrics::gauge!("godzilla_presence_up").set(0.0),
             PresenceUpdate::Diff(_) | PresenceUpdate::Typing(_) => {}
         }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Error, Text,
     ask::Reply,
-    broker::{Broker, Entry},
+    broker::{Broker, RoomEvent},
     history::{Appended, Committed, Draft, Outcome, RoomHead, StoredMessage},
 };
 
@@ -116,7 +116,7 @@ fn on_commit(
         for ((draft, origin), outcome) in drafts.iter().zip(&*origins).zip(&appended.outcomes) {
             if let Outcome::Stored { seq, offset: Some(offset) } = *outcome {
                 let message = message(&room, draft, seq);
-                broker.append(Entry::Message { offset: Some(offset), message, origin: origin.clone() });
+                broker.append(RoomEvent::message(message, origin.clone(), Some(offset)));
             }
         }
     })

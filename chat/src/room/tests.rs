@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error,
     ask::{AskError, ask},
-    broker::Entry,
+    broker::{Entry, RoomEvent, RoomEventKind},
     directory::Role,
 };
 use support::{TestRooms, message_of, name, post, room, with_id};
@@ -32,7 +32,9 @@ fn code<T>(answer: &Result<T, Error>) -> Option<Code> {
 async fn a_post_is_stored_and_published_before_it_is_answered() {
     let mut fixture = TestRooms::new().await;
     let Posted { id, seq } = fixture.ask("lobby", post("alice", "hi")).await.unwrap();
-    let Ok(Entry::Message { offset, message, .. }) = fixture.entries.try_recv() else {
+    let Ok(Entry::Event(RoomEvent { offset, kind: RoomEventKind::Message { message, .. }, .. })) =
+        fixture.entries.try_recv()
+    else {
         panic!("no message entry")
     };
     assert_eq!((offset, message.id.as_str(), message.seq, seq), (Some(1), id.as_str(), 1, 1));

@@ -22,13 +22,6 @@ use crate::{
 const UNRECORDED_MS: u64 = 15_000;
 
 impl Stream {
-    /// Publishes a change that this node has committed. The task [`super::maintenance::announce_pending`] writes its record, and this
-    /// node applies the change when it reads the record, as other nodes do. If the record cannot be written, the change is applied from
-    /// the store at once, and the record is written later.
-    pub fn publish_change(&self, change: &RoomChange) {
-        self.queue_record(StreamRecord::of_change(change));
-    }
-
     /// Queues the record of a change. When the queue is full, the change is applied from the store only, on every node.
     pub(super) fn queue_record(&self, record: StreamRecord) {
         if self.pending.is_failing()
@@ -163,7 +156,7 @@ impl Stream {
     }
 
     /// Waits until this node has applied the changes of a room up to `rev`, at most [`DELIVERY_TIMEOUT`].
-    pub async fn wait_for_change(&self, room: &RoomName, rev: u64) {
+    pub(super) async fn wait_until_applied(&self, room: &RoomName, rev: u64) {
         let applied = async {
             loop {
                 let mut moved = std::pin::pin!(self.changes_applied.notified());
@@ -177,28 +170,14 @@ impl Stream {
         let _ = timeout(DELIVERY_TIMEOUT, applied).await;
     }
 
-    /// As [`Stream::wait_for_change`], for a room that this node is subscribed to. Without a subscription no socket of this node is in the
-    /// room, so there is nothing to wait for.
-    pub async fn wait_if_subscribed(&self, room: &RoomName, rev: u64) {
-        let is_subscribed = self.applied().contains(room);
-        if is_subscribed {
-            self.wait_for_change(room, rev).await;
-        }
-    }
-
     /// Announces to other nodes that the client of a socket has reconnected to this one. A failed announcement is retried until it
     /// succeeds.
-    pub async fn announce_superseded(&self, socket: &SocketId) {
+    pub(super) async fn announce_superseded(&self, socket: &SocketId) {
         let record = StreamRecord::Superseded { socket: socket.as_str().to_owned() };
         if self.is_available() && self.write(&record, false).await.is_ok() {
             return;
         }
         self.queue_record(record);
-    }
-
-    /// Waits until the records of all changes that this node has queued so far are in the stream, at most [`DELIVERY_TIMEOUT`].
-    pub async fn wait_until_announced(&self) {
-        self.pending.wait_until_written().await;
     }
 
     /// Records that clients of this node have received a room's changes up to `rev` without an offset.

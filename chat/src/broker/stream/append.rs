@@ -61,14 +61,17 @@ enum Skip {
 }
 
 impl Stream {
-    /// Appends `messages`, and before them the messages that are missing.
+    /// Appends `messages`, and before them the messages that are missing. `is_first_attempt`: no other attempt to publish them was made.
     pub(super) async fn append_all(
         &self,
         room: &RoomName,
         messages: Vec<StoredMessage>,
+        is_first_attempt: bool,
     ) -> Result<(), Error> {
         let Some(first) = messages.first().map(|stored| stored.message.seq) else { return Ok(()) };
-        self.refusals.record(self.append_from(room, first, messages).await)
+        // A room without a message has no record yet. Otherwise the stream may have lost the room, and its records are repeated.
+        let begins = is_first_attempt && first == 1;
+        self.refusals.record(self.append_from(room, first, messages, begins).await)
     }
 
     async fn append_from(
@@ -76,16 +79,20 @@ impl Stream {
         room: &RoomName,
         first: u64,
         messages: Vec<StoredMessage>,
+        mut begins: bool,
     ) -> Result<(), Error> {
-        let records: Vec<MessageRecord> =
+        let mut records: Vec<MessageRecord> =
             messages.into_iter().map(|stored| MessageRecord::new(stored, false)).collect();
         let mut skip = Skip::None;
         for _ in 0..3 {
-            match self.append(room, &records, false, &skip).await? {
+            match self.append(room, &records, begins, &skip).await? {
                 Appended::Complete => return Ok(()),
                 Appended::Gap(last) => self.backfill(room, last, first, false).await?,
                 Appended::Unknown => {
-                    self.backfill(room, first.saturating_sub(1 + BACKFILL_BEFORE), first, true).await?
+                    self.backfill(room, first.saturating_sub(1 + BACKFILL_BEFORE), first, true).await?;
+                    // Nodes may have delivered these messages from the store, too.
+                    records.iter_mut().for_each(|record| record.again = true);
+                    begins |= first == 1;
                 }
                 Appended::Unverified(last, id) => {
                     self.verify(room, last, &id).await?;
@@ -101,7 +108,7 @@ impl Stream {
     pub(super) async fn publish_missing(&self, room: &RoomName) -> Result<u64, Error> {
         let head = self.history.head(room).await?.seq;
         let last = self.history.since(room, head.saturating_sub(1), 1).await?.messages;
-        self.append_all(room, last).await?;
+        self.append_all(room, last, false).await?;
         Ok(head)
     }
 

@@ -18,6 +18,9 @@ pub struct Dedup {
     rooms: HashMap<RoomName, RoomProgress>,
     /// The rooms in the order in which they were added.
     order: VecDeque<RoomName>,
+    /// The rooms with messages that were delivered without an offset and whose records were not read since, each with the `seq` of the last
+    /// such message.
+    unconfirmed: HashMap<RoomName, u64>,
 }
 
 /// The delivery state of one room.
@@ -86,6 +89,24 @@ impl Dedup {
     pub fn record_fallback(&mut self, room: &RoomName, seq: u64, count: u64) {
         self.record(room, seq);
         self.progress(room).fallback = (seq, count);
+        self.unconfirmed.insert(room.clone(), seq);
+    }
+
+    /// Records that the stream was read up to the record of message `seq` of a room.
+    pub fn confirm(&mut self, room: &RoomName, seq: u64) {
+        if self.unconfirmed.get(room).is_some_and(|last| *last <= seq) {
+            self.unconfirmed.remove(room);
+        }
+    }
+
+    /// Whether messages were delivered without an offset whose records may have a greater offset than the last record that was read.
+    pub fn has_unconfirmed(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
+    /// The rooms with such messages, each with the `seq` of the last one.
+    pub fn unconfirmed(&self) -> Vec<(RoomName, u64)> {
+        self.unconfirmed.iter().map(|(room, seq)| (room.clone(), *seq)).collect()
     }
 
     /// Whether message `seq` of a room may have been delivered without an offset, after the first `count` such deliveries.
@@ -118,6 +139,7 @@ impl Dedup {
                 && let Some(earliest) = self.order.pop_front()
             {
                 self.rooms.remove(&earliest);
+                self.unconfirmed.remove(&earliest);
             }
             self.order.push_back(room.clone());
         }
@@ -207,6 +229,11 @@ mod tests {
         assert!(!dedup.may_be_fallback(&RoomName::lobby(), 1, 0));
         assert_eq!(dedup.fallback_heads(&[tea(), RoomName::lobby()]), [(tea(), 5)]);
         assert_eq!(dedup.head(&tea()), Some(6));
+        dedup.confirm(&tea(), 4);
+        dedup.confirm(&RoomName::lobby(), 9);
+        assert_eq!(dedup.unconfirmed(), [(tea(), 5)], "the record of message 5 was not read");
+        dedup.confirm(&tea(), 6);
+        assert!(!dedup.has_unconfirmed());
     }
 
     #[test]

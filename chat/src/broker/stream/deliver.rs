@@ -6,7 +6,7 @@ use proto::RoomName;
 use socketio::SocketId;
 
 use super::{dedup::Verdict, epoch_changed, follow::Follower, record::MessageRecord};
-use crate::{Error, broker::Entry, history::StoredMessage};
+use crate::{Error, broker::RoomEvent, history::StoredMessage};
 
 /// A number of missing messages in a room beyond which the `seq` of a record is compared with the store. After a delivery of a `seq` that
 /// does not exist, all messages of the room would count as duplicates.
@@ -37,7 +37,11 @@ impl Follower {
     /// Delivers the message of a record, and before it the messages that are missing.
     pub(super) async fn deliver_record(&mut self, message: MessageRecord, offset: u64) {
         let (room, seq, again) = (message.room().clone(), message.seq(), message.again);
-        let verdict = self.stream.dedup().judge(&room, seq, again);
+        let verdict = {
+            let mut dedup = self.stream.dedup();
+            dedup.confirm(&room, seq);
+            dedup.judge(&room, seq, again)
+        };
         match verdict {
             Verdict::Duplicate => return,
             Verdict::Deliver => {}
@@ -68,6 +72,7 @@ impl Follower {
         let last_delivered = (message.room.clone(), message.seq, message.id.clone());
         *self.stream.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_delivered);
         let origin = origin.map(|socket| SocketId::from_stored(&socket));
-        let _ = self.entries.send(Entry::Message { offset, message, origin }).await;
+        let event = RoomEvent::message(message, origin, offset).resumable(self.stream.is_confirmed());
+        self.entries.send(event).await;
     }
 }

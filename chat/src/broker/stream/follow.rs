@@ -17,10 +17,7 @@ use remote::redis::{
     streams::{StreamId, StreamReadOptions, StreamReadReply},
 };
 use socketio::SocketId;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Opened, Stream,
@@ -31,7 +28,7 @@ use super::{
 };
 use crate::{
     Error,
-    broker::Entry,
+    broker::{Control, Queue},
     redis::{self, DamagedEpoch, EpochState},
 };
 
@@ -68,7 +65,7 @@ pub type OnRemoteChange = Box<dyn Fn(RemoteChange) + Send + Sync>;
 /// The state of the task.
 pub(super) struct Follower {
     pub(super) stream: Arc<Stream>,
-    pub(super) entries: mpsc::Sender<Entry>,
+    pub(super) entries: Queue,
     pub(super) on_remote_change: OnRemoteChange,
     /// The offset of the last processed record.
     last: u64,
@@ -89,10 +86,12 @@ struct Checks {
     /// The last offset of the stream at the last check. It must be processed by the next one.
     expected: u64,
     failures: u32,
+    /// The messages that were [`Stream::confirmable`] at the last check.
+    confirmable: Vec<(RoomName, u64)>,
 }
 
 /// Follows the stream until the broker's queue is closed.
-pub async fn follow(opened: Opened, entries: mpsc::Sender<Entry>, on_remote_change: OnRemoteChange) {
+pub async fn follow(opened: Opened, entries: Queue, on_remote_change: OnRemoteChange) {
     let Opened { stream, position, changes, state } = opened;
     let announcing =
         actix_rt::spawn(supervision::essential("log changes", announce_pending(stream.clone(), changes)));
@@ -141,7 +140,8 @@ impl Follower {
         let mut has_missed = self.switch_epoch(&state).await? || !self.stream.is_available();
         self.stream.available.store(true, Ordering::Release);
         let now = Instant::now();
-        let mut checks = Checks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0 };
+        let mut checks =
+            Checks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0, confirmable: vec![] };
         loop {
             let entries = self.read_batch(&mut connection).await?;
             let is_all = entries.len() < BATCH;
@@ -220,6 +220,10 @@ impl Follower {
             }
         };
         checks.failures = 0;
+        for (room, seq) in checks.confirmable.drain(..) {
+            self.stream.dedup().confirm(&room, seq);
+        }
+        checks.confirmable = self.stream.confirmable().await;
         let epoch = self.stream.position.epoch();
         if *epoch != *state.epoch {
             return Err(super::epoch_changed());
@@ -244,7 +248,7 @@ impl Follower {
                 "records of the stream were lost before they were read, messages are delivered from the store"
             );
             self.last = checks.expected;
-            let _ = self.entries.send(Entry::Reached(self.last)).await;
+            self.entries.send(Control::Reached(self.last)).await;
         }
         checks.expected = state.last;
         self.apply_missed_changes().await;
@@ -274,7 +278,7 @@ impl Follower {
         }
         self.last = offset;
         // A record without a delivery advances the position, too.
-        let _ = self.entries.send(Entry::Reached(offset)).await;
+        self.entries.send(Control::Reached(offset)).await;
         Ok(!is_next)
     }
 }

@@ -26,7 +26,7 @@ impl Stream {
 
     /// The reason for which the stream is not followed, or for which all writes to it have failed for some seconds, in words that follow
     /// its name. `None` when it works.
-    pub fn not_ready_reason(&self) -> Option<String> {
+    pub(super) fn unavailable_reason(&self) -> Option<String> {
         if self.is_available() {
             return self.refusals.not_ready_reason();
         }

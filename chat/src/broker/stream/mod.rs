@@ -1,5 +1,4 @@
-//! The log of a cluster: a Redis Stream from which every node receives all records in one order. Rooms [`publish`](Stream::publish)
-//! the messages that they have stored, [`follow`] delivers them, and recovery reads missed messages from the stream
+//! The log of a cluster: a Redis Stream from which every node receives all records in one order. Rooms [`publish`](event_log) the messages that they have stored, [`follow`] delivers them, and recovery reads missed messages from the stream
 //! ([`Journal`](crate::history::Journal)).
 //!
 //! The store of messages is the source of truth. Messages that a crash left in the store only are published by the next writer of
@@ -11,6 +10,7 @@ mod applied_changes;
 mod comparisons;
 mod dedup;
 mod deliver;
+mod event_log;
 mod fallback;
 mod follow;
 mod journal;
@@ -217,7 +217,7 @@ impl Stream {
     }
 
     /// Waits until this node has delivered all records that it has published, at most [`DELIVERY_TIMEOUT`].
-    pub async fn flush(&self) {
+    async fn wait_until_published_is_delivered(&self) {
         self.wait_until_delivered(self.last_published.load(Ordering::Acquire)).await;
     }
 

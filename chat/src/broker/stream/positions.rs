@@ -3,7 +3,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use proto::{RoomName, event::Message};
+use proto::RoomName;
 use tokio::time::timeout;
 
 use super::Stream;
@@ -21,7 +21,7 @@ impl Stream {
     ///
     /// # Errors
     /// [`Error::Store`] when the last message of a room cannot be read.
-    pub async fn subscribe(&self, rooms: &[RoomName]) -> Result<bool, Error> {
+    pub(super) async fn add_rooms(&self, rooms: &[RoomName]) -> Result<bool, Error> {
         for room in rooms {
             if !self.dedup().contains(room) {
                 let head = self.history.head(room).await?;
@@ -33,7 +33,7 @@ impl Stream {
 
     /// Subscribes this node to a room that was just created. To be called before its sockets join it.
     /// The change that has created it follows in the stream.
-    pub fn subscribe_new(&self, room: &RoomName, rev: u64) {
+    pub(super) fn add_new_room(&self, room: &RoomName, rev: u64) {
         self.dedup().add(room, 0);
         self.applied().add(room, Some(rev.saturating_sub(1)));
     }
@@ -41,11 +41,7 @@ impl Stream {
     /// Subscribes this node to the room that sockets join because of `entry`. To be called before the entry is sent. The subscription
     /// begins before the room's unpublished messages, which may have been stored after the user became a member.
     pub(super) async fn subscribe_before(&self, entry: &Entry) {
-        let room = match entry {
-            Entry::Change { change, .. } if change.begins_membership() => &change.room,
-            Entry::SetMembership { room, is_member: true, .. } | Entry::SetMembers { room, .. } => room,
-            _ => return,
-        };
+        let Some(room) = entry.subscribes_to() else { return };
         if self.dedup().contains(room) {
             return;
         }
@@ -63,19 +59,32 @@ impl Stream {
         }
     }
 
-    /// The number of messages that this node has delivered without an offset.
-    pub fn fallback_deliveries(&self) -> u64 {
-        self.fallback_deliveries.load(Ordering::Acquire)
+    /// Whether no message that this node has delivered without an offset may have a record that this node has not read. Otherwise a client
+    /// that has the message would receive it again when it recovers from the offset of an earlier record on another node.
+    pub(super) fn is_confirmed(&self) -> bool {
+        !self.dedup().has_unconfirmed()
     }
 
-    /// Whether this node may have delivered any of these messages without an offset, after the first `count` such deliveries.
-    pub fn may_be_fallback_delivery<'a>(
-        &self,
-        mut messages: impl Iterator<Item = &'a Message>,
-        count: u64,
-    ) -> bool {
-        let dedup = self.dedup();
-        messages.any(|message| dedup.may_be_fallback(&message.room, message.seq, count))
+    /// The unconfirmed messages that are in the stream now. The next complete read of the stream includes their records. Adds the rooms of
+    /// the others to the backlog, so that they are published. Empty when Redis does not answer.
+    pub(super) async fn confirmable(&self) -> Vec<(RoomName, u64)> {
+        let unconfirmed = self.dedup().unconfirmed();
+        if unconfirmed.is_empty() {
+            return vec![];
+        }
+        let names = unconfirmed.iter().map(|(room, _)| room.as_str()).collect();
+        let Ok(published) = self.published_heads(names).await else { return vec![] };
+        let (confirmable, missing): (Vec<_>, Vec<_>) = unconfirmed
+            .into_iter()
+            .zip(published)
+            .partition(|((_, seq), published)| published.is_some_and(|published| published >= *seq));
+        missing.iter().for_each(|((room, _), _)| self.add_to_backlog(room));
+        confirmable.into_iter().map(|(unconfirmed, _)| unconfirmed).collect()
+    }
+
+    /// The number of messages that this node has delivered without an offset.
+    pub(super) fn fallback_count(&self) -> u64 {
+        self.fallback_deliveries.load(Ordering::Acquire)
     }
 
     /// The `seq` of the last message of a room in the stream. `None` when the room is absent or invalid, or Redis does not answer in time.

@@ -18,13 +18,17 @@ impl Stream {
     ///
     /// # Errors
     /// [`Error::Store`] when the messages can neither be published nor noted for other nodes. Then the send must not be acknowledged.
-    pub async fn publish(&self, room: &RoomName, messages: Vec<StoredMessage>) -> Result<(), Error> {
+    pub(super) async fn publish_or_note(
+        &self,
+        room: &RoomName,
+        messages: Vec<StoredMessage>,
+    ) -> Result<(), Error> {
         let range = messages.first().zip(messages.last());
         let range = range.map(|(first, last)| (first.message.seq, last.message.seq));
         let published = match range {
             _ if !self.is_available() => Err(unavailable()),
             None => self.publish_missing(room).await.map(drop),
-            Some(_) => self.append_all(room, messages).await,
+            Some(_) => self.append_all(room, messages, true).await,
         };
         let published = match published {
             Err(error) if is_transient(&error) => self.publish_with_retries(room).await,

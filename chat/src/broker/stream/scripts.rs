@@ -42,7 +42,7 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
         local seq, id = string.match(redis.call('HGET', KEYS[5], room) or '', '^(%d+) (.*)$')
         local head = seq and redis.call('HGET', KEYS[4], room) == seq and number(seq)
         if not head then
-            if first ~= 1 and begins ~= '1' then return {'unknown', '0', ''} end
+            if begins ~= '1' then return {'unknown', '0', ''} end
             head = first - 1
         end
         local text = string.format('%.0f', head)

@@ -15,12 +15,10 @@ use proto::RoomName;
 use socketio::SocketId;
 use tokio::time::{Instant, timeout};
 
-use super::{
-    RemoteChange, RevWatch, Stream, applied_changes::AppliedChanges, follow::Follower, record::StreamRecord,
-};
+use super::{RemoteChange, Stream, applied_changes::AppliedChanges, follow::Follower, record::StreamRecord};
 use crate::{
     Error,
-    broker::Entry,
+    broker::{Control, Entry, RoomEvent},
     changes::{Change, Changed},
     directory::ChangeKind,
 };
@@ -38,11 +36,6 @@ const PAGE: usize = 1_000;
 const MAX_OVERDUE: usize = 4_096;
 
 impl Stream {
-    /// The latest version of a room that this node has read from the store.
-    pub fn watch_rev(&self, room: &RoomName) -> RevWatch {
-        self.latest_revs.watch(room)
-    }
-
     /// Applies changes of these rooms from their current versions on, or from the last one that has a record: the record of a later one may
     /// follow, or its node has ended. Returns whether one of them is new on this node.
     pub(super) async fn subscribe_to_changes(&self, rooms: &[RoomName]) -> bool {
@@ -236,9 +229,7 @@ impl Follower {
         if offset.is_none() && !is_own {
             self.stream.queue_record(StreamRecord::of_change(&change));
         }
-        let entry = Entry::Change { offset, is_last, change: Box::new(change) };
-        self.stream.position.count_membership_change(&entry);
-        self.send(entry).await;
+        self.send(RoomEvent::change(change, offset).resumable(is_last && self.stream.is_confirmed())).await;
     }
 
     /// Subscribes the sockets of all members to the room, and unsubscribes all others.
@@ -249,11 +240,7 @@ impl Follower {
             false => Ok(Vec::new()),
         };
         match members {
-            Ok(members) => {
-                let entry = Entry::SetMembers { room, members };
-                self.stream.position.count_membership_change(&entry);
-                self.send(entry).await;
-            }
+            Ok(members) => self.send(Control::SetMembers { room, members }).await,
             Err(error) => {
                 tracing::debug!(%room, %error, "the members of a room cannot be read; retrying");
                 self.stream.applied().set(&room, None);
@@ -261,20 +248,20 @@ impl Follower {
         }
     }
 
-    async fn send(&self, entry: Entry) {
+    async fn send(&self, entry: impl Into<Entry>) {
+        let entry = entry.into();
         self.stream.subscribe_before(&entry).await;
-        let _ = self.entries.send(entry).await;
+        self.entries.send(entry).await;
     }
 
     /// Subscribes or unsubscribes sockets as a record states, without events for clients.
     async fn set_membership(&self, record: StreamRecord) {
         let entry = match record {
-            StreamRecord::Joined { room, user, .. } => Entry::SetMembership { room, user, is_member: true },
-            StreamRecord::Left { room, user, .. } => Entry::SetMembership { room, user, is_member: false },
-            StreamRecord::Archived { room, .. } => Entry::SetMembers { room, members: vec![] },
+            StreamRecord::Joined { room, user, .. } => Control::SetMembership { room, user, is_member: true },
+            StreamRecord::Left { room, user, .. } => Control::SetMembership { room, user, is_member: false },
+            StreamRecord::Archived { room, .. } => Control::SetMembers { room, members: vec![] },
             _ => return,
         };
-        self.stream.position.count_membership_change(&entry);
         self.send(entry).await;
     }
 
@@ -283,7 +270,7 @@ impl Follower {
         if !is_own {
             let socket = SocketId::from_stored(socket);
             (self.on_remote_change)(RemoteChange::SocketSuperseded(socket.clone()));
-            self.send(Entry::Superseded(socket)).await;
+            self.send(Control::Superseded(socket)).await;
         }
     }
 }

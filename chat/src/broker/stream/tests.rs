@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use super::{RemoteChange, Stream, follow};
 use crate::{
     Error, SqliteStore, Text,
-    broker::{Broker, Entry, ParsedOffset},
+    broker::{Broker, Entry, ParsedOffset, RoomEvent, RoomEventKind, conformance},
     changes::{Changed, Changes},
     directory::{ChangeKind, ChangesSince, Role},
     history::{Draft, History, Journal, MissedBy, Outcome, StoredMessage},
@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod changes;
+mod event_log;
 mod invalid_values;
 mod partial_faults;
 mod restored_store;
@@ -162,12 +163,12 @@ struct Node {
     stream: Arc<Stream>,
     delivered: mpsc::UnboundedReceiver<Entry>,
     news: mpsc::UnboundedReceiver<RemoteChange>,
-    tasks: [JoinHandle<()>; 2],
+    following: JoinHandle<()>,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.following.abort();
     }
 }
 
@@ -207,30 +208,22 @@ impl Cluster {
             }
         };
         let stream = opened.stream.clone();
-        let (broker, mut queue, entries) = Broker::shared(&opened);
+        let (broker, queue, entries) = Broker::shared(&opened);
         let (report, news) = mpsc::unbounded_channel();
         let report = Box::new(move |news| drop(report.send(news)));
         let following = actix_rt::spawn(follow(opened, entries, report));
-        let (forward, delivered) = mpsc::unbounded_channel();
-        let position = broker.position.clone();
-        let forwarding = actix_rt::spawn(async move {
-            while let Some(entry) = queue.recv().await {
-                match &entry {
-                    Entry::Message { offset: Some(offset), .. } | Entry::Reached(offset) => {
-                        position.reach(*offset)
-                    }
-                    _ => {}
-                }
-                let _ = forward.send(entry);
-            }
-        });
+        let delivered = conformance::forward(&broker, queue);
         broker.subscribe(&[tea()]).await.unwrap();
-        Node { broker, stream, delivered, news, tasks: [following, forwarding] }
+        Node { broker, stream, delivered, news, following }
     }
 
-    /// Stores a message without publishing it.
+    /// Stores a message in [`tea`] without publishing it.
     async fn store_message(&self, text: &str) -> StoredMessage {
-        let head = self.history.head(&tea()).await.unwrap().seq;
+        self.store_in(&tea(), text).await
+    }
+
+    async fn store_in(&self, room: &RoomName, text: &str) -> StoredMessage {
+        let head = self.history.head(room).await.unwrap().seq;
         let draft = Draft {
             id: format!("id of {text}"),
             author: "alice".parse().unwrap(),
@@ -239,9 +232,9 @@ impl Cluster {
             timestamp: Timestamp(1),
             origin: Some(format!("socket of {text}")),
         };
-        let appended = self.history.append(&tea(), head, [draft].into(), Box::new(|_| {})).await.unwrap();
+        let appended = self.history.append(room, head, [draft].into(), Box::new(|_| {})).await.unwrap();
         assert!(matches!(appended.outcomes[..], [Outcome::Stored { .. }]));
-        self.history.since(&tea(), head, 1).await.unwrap().messages.remove(0)
+        self.history.since(room, head, 1).await.unwrap().messages.remove(0)
     }
 
     /// Stores messages and publishes each.
@@ -260,7 +253,12 @@ impl Node {
         let receives = async {
             loop {
                 let Some(entry) = self.delivered.recv().await else { panic!("the node ended") };
-                let Entry::Message { message, offset, origin } = entry else { continue };
+                let Entry::Event(RoomEvent {
+                    offset, kind: RoomEventKind::Message { message, origin }, ..
+                }) = entry
+                else {
+                    continue;
+                };
                 let text = message.data.text;
                 let from = origin.map(|socket| socket.as_str().to_owned());
                 assert_eq!(
@@ -276,6 +274,19 @@ impl Node {
         };
         timeout(TIMEOUT, receives).await.unwrap_or_else(|_| panic!("{last:?} was not delivered"));
         texts
+    }
+
+    /// The offset of the next delivered message, and whether a client recovers from it.
+    async fn next_message(&mut self) -> (Option<u64>, bool) {
+        loop {
+            let entry = timeout(TIMEOUT, self.delivered.recv()).await.expect("a message in time");
+            match entry.expect("runs") {
+                Entry::Event(RoomEvent { offset, is_resumable, kind: RoomEventKind::Message { .. } }) => {
+                    return (offset, is_resumable);
+                }
+                _ => continue,
+            }
+        }
     }
 
     async fn expect_messages(&mut self, expected: &[&str]) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ask::ask,
-    broker::{Entry, MAX_AGE, stream::LatestRevs},
+    broker::{Entry, MAX_AGE, RoomEvent, RoomEventKind, stream::LatestRevs},
     room::{
         Room, Settle,
         change::Reload,
@@ -119,7 +119,10 @@ async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
         "the removal is not committed yet"
     );
     fixture.clear_fault();
-    while !matches!(fixture.entries.recv().await.unwrap(), Entry::Change { .. }) {}
+    while !matches!(
+        fixture.entries.recv().await.unwrap(),
+        Entry::Event(RoomEvent { kind: RoomEventKind::Change(_), .. })
+    ) {}
     let gone =
         async { while fixture.ask("tea", Check { user: name("bob"), act: Act::Read }).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");

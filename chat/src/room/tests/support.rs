@@ -15,7 +15,7 @@ use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
     Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
-    broker::{Broker, Entry, MAX_AGE, stream::LatestRevs},
+    broker::{Broker, Control, Entry, MAX_AGE, RoomEvent, RoomEventKind, stream::LatestRevs},
     directory::{Additions, ChangeKind, NewRoom},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
@@ -59,7 +59,9 @@ pub fn with_id(author: &str, text: &str, id: &str) -> Post {
 /// The origin and text of a message entry.
 pub fn message_of(entry: &Entry) -> Option<(Option<&SocketId>, &str)> {
     match entry {
-        Entry::Message { origin, message, .. } => Some((origin.as_ref(), &message.data.text)),
+        Entry::Event(RoomEvent { kind: RoomEventKind::Message { origin, message }, .. }) => {
+            Some((origin.as_ref(), &message.data.text))
+        }
         _ => None,
     }
 }
@@ -85,8 +87,9 @@ impl TestRooms {
                     tokens.extend(source.backpressure_token(room).filter(|_| message_of(&entry).is_some()));
                 }
                 match entry {
-                    Entry::Flushed(done) => drop(done),
-                    Entry::Change { change, .. } if change.what == ChangeKind::Other => {}
+                    Entry::Control(Control::Flushed(done)) => drop(done),
+                    Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. })
+                        if change.what == ChangeKind::Other => {}
                     entry => drop(sender.send(entry)),
                 }
             }
@@ -180,7 +183,9 @@ impl TestRooms {
     /// Removes the published entries and returns the number and text of their messages.
     pub async fn messages(&mut self) -> Vec<(u64, String)> {
         let message = |entry| match entry {
-            Entry::Message { message, .. } => Some((message.seq, message.data.text)),
+            Entry::Event(RoomEvent { kind: RoomEventKind::Message { message, .. }, .. }) => {
+                Some((message.seq, message.data.text))
+            }
             _ => None,
         };
         self.drain_entries().await.into_iter().filter_map(message).collect()
@@ -189,8 +194,10 @@ impl TestRooms {
     /// Removes the published entries and returns a short text for each.
     pub async fn summaries(&mut self) -> Vec<String> {
         let summary = |entry| match entry {
-            Entry::Message { message, .. } => format!("{} posted {}", message.from, message.data.text),
-            Entry::Change { change, .. } => match &change.what {
+            Entry::Event(RoomEvent { kind: RoomEventKind::Message { message, .. }, .. }) => {
+                format!("{} posted {}", message.from, message.data.text)
+            }
+            Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) => match &change.what {
                 ChangeKind::Joined(user) => format!("{user} joined {}", change.room),
                 ChangeKind::Left(user) => format!("{user} left {}", change.room),
                 ChangeKind::Archived => {

@@ -29,14 +29,18 @@ impl Node {
         let mut delivered = Vec::new();
         while delivered.len() < count {
             match timeout(TIMEOUT, self.delivered.recv()).await.expect("an entry in time").expect("runs") {
-                Entry::Change { change, .. } => delivered.push(match &change.what {
-                    ChangeKind::Joined(user) | ChangeKind::Renewed(user) => format!("{user} joins"),
-                    ChangeKind::Left(user) => format!("{user} leaves"),
-                    ChangeKind::Archived => "archived".to_owned(),
-                    ChangeKind::Other => "changed".to_owned(),
-                }),
-                Entry::SetMembers { members, .. } => delivered.push(format!("set {} members", members.len())),
-                Entry::SetMembership { user, is_member, .. } => {
+                Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) => {
+                    delivered.push(match &change.what {
+                        ChangeKind::Joined(user) | ChangeKind::Renewed(user) => format!("{user} joins"),
+                        ChangeKind::Left(user) => format!("{user} leaves"),
+                        ChangeKind::Archived => "archived".to_owned(),
+                        ChangeKind::Other => "changed".to_owned(),
+                    })
+                }
+                Entry::Control(Control::SetMembers { members, .. }) => {
+                    delivered.push(format!("set {} members", members.len()))
+                }
+                Entry::Control(Control::SetMembership { user, is_member, .. }) => {
                     delivered.push(format!("{user} is {}", if is_member { "in" } else { "out" }))
                 }
                 _ => {}
@@ -47,7 +51,7 @@ impl Node {
 }
 
 /// The change of the room with this number.
-fn change(rev: u64, what: ChangeKind) -> RoomChange {
+pub(super) fn change(rev: u64, what: ChangeKind) -> RoomChange {
     RoomChange { room: tea(), rev, what, by: None, items: vec![], members: vec![], offset: None }
 }
 
@@ -73,7 +77,7 @@ async fn a_change_is_applied_by_every_node_with_its_offset() {
         while delivered.len() < 3 {
             let entry =
                 timeout(TIMEOUT, node.delivered.recv()).await.expect("an entry in time").expect("runs");
-            if let Entry::Change { offset, change, .. } = entry {
+            if let Entry::Event(RoomEvent { offset, kind: RoomEventKind::Change(change), .. }) = entry {
                 delivered.push((change.rev, offset.expect("an offset") - before.0));
             }
         }
@@ -209,8 +213,10 @@ async fn records_are_written_in_the_order_of_the_changes() {
     let mut delivered = Vec::new();
     while delivered.len() < 5 {
         let entry = timeout(TIMEOUT, second.delivered.recv()).await.expect("an entry in time");
-        if let Entry::Change { offset, is_last, change } = entry.expect("runs") {
-            delivered.push((change.rev, offset.map(|offset| offset - start), is_last));
+        if let Entry::Event(RoomEvent { offset, is_resumable, kind: RoomEventKind::Change(change) }) =
+            entry.expect("runs")
+        {
+            delivered.push((change.rev, offset.map(|offset| offset - start), is_resumable));
         }
     }
     // Without the number the earlier changes get records again, which are not applied again.
@@ -239,8 +245,10 @@ async fn of_several_changes_with_one_record_the_last_one_has_the_offset() {
     let mut delivered = Vec::new();
     while delivered.len() < 2 {
         let entry = timeout(TIMEOUT, second.delivered.recv()).await.expect("an entry in time");
-        if let Entry::Change { offset, is_last, change } = entry.expect("runs") {
-            delivered.push((change.rev, offset, is_last));
+        if let Entry::Event(RoomEvent { offset, is_resumable, kind: RoomEventKind::Change(change) }) =
+            entry.expect("runs")
+        {
+            delivered.push((change.rev, offset, is_resumable));
         }
     }
     assert_eq!(delivered, [(1, Some(start + 1), false), (2, Some(start + 1), true)]);

@@ -65,13 +65,13 @@ async fn recovery_fails_while_the_stream_lacks_delivered_messages() {
         eventually(&format!("{refusal:?}: the stream is repaired"), repaired).await;
         for (node, entered) in [&first, &second].into_iter().zip(entered) {
             let Some(missed) = node.broker.missed(client(&[tea()]), after).await.unwrap() else { continue };
-            let messages = || missed.messages.iter().map(|(_, message)| message);
+            let messages = &missed.messages;
             assert!(
-                !node.broker.may_be_fallback_delivery(messages(), node.broker.fallback_deliveries()),
+                !node.broker.may_be_fallback_delivery(messages, node.broker.fallback_deliveries()),
                 "{refusal:?}: no such delivery since"
             );
             assert!(
-                messages().count() == 0 || node.broker.may_be_fallback_delivery(messages(), entered),
+                messages.is_empty() || node.broker.may_be_fallback_delivery(messages, entered),
                 "{refusal:?}: a socket that was connected has it, and would receive it twice"
             );
         }
@@ -229,7 +229,7 @@ async fn a_missing_permission_leaves_the_stream_unchanged() {
         cluster.server.execute(&format!("ACL SETUSER godzilla -{right}"));
         let stored = cluster.store_message(&text("away")).await;
         for _ in 0..3 {
-            let refused = first.stream.append_all(&tea(), vec![stored.clone()]).await;
+            let refused = first.stream.append_all(&tea(), vec![stored.clone()], true).await;
             assert!(refused.is_err(), "{right}: {refused:?}");
             let record = StreamRecord::Changed { room: tea(), rev: None };
             if right != "hset" {
@@ -243,4 +243,70 @@ async fn a_missing_permission_leaves_the_stream_unchanged() {
         second.expect_messages(&[&text("away")]).await;
         assert_eq!(*first.stream.position.epoch(), *epoch, "{right}: clients can recover from the stream");
     }
+}
+
+/// A message is delivered from the store, and its record follows after records of another room. A client that has received both must not
+/// recover on another node from the offset of the other room's message: it would receive the first message again. `damage` is done to
+/// Redis meanwhile.
+async fn no_client_recovers_over_a_late_record(before: &[&str], damage: &str) {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, before).await;
+    if !before.is_empty() {
+        first.expect_messages(before).await;
+        second.expect_messages(before).await;
+    }
+    cluster.store_message("late").await;
+    first.stream.add_to_backlog(&tea());
+    first.stream.wake.notify_one();
+    assert_eq!(first.messages_until("late").await, [("late".to_owned(), None)]);
+    if !damage.is_empty() {
+        cluster.server.execute(damage);
+    }
+    let rooms = [tea(), RoomName::lobby()];
+    for number in 0.. {
+        let other = cluster.store_in(&RoomName::lobby(), &format!("other {number}")).await;
+        second.broker.publish(&RoomName::lobby(), vec![other]).await.unwrap();
+        let (offset, is_resumable) = first.next_message().await;
+        if is_resumable {
+            let missed = second.broker.missed(client(&rooms), offset.expect("an offset")).await.unwrap();
+            let texts = missed.into_iter().flat_map(|missed| missed.messages);
+            let texts: Vec<String> = texts.map(|(_, message)| message.data.text).collect();
+            assert!(!texts.contains(&"late".to_owned()), "{texts:?}");
+            return;
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn no_client_recovers_over_the_late_record_of_a_message_that_it_has() {
+    no_client_recovers_over_a_late_record(&["before"], "").await;
+}
+
+#[actix_rt::test]
+async fn no_client_recovers_over_the_late_record_of_the_first_message_of_a_room() {
+    no_client_recovers_over_a_late_record(&[], "").await;
+}
+
+#[actix_rt::test]
+async fn no_client_recovers_over_a_late_record_in_a_stream_that_has_lost_its_rooms() {
+    no_client_recovers_over_a_late_record(&["before"], "DEL {log}:heads {log}:last").await;
+}
+
+/// The stream has lost the number of a room that has one message. A resend of it writes its record again.
+#[actix_rt::test]
+async fn the_first_message_of_a_room_is_not_replayed_twice() {
+    let cluster = Cluster::on(Server::start());
+    let (mut first, second) = (cluster.node("first").await, cluster.node("second").await);
+    cluster.publish_on(&first, &["one"]).await;
+    first.expect_messages(&["one"]).await;
+    let reached = first.broker.reached();
+    cluster.server.execute("DEL {log}:heads {log}:last");
+    first.broker.publish(&tea(), vec![]).await.unwrap();
+    let missed = second.broker.missed(client(&[tea()]), reached).await.unwrap();
+    assert_eq!(
+        missed.map(|missed| missed.messages.len()),
+        None,
+        "a client that has it would receive it twice"
+    );
 }

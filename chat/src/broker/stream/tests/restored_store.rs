@@ -130,7 +130,8 @@ impl Node {
         let mut revs = Vec::new();
         while revs.last() != Some(&last) {
             let entry = timeout(TIMEOUT, self.delivered.recv()).await.expect("an entry in time");
-            if let Entry::Change { change, .. } = entry.expect("runs") {
+            if let Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) = entry.expect("runs")
+            {
                 revs.push(change.rev);
             }
         }

@@ -38,7 +38,9 @@ pub fn forward(broker: &Broker, mut queue: mpsc::Receiver<Entry>) -> mpsc::Unbou
                 }
                 _ => {}
             }
-            let _ = forward.send(entry);
+            if !matches!(entry, Entry::Control(Control::Flushed(_))) {
+                let _ = forward.send(entry);
+            }
         }
     });
     delivered

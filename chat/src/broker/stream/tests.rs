@@ -21,7 +21,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use super::{RemoteChange, Stream, follow};
 use crate::{
     Error, SqliteStore, Text,
-    broker::{Broker, Entry, ParsedOffset, RoomEvent, RoomEventKind, conformance},
+    broker::{Broker, Control, Entry, ParsedOffset, RoomEvent, RoomEventKind, conformance},
     changes::{Changed, Changes},
     directory::{ChangeKind, ChangesSince, Role},
     history::{Draft, History, Journal, MissedBy, Outcome, StoredMessage},

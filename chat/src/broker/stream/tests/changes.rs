@@ -282,7 +282,7 @@ async fn versions_of_rooms_are_read_while_the_stream_is_not() {
     let node = cluster.node("only").await;
     let watch = node.broker.watch_rev(&tea()).expect("a cluster");
     eventually("no change is read", async || watch.is_current(0, std::time::Instant::now() - MAX_AGE)).await;
-    node.tasks[0].abort();
+    node.following.abort();
     cluster.commit(ChangeKind::Joined(bob()));
     let committed = std::time::Instant::now();
     eventually("the change is read", async || watch.is_current(1, committed)).await;

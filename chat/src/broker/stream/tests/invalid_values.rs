@@ -65,7 +65,7 @@ impl Cluster {
         for node in [first, second] {
             assert!(node.broker.reached() < FAR, "{damage}: {}", node.broker.reached());
             eventually(&format!("{damage}: the node is not degraded"), async || {
-                node.stream.not_ready_reason().is_none()
+                node.broker.not_ready_reason().is_none()
             })
             .await;
         }
@@ -171,7 +171,7 @@ async fn a_node_whose_writes_all_fail_names_the_reply_of_redis() {
     cluster.publish_on(&first, &["away"]).await;
     first.expect_messages(&["away"]).await;
     eventually("the node is degraded", async || {
-        first.stream.not_ready_reason().is_some_and(|why| {
+        first.broker.not_ready_reason().is_some_and(|why| {
             why.starts_with("accepts no records")
                 && why.to_lowercase().contains("permissions")
                 && why.contains("xadd")
@@ -179,7 +179,7 @@ async fn a_node_whose_writes_all_fail_names_the_reply_of_redis() {
     })
     .await;
     cluster.server.execute("ACL SETUSER godzilla +xadd");
-    eventually("the node is not degraded", async || first.stream.not_ready_reason().is_none()).await;
+    eventually("the node is not degraded", async || first.broker.not_ready_reason().is_none()).await;
     cluster.publish_on(&first, &["after"]).await;
     first.expect_messages(&["after"]).await;
 }

@@ -214,7 +214,7 @@ async fn queued_records_of_a_replaced_history_are_discarded() {
     node.broker.publish_change(changed(7));
     node.expect_replacement().await;
     node.broker.subscribe(&[tea()]).await.unwrap();
-    node.stream.wait_until_announced().await;
+    node.broker.flush_changes().await;
     while node.delivered.try_recv().is_ok() {}
     cluster.commit_at(2, 1);
     node.broker.publish_change(changed(3));

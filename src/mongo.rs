@@ -45,7 +45,7 @@ const LOOKUP: Duration = Duration::from_secs(30);
 /// The waits between two lookups in DNS.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// The port of a server whose address names none.
+/// The port of a server whose address has no port.
 const PORT: u16 = 27_017;
 
 /// The cause when a Redis has the address of MongoDB.

@@ -37,7 +37,7 @@ pub enum CloseReason {
     ServerDisconnect,
     /// The application closed the whole connection.
     ServerClose,
-    /// The client has as many connections as the application allows, and none of them has ended in time.
+    /// The client has as many connections as the application allows.
     TooManyConnections,
     /// The same client opened another connection while this one was still open.
     Superseded,

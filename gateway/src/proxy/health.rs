@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     backend::Backend,
-    faults::Faults,
+    faults::{Fault, Faults},
     nodes::Nodes,
     probe::{self, Failure, Shown},
     role_reports::RoleReports,
@@ -141,6 +141,13 @@ impl HealthChecks {
         self.state(backend).failure().is_some()
             || self.faults.rejects(backend)
             || self.reports.mismatch(name, backend).is_some()
+    }
+
+    /// Whether the responses of this service show that it is another program, or of another role than `expected`.
+    pub(super) fn is_another_program(&self, expected: Role, backend: &Backend) -> bool {
+        self.reports.role_mismatch(expected, backend).is_some()
+            || matches!(self.faults.of(backend), Some(Fault::Status(_)))
+            || self.state(backend).failure() == Some(Failure::Malformed)
     }
 
     /// Resolves when this node is unresponsive, or has been unreachable for [`RESPONSE_TIMEOUT`] from now on. Never resolves

@@ -202,7 +202,7 @@ impl Worker {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
         let accounts = &self.shared.upstreams.accounts;
-        if self.shared.health.reports.role_mismatch(Role::Accounts, accounts).is_some() {
+        if self.shared.health.is_another_program(Role::Accounts, accounts) {
             // Another program gets no passwords.
             return Err(Error::Unavailable);
         }

@@ -493,7 +493,7 @@ async fn recovery_fails_when_the_stream_lacks_a_message_or_has_one_twice() {
             raw(&first, async |mut redis| script.invoke_async::<(String, u64)>(&mut redis).await).await;
             added += 1;
         }
-        // A node that starts now has delivered none of them.
+        // A node that starts now has not delivered them.
         let second = cluster.node(&format!("node{added}")).await;
         let missed = second.broker.missed(client(&[tea()]), after).await.unwrap();
         // The records of a row end the recovery from before it, and not the records of the rows before.

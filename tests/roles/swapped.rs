@@ -80,7 +80,8 @@ async fn a_role_at_the_address_of_another_one_is_named_with_the_flag_to_correct(
     let rows = [("four", accounts.address.to_string()), ("five", server(&url)), ("six", server(&uri))];
     for (node, address) in rows {
         let node_at = format!("http://{address}");
-        let role = chat(node, &["--presence-url", &node_at]);
+        let mut role = chat(node, &["--presence-url", &node_at]);
+        role.wait_for_admin().await;
         let words =
             [&*address, "another program responds, not presence", "--presence-url (GODZILLA_PRESENCE_URL)"];
         role.wait_for_readiness(&address, 200, &words).await;

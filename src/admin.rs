@@ -8,6 +8,7 @@ mod readiness_check;
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
+    time::Duration,
 };
 
 use actix_web::{
@@ -19,6 +20,7 @@ use actix_web::{
     web,
 };
 use futures_util::future::BoxFuture;
+use gateway::Hangup;
 use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 use serde_json::json;
@@ -28,7 +30,7 @@ pub use self::opening::Waiting;
 pub use self::{opening::Opening, readiness::Readiness};
 use crate::{error::Error, heartbeat, http, supervision, systemd, telemetry};
 
-/// Address of the listener for operators.
+/// What orchestrators need: the address of the listener for operators, and time to remove a process that ends.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Admin")]
@@ -37,7 +39,19 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_ADMIN_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:9100",
           value_parser = proto::address::listen)]
     pub admin_listen: SocketAddr,
+    /// Time after SIGTERM in which /readyz fails and requests are still accepted, so that load balancers remove this process
+    /// before it refuses connections. By default 5s for gateway and accounts, else 0s. Other signals have no such time
+    #[arg(long, env = "GODZILLA_DRAIN_DELAY", value_name = "TIME", value_parser = delay)]
+    pub drain_delay: Option<Duration>,
 }
+
+fn delay(text: &str) -> Result<Duration, &'static str> {
+    let time = humantime::parse_duration(text).ok().filter(|time| *time <= MAX_DELAY);
+    time.ok_or("expected a time such as 500ms, 10s or 2m, from 0s to 10m")
+}
+
+/// The longest drain delay.
+const MAX_DELAY: Duration = Duration::from_secs(600);
 
 /// Checks one part. Resolves with the problem, as text that follows the name of the part, or with `None`.
 pub type Probe = Box<dyn Fn() -> BoxFuture<'static, Option<String>> + Send + Sync>;
@@ -72,10 +86,17 @@ pub fn start(
             // The worker's service holds the part, so the end of the worker is the end of the part.
             .app_data(web::Data::new(supervision::Part::new("admin worker")))
             .wrap_fn(|request, application| {
-                http::catch_panic(http::begin(|| {
+                // A connection whose request is in progress is not closed for a new one.
+                let open = request.conn_data::<Hangup>().map(Hangup::begin);
+                let answer = http::catch_panic(http::begin(|| {
                     fault_of(&request);
                     application.call(request)
-                }))
+                }));
+                async move {
+                    let answer = answer.await;
+                    drop(open);
+                    answer
+                }
             })
     });
     let server = server.map_err(|error| Error::part("admin", error))?;

@@ -58,6 +58,9 @@ const OPERATORS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long requests of operators may continue after their server was stopped, in seconds.
 const OPERATORS_DRAIN: u64 = 1;
 
+/// Maximum number of connections of operators. Those that have sent no complete request are closed for new ones.
+const OPERATORS_CONNECTIONS: usize = 64;
+
 /// Maximum number of blocking calls of one worker at a time.
 const BLOCKING_THREADS: usize = 8;
 
@@ -67,8 +70,8 @@ pub struct Settings {
     /// Deadline of a request head.
     pub head: Duration,
     /// The trusted proxies of a server that clients reach. It distributes connections among client addresses, see
-    /// [`connections`]. `None` for a server behind gateways. Requests of a server with trusted proxies pass a
-    /// [`gateway::Middleware`], which counts them.
+    /// [`connections`]. `None` for a server behind gateways. The middleware of a server with trusted proxies counts its requests in
+    /// [`Hangup`].
     pub trusted_proxies: Option<Vec<Network>>,
     /// How long a connection may stay open between two requests.
     pub keep_alive: Duration,
@@ -100,6 +103,7 @@ impl Settings {
             keep_alive: OPERATORS_TIMEOUT,
             half_closed: true,
             drain: OPERATORS_DRAIN,
+            trusted_proxies: Some(Vec::new()),
             is_for_operators: true,
             ..Self::default()
         }
@@ -108,6 +112,12 @@ impl Settings {
     /// Number of workers.
     fn threads(&self) -> usize {
         if self.is_for_operators { 1 } else { thread::available_parallelism().map_or(1, usize::from) }
+    }
+
+    /// Maximum number of connections of each of `threads` workers.
+    fn max_connections(&self, threads: usize) -> usize {
+        let max = descriptors::connections(threads, self.descriptors);
+        if self.is_for_operators { max.min(OPERATORS_CONNECTIONS) } else { max }
     }
 
     /// Starts the watch of a worker on its thread. The worker lives as long as the returned part.
@@ -156,7 +166,7 @@ where
     let builder = Server::build().workers(threads);
     let stopped = builder.graceful_shutdown_signal();
     let address = listener.local_addr()?;
-    let max_connections = descriptors::connections(threads, settings.descriptors);
+    let max_connections = settings.max_connections(threads);
     let connections =
         settings.trusted_proxies.clone().map(|trusted| Connections::new(max_connections * threads, trusted));
     let builder = builder
@@ -307,6 +317,31 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
+    }
+
+    /// Half-sent heads without a deadline, more than the server has connections.
+    #[test]
+    fn operators_are_answered_beside_half_sent_heads() {
+        System::new().block_on(async {
+            let (operators, address) = listener();
+            let settings = Settings { head: Duration::from_secs(600), ..Settings::operators() };
+            let ok = || async { HttpResponse::Ok().finish() };
+            let server =
+                serve(operators, settings, move || App::new().route("/livez", web::get().to(ok))).unwrap();
+            spawn(server);
+            let mut half_sent = Vec::new();
+            for _ in 0..400 {
+                let mut connection = TcpStream::connect(address).await.unwrap();
+                // An error means that the server has closed it for a later one.
+                let _ = connection.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await;
+                half_sent.push(connection);
+            }
+            let patience = Duration::from_secs(60);
+            for _ in 0..3 {
+                let answered = answers(address, "/livez", |answer| answer.contains("200 OK"));
+                tokio::time::timeout(patience, answered).await.expect("an answer");
+            }
+        });
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! The driver looks up the hosts of a `mongodb+srv` address in DNS before it makes a client. A role waits for DNS as it waits
 //! for a server that does not answer: only an address that is not valid ends its start.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use mongodb::{
     Client,
     error::ErrorKind,
-    options::{ClientOptions, ConnectionString, HostInfo},
+    options::{ClientOptions, ConnectionString, HostInfo, ServerAddress},
 };
 use remote::{Deployment, mongo::Store};
 use runtime::Backoff;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use crate::{
     admin::{Opening, Waiting},
     error::Error,
+    secret::Address,
 };
 
 /// The database when the address names no database.
@@ -43,8 +45,43 @@ const LOOKUP: Duration = Duration::from_secs(30);
 /// The waits between two lookups in DNS.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-/// The text for an invalid address. It does not contain the address, because it can contain a password.
-const REFUSED: &str = "the value of --mongo-uri (GODZILLA_MONGO_URI) is refused: expected mongodb://host/database?replicaSet=name";
+/// The port of a server whose address has no port.
+const PORT: u16 = 27_017;
+
+/// The cause when a Redis has the address of MongoDB.
+const REDIS: &str =
+    "is another program: Redis responds at its address; correct the hosts and ports of its address";
+
+/// The form of an address.
+const FORM: &str = "expected mongodb://host/database?replicaSet=name";
+
+/// The servers of an address.
+#[derive(Debug, Clone)]
+pub struct Hosts(Arc<[(String, u16)]>);
+
+impl Hosts {
+    /// The servers that `uri` names. Empty for an address whose servers DNS names.
+    pub fn of(uri: &Address) -> Self {
+        let parsed = ConnectionString::parse(uri.reveal()).map(|address| address.host_info);
+        let hosts = match parsed {
+            Ok(HostInfo::HostIdentifiers(hosts)) => hosts,
+            _ => Vec::new(),
+        };
+        let tcp = |host| match host {
+            ServerAddress::Tcp { host, port } => Some((host, port.unwrap_or(PORT))),
+            _ => None,
+        };
+        Self(hosts.into_iter().filter_map(tcp).collect())
+    }
+
+    /// The cause `reason`, a phrase that follows "MongoDB", or that a Redis has its address.
+    pub async fn explained(&self, reason: Option<String>) -> Option<String> {
+        reason.as_ref()?;
+        let redis = self.0.iter().map(|(host, port)| remote::swapped::is_redis(host, *port));
+        let is_redis = join_all(redis).await.contains(&true);
+        if is_redis { Some(REDIS.to_owned()) } else { reason }
+    }
+}
 
 /// Why there is no client for an address.
 pub enum Failure {
@@ -59,7 +96,7 @@ pub enum Failure {
 ///
 /// # Errors
 /// When the address is invalid. The error does not contain it, because it can contain a password.
-pub async fn store(uri: &str, deployment: &Deployment, opening: &Opening) -> Result<Store, Error> {
+pub async fn store(uri: &Address, deployment: &Deployment, opening: &Opening) -> Result<Store, Error> {
     let (waiting, mut backoff) = (opening.wait_for("MongoDB"), BACKOFF);
     loop {
         match look_up(uri, deployment, Some(&waiting)).await {
@@ -75,12 +112,18 @@ pub async fn store(uri: &str, deployment: &Deployment, opening: &Opening) -> Res
 ///
 /// # Errors
 /// When the address is invalid, or DNS gives no hosts for it.
-pub async fn store_once(uri: &str, deployment: &Deployment) -> Result<Store, Failure> {
+pub async fn store_once(uri: &Address, deployment: &Deployment) -> Result<Store, Failure> {
     look_up(uri, deployment, None).await
 }
 
-async fn look_up(uri: &str, deployment: &Deployment, waiting: Option<&Waiting>) -> Result<Store, Failure> {
-    let refused = || Failure::Address(Error::Config(REFUSED.to_owned()));
+async fn look_up(
+    address: &Address,
+    deployment: &Deployment,
+    waiting: Option<&Waiting>,
+) -> Result<Store, Failure> {
+    let uri = address.reveal();
+    let why = if remote::is_unencoded(uri) { remote::UNENCODED } else { FORM };
+    let refused = || Failure::Address(Error::Config(address.refused(&why)));
     let address = ConnectionString::parse(uri).map_err(|_| refused())?;
     let name = match &address.host_info {
         HostInfo::DnsRecord(name) => name.clone(),

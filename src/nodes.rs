@@ -29,10 +29,9 @@ const CONNECTIONS: usize = 2;
 /// The table of nodes in the Redis at `at`. Does not connect: Redis may be unavailable.
 ///
 /// # Errors
-/// When the address is invalid. The text names the flag and the expected form, and does not contain the address.
+/// When the address is invalid. The text does not contain the address.
 fn table(at: impl Into<Location>) -> Result<Redis, String> {
-    let refused = |error| format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}");
-    Redis::new(at, CONNECTIONS).map_err(refused)
+    Redis::new(at, CONNECTIONS).map_err(|error| format!("the address of Redis is refused: {error}"))
 }
 
 #[cfg(test)]

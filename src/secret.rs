@@ -21,6 +21,9 @@ const OTHERS: u32 = 0o007;
 /// The flag of the key file.
 const FLAG: &str = "--secret-file (GODZILLA_SECRET_FILE)";
 
+/// The byte order mark that editors on Windows write before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Docker creates a directory when the source of a file mount does not exist.
 const DIRECTORY: &str =
     "it is a directory; name a file in it. Docker creates one where the source of a mount does not exist";
@@ -31,12 +34,31 @@ const REMEDY: &str =
 
 /// An address of a store. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Address(String);
+pub struct Address {
+    text: String,
+    /// The flag that sets it, and its variable. Empty before [`address`] has selected the address.
+    flag: &'static str,
+    /// Whether it is the content of a file.
+    is_in_file: bool,
+}
 
 impl Address {
     /// The address itself, for the code that connects.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The flag that sets it, and its variable.
+    pub fn flag(&self) -> &'static str {
+        self.flag
+    }
+
+    /// The refusal of this address, with the flag that sets it and without the address.
+    pub fn refused(&self, why: &dyn fmt::Display) -> String {
+        match self.is_in_file {
+            true => refused(self.flag, why),
+            false => format!("the value of {} is refused: {why}", self.flag),
+        }
     }
 }
 
@@ -44,7 +66,7 @@ impl FromStr for Address {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
+        Ok(Self { text: text.to_owned(), flag: "", is_in_file: false })
     }
 }
 
@@ -89,14 +111,20 @@ fn one_key(bytes: &[u8]) -> Result<Key, String> {
     }
 }
 
-/// The given address, or the content of the given file.
+/// The given address, or the content of the given file, each with its flag.
 ///
 /// # Errors
 /// The reason, without the content of the file.
-pub fn address(given: Option<&Address>, file: (&str, Option<&Path>)) -> Result<Option<Address>, String> {
-    let (flag, Some(path)) = file else { return Ok(given.cloned()) };
+pub fn address(
+    given: (&'static str, Option<&Address>),
+    file: (&'static str, Option<&Path>),
+) -> Result<Option<Address>, String> {
+    let (flag, Some(path)) = file else {
+        let (flag, address) = given;
+        return Ok(address.map(|address| Address { flag, ..address.clone() }));
+    };
     let content = String::from_utf8(private(flag, path)?).map_err(|_| refused(flag, &"it is no text"))?;
-    Ok(Some(Address(content.trim().to_owned())))
+    Ok(Some(Address { text: content.trim().to_owned(), flag, is_in_file: true }))
 }
 
 /// Reads a file that other users cannot access. Symbolic links are followed: Kubernetes mounts `key -> ..data/key`.
@@ -112,7 +140,11 @@ fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
             &"every user of this machine can reach it; chmod 640 or less, defaultMode: 0440 (Kubernetes), mode: 0440 (Docker)",
         ));
     }
-    let content = fs::read(path).map_err(unreadable)?;
+    let mut content = fs::read(path).map_err(unreadable)?;
+    // Random bytes that begin with these three are no text.
+    if content.starts_with(BYTE_ORDER_MARK) && str::from_utf8(&content).is_ok() {
+        content.drain(..BYTE_ORDER_MARK.len());
+    }
     if content.trim_ascii().is_empty() { Err(refused(flag, &"it is empty")) } else { Ok(content) }
 }
 
@@ -191,7 +223,7 @@ mod tests {
         use proto::{Timestamp, signature::Target};
         let target = Target { method: "GET", path: "/user/me" };
         let signed = |content: &str| read(content, 0o600).unwrap().sign(None, target, Timestamp(1_000));
-        for form in ["{}\n", "{}\r\n", "{}\n\n", " {}", "{} \t", "\n{}\n"] {
+        for form in ["{}\n", "{}\r\n", "{}\n\n", " {}", "{} \t", "\n{}\n", "\u{feff}{}", "\u{feff} {}\r\n"] {
             assert_eq!(signed(&form.replace("{}", GOOD)), signed(GOOD), "{form:?}");
         }
     }
@@ -199,14 +231,16 @@ mod tests {
     #[test]
     fn an_address_can_be_in_a_private_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "redis://:s3cret@host\n").unwrap();
-        let read = || address(None, ("--redis-url-file", Some(file.path())));
+        let read = || address(("--redis-url", None), ("--redis-url-file", Some(file.path())));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(read().unwrap().unwrap().reveal(), "redis://:s3cret@host");
+        for content in ["redis://:s3cret@host\n", "\u{feff}redis://:s3cret@host\r\n"] {
+            fs::write(file.path(), content).unwrap();
+            assert_eq!(read().unwrap().unwrap().reveal(), "redis://:s3cret@host", "{content:?}");
+        }
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
         let text = read().expect_err("refused");
         assert!(text.contains("--redis-url-file") && !text.contains("s3cret"), "{text}");
-        assert_eq!(address(None, ("", None)), Ok(None));
+        assert_eq!(address(("", None), ("", None)), Ok(None));
     }
 
     #[test]

@@ -16,13 +16,16 @@ use std::{
 use actix_web::rt::{System, spawn};
 use futures_util::future::select_all;
 use nix::{libc, sys::signal::SigSet};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{sleep, timeout},
+};
 
 use tracing::Level;
 
 use crate::{error::Error, supervision, telemetry};
 
-/// Deadline of a drain. The process then ends without it. Orchestrators usually wait 30 s.
+/// Deadline of a drain after its delay. The process then ends without it. Orchestrators usually wait 30 s.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
 
 /// Signals within this time after the first count as the same request: `timeout` and terminals also signal the whole
@@ -35,7 +38,7 @@ const BLOCKING_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Signals that always start the drain.
 const DRAIN: [(&str, i32); 4] =
-    [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR), (CPU, libc::SIGXCPU)];
+    [(TERMINATION, libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGPWR", libc::SIGPWR), (CPU, libc::SIGXCPU)];
 
 /// The limit of CPU time is reached. The system sends this signal once per second of CPU time, and then kills the
 /// process.
@@ -60,7 +63,12 @@ const IGNORED: [(&str, i32); 8] = [
 /// Receives the signals that start the drain.
 pub struct Stop {
     signals: Vec<(&'static str, Signal)>,
+    /// Whether the signal that requested the end is [`TERMINATION`].
+    is_terminated: bool,
 }
+
+/// The signal by which orchestrators end a process. A terminal sends another one.
+const TERMINATION: &str = "SIGTERM";
 
 /// Unblocks all signals of this thread and of those that it starts. A parent that blocks signals passes its mask on, and a blocked SIGTERM
 /// has no effect. Call it before a thread is started.
@@ -132,7 +140,7 @@ impl Stop {
         for (name, signal) in ignored().map(listener).collect::<Result<Vec<_>, _>>()? {
             spawn(log_ignored(name, signal));
         }
-        Ok(Self { signals })
+        Ok(Self { signals, is_terminated: false })
     }
 
     /// Resolves with the name of the received signal.
@@ -144,10 +152,16 @@ impl Stop {
         tokio::select! {
             signal = self.signal() => {
                 supervision::drain();
+                self.is_terminated = signal == TERMINATION;
                 Ok(signal)
             }
             part = supervision::failed() => Err(Error::Ended(part)),
         }
+    }
+
+    /// Whether SIGTERM has requested the end.
+    pub fn is_terminated(&self) -> bool {
+        self.is_terminated
     }
 
     async fn signal(&mut self) -> &'static str {
@@ -160,12 +174,19 @@ impl Stop {
         select_all(next).await.0
     }
 
-    /// Runs the drain until it completes or its deadline passes. A second signal ends the process at once, with status
-    /// 130.
-    pub async fn drain(mut self, drain: impl Future<Output = ()>) {
+    /// Runs the drain after `delay`, until it completes or its deadline passes. A second signal ends the process at once, with
+    /// status 130.
+    pub async fn drain(mut self, delay: Duration, drain: impl Future<Output = ()>) {
         supervision::drain();
+        let delayed = async {
+            if !delay.is_zero() {
+                tracing::info!(?delay, "requests are accepted during the drain delay");
+                sleep(delay).await;
+            }
+            timeout(DRAIN_DEADLINE, drain).await
+        };
         tokio::select! {
-            done = tokio::time::timeout(DRAIN_DEADLINE, drain) => {
+            done = delayed => {
                 if done.is_err() {
                     tracing::warn!(deadline = ?DRAIN_DEADLINE, "drain did not finish in time");
                 }

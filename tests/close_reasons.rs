@@ -9,7 +9,7 @@ use socketio::{CloseReason, Config, Io, Server, on_connect, on_event};
 use crate::interop::{node, run_to_end};
 
 /// All reasons, in the order of the enum.
-pub const REASONS: [CloseReason; 21] = [
+pub const REASONS: [CloseReason; 22] = [
     CloseReason::TransportClose,
     CloseReason::TransportError,
     CloseReason::PingTimeout,
@@ -26,6 +26,7 @@ pub const REASONS: [CloseReason; 21] = [
     CloseReason::ClientDisconnect,
     CloseReason::ServerDisconnect,
     CloseReason::ServerClose,
+    CloseReason::TooManyConnections,
     CloseReason::Superseded,
     CloseReason::Unverifiable,
     CloseReason::ServerError,
@@ -58,9 +59,8 @@ pub fn client_view(reason: CloseReason) -> ClientView {
         // The next poll is answered with the Engine.IO error 1. With `Slow` the TCP connection is aborted.
         TransportClose | Slow => view("transport close", &["transport error"], true),
         // The server keeps the close packet for the next poll.
-        ConnectTimeout | ServerClose | Unverifiable | ServerError | CredentialsReplaced | ShuttingDown => {
-            view("transport close", &["transport close"], true)
-        }
+        ConnectTimeout | ServerClose | TooManyConnections | Unverifiable | ServerError
+        | CredentialsReplaced | ShuttingDown => view("transport close", &["transport close"], true),
         TransportError | PingTimeout | ParseError | InvalidText | ProtocolViolation | TooLarge
         | TooManyAttachments | TooEarly | Flood | MessageTimeout | Superseded => {
             view("transport close", &["transport close", "transport error"], true)

@@ -361,6 +361,13 @@ async fn a_login_with_session_token_returns_the_token_and_sets_no_cookie() {
         alice.send(with(Request::post("/user/logout", &json!({})), &headers)).await.expect(200);
         assert!(socket.closed().await.left);
     }
+    let mut bob = server.unregistered_user("bob").credentials();
+    bob["session"] = json!("token");
+    let answer = alice.send(Request::post("/user/register", &bob)).await.expect(201);
+    let token = answer.json()["token"].as_str().expect("a token").to_owned();
+    assert_eq!(answer.header("set-cookie"), None);
+    let headers = vec![("Authorization", format!("Bearer {token}"))];
+    alice.send(with(Request::get("/user/me"), &headers)).await.expect(200);
     let elsewhere = Request::post("/user/login", &credentials).header("Origin", "http://evil.example");
     alice.send(elsewhere).await.expect_refusal(403);
     credentials["session"] = json!("tokens");

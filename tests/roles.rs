@@ -3,16 +3,19 @@
 mod causes;
 mod chat;
 mod dns;
+mod drain_delay;
 mod draining;
 mod gateway;
 mod half_working;
 mod readiness;
 mod starts;
+mod swapped;
 mod together;
 
 use std::{
     io::Write,
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -61,6 +64,10 @@ impl Role {
         let [address, admin] = free_addresses();
         command.args([name, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(arguments);
+        let has_delay = arguments.contains(&"--drain-delay");
+        if ["gateway", "accounts"].contains(&name) && !has_delay {
+            command.args(["--drain-delay", "0s"]);
+        }
         let log = NamedTempFile::new().expect("a temporary file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().expect("a file"));
         let child = command.spawn().expect("the program starts");
@@ -240,7 +247,45 @@ fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
     let short = directory.path().join("short");
     std::fs::write(&short, "hunter2").expect("a writable directory");
     let (mongo, redis) = ("mongodb://user:hunter2@localhost/", "redis://:hunter2@localhost");
-    let lacking: [(&[&str], &str); 6] = [
+    let in_file = |name: &str, content: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).expect("a writable directory");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("a file");
+        path.to_string_lossy().into_owned()
+    };
+    let (bad, tls) = (in_file("bad", "hunter2"), in_file("tls", "rediss://:hunter2@localhost:6379/0"));
+    let (slash, percent) =
+        (in_file("slash", "redis://:hunter2/x@localhost"), in_file("at", "mongodb://u:hunter2@x@h/"));
+    let given = ["--mongo-uri", mongo, "--redis-url", redis];
+    let lacking: [(&[&str], &str); 13] = [
+        (
+            &["--mongo-uri", mongo, "--redis-url-file", &bad, "--secret-file", &key],
+            "the file of --redis-url-file (GODZILLA_REDIS_URL_FILE) is refused: expected",
+        ),
+        (
+            &["--mongo-uri-file", &bad, "--redis-url", redis, "--secret-file", &key],
+            "the file of --mongo-uri-file (GODZILLA_MONGO_URI_FILE) is refused: expected",
+        ),
+        (
+            &[&given[..], &["--secret-file", "/nowhere"]].concat(),
+            "the file of --secret-file (GODZILLA_SECRET_FILE) is refused",
+        ),
+        (
+            &["--mongo-uri", mongo, "--redis-url-file", &tls, "--secret-file", &key],
+            "TLS (rediss://) is not supported",
+        ),
+        (
+            &["--mongo-uri", mongo, "--redis-url-file", &slash, "--secret-file", &key],
+            "must be percent-encoded",
+        ),
+        (
+            &["--mongo-uri-file", &percent, "--redis-url", redis, "--secret-file", &key],
+            "must be percent-encoded",
+        ),
+        (
+            &["--mongo-uri", mongo, "--redis-url", "rediss://hunter2@h", "--secret-file", &key],
+            "the value of --redis-url (GODZILLA_REDIS_URL) is refused: TLS",
+        ),
         (&[], "--mongo-uri"),
         (&["--mongo-uri", mongo], "--redis-url"),
         (&["--mongo-uri", mongo, "--redis-url", redis], "--secret-file"),

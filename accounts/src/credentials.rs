@@ -15,11 +15,11 @@ pub struct Credentials {
     pub username: String,
     /// Not validated.
     pub password: String,
-    /// How the response to a login returns the session token.
+    /// How the response returns the session token.
     pub delivery: TokenDelivery,
 }
 
-/// How the response to a login returns the session token.
+/// How the response to a login returns the session token. A registration opens a session for [`TokenDelivery::Token`] only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TokenDelivery {
     /// In an HttpOnly cookie.

@@ -41,7 +41,7 @@ struct Success {
     message: &'static str,
 }
 
-/// Response to a login with `"session": "token"`.
+/// Response to a login or a registration with `"session": "token"`.
 #[derive(Serialize)]
 struct LoggedIn<'a> {
     #[serde(flatten)]
@@ -133,12 +133,27 @@ async fn register(
         if let Some(throttle) = &accounts.throttle {
             throttle.record_success(&name, client(&request)).await;
         }
-        Ok(())
+        Ok(name)
     };
     let outcome = outcome.await;
     count("register", &outcome);
-    outcome?;
-    Ok(response(StatusCode::CREATED).json(success("User registered successfully")))
+    let (name, success) = (outcome?, success("User registered successfully"));
+    let mut response = response(StatusCode::CREATED);
+    if credentials.delivery == TokenDelivery::Cookie {
+        return Ok(response.json(success));
+    }
+    let old = cookie::presented_tokens(request.headers()).bearers;
+    match accounts.service.open_session(&name, &old).await {
+        Ok(token) => {
+            response.insert_header((OPENED, token.id().as_str()));
+            Ok(response.json(LoggedIn { success, token: token.reveal() }))
+        }
+        // The user exists. Another status would make the client register again.
+        Err(error) => {
+            error.log();
+            Ok(response.json(success))
+        }
+    }
 }
 
 async fn login(

@@ -80,6 +80,11 @@ impl AccountService {
         }
     }
 
+    /// Opens a session of a user who has just registered, and replaces the sessions of `old`.
+    pub async fn open_session(&self, username: &Username, old: &[Token]) -> Result<Token, Error> {
+        Ok(self.sessions.replace(username, old).await?)
+    }
+
     /// Whether a user has the name, or another service refers to it. Both are read for every name, so that the time of the response does
     /// not show which of them is the case.
     async fn is_taken(&self, username: &Username) -> Result<bool, Error> {

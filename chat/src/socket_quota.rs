@@ -14,6 +14,9 @@ use crate::Error;
 /// How long a client should wait for a slot. A socket whose client is gone is closed within its ping interval and timeout.
 const RETRY_AFTER: Duration = Duration::from_secs(15);
 
+/// What [`Error::RateLimited`] names when all slots of a user are taken.
+pub const TOO_MANY: &str = "too many sockets";
+
 /// The quota of sockets of each user on a node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SocketQuota {
@@ -54,7 +57,7 @@ impl SocketQuota {
 
     fn check_key(&self, user: &str, counts: &Counts) -> Result<(), Error> {
         if counts.users.get(user).is_some_and(|count| *count >= self.per_user) {
-            return Err(Error::RateLimited { what: "too many sockets", retry_after: RETRY_AFTER });
+            return Err(Error::RateLimited { what: TOO_MANY, retry_after: RETRY_AFTER });
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ impl Hangup {
     }
 
     /// Counts a request until the result is dropped.
-    pub(crate) fn begin(&self) -> Open {
+    pub fn begin(&self) -> Open {
         self.0.open.fetch_add(1, Ordering::AcqRel);
         Open(self.0.open.clone())
     }
@@ -79,7 +79,7 @@ impl Hangup {
 
 /// A request in flight, until dropped.
 #[derive(Debug)]
-pub(crate) struct Open(Arc<AtomicUsize>);
+pub struct Open(Arc<AtomicUsize>);
 
 impl Open {
     /// Counts the request permanently: its connection becomes a WebSocket.

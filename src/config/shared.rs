@@ -62,18 +62,23 @@ pub struct Secret {
 impl Mongo {
     /// The address.
     pub fn uri(&self) -> Result<Address, String> {
+        let given = ("--mongo-uri (GODZILLA_MONGO_URI)", self.mongo_uri.as_ref());
         let file = ("--mongo-uri-file (GODZILLA_MONGO_URI_FILE)", self.mongo_uri_file.as_deref());
-        let uri = secret::address(self.mongo_uri.as_ref(), file)?;
-        uri.ok_or_else(|| missing("--mongo-uri (GODZILLA_MONGO_URI)", "where MongoDB is"))
+        secret::address(given, file)?.ok_or_else(|| missing(given.0, "where MongoDB is"))
     }
 }
 
 impl Redis {
     /// The address.
+    ///
+    /// # Errors
+    /// When it is missing, cannot be read or is not valid. The text names the flag that sets it.
     pub fn url(&self) -> Result<Address, String> {
+        let given = ("--redis-url (GODZILLA_REDIS_URL)", self.redis_url.as_ref());
         let file = ("--redis-url-file (GODZILLA_REDIS_URL_FILE)", self.redis_url_file.as_deref());
-        let url = secret::address(self.redis_url.as_ref(), file)?;
-        url.ok_or_else(|| missing("--redis-url (GODZILLA_REDIS_URL)", "where Redis is"))
+        let url = secret::address(given, file)?.ok_or_else(|| missing(given.0, "where Redis is"))?;
+        remote::check_redis_url(url.reveal()).map_err(|error| url.refused(&error))?;
+        Ok(url)
     }
 }
 

@@ -16,7 +16,7 @@ pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
         Err(text) => return vec![Finding::error("MongoDB", text)],
     };
     // Rights are granted per database, so the names of the deployment's collections do not matter.
-    let database = match mongo::store_once(uri.reveal(), &Deployment::default()).await {
+    let database = match mongo::store_once(&uri, &Deployment::default()).await {
         Ok(store) => store.database,
         Err(mongo::Failure::Address(error)) => return vec![Finding::error("MongoDB", error.to_string())],
         Err(mongo::Failure::Dns(problem)) => return vec![Finding::error("MongoDB", problem)],
@@ -30,8 +30,9 @@ pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
         Ok(_) => {}
         Err(error) => {
             let text = format!(
-                "{}; start it, or correct --mongo-uri (GODZILLA_MONGO_URI): hosts, password, replicaSet",
-                error.not_ready_reason()
+                "{}; start it, or correct {}: hosts, password, replicaSet",
+                error.not_ready_reason(),
+                uri.flag()
             );
             return vec![Finding::error("MongoDB", text)];
         }
@@ -40,8 +41,9 @@ pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
     let users = database.collection::<mongodb::bson::Document>("users");
     if let Err(error) = answered(users.find_one(doc! { "_id": "" })).await {
         let text = format!(
-            "{}; give the user of --mongo-uri the role readWrite on the database",
-            error.not_ready_reason()
+            "{}; give the user of {} the role readWrite on the database",
+            error.not_ready_reason(),
+            uri.flag()
         );
         findings.push(Finding::error("MongoDB", text));
     }

@@ -22,7 +22,7 @@ pub async fn examine(config: &shared::Redis) -> Vec<Finding> {
     let redis = match Redis::new(url.reveal(), 1) {
         Ok(redis) => redis,
         Err(error) => {
-            return vec![Finding::error("--redis-url (GODZILLA_REDIS_URL)", format!("refused: {error}"))];
+            return vec![Finding::error("Redis", url.refused(&error))];
         }
     };
     let asked = redis.ask(async |mut redis| {
@@ -39,10 +39,7 @@ pub async fn examine(config: &shared::Redis) -> Vec<Finding> {
         Ok(settings) => examine_settings(&settings),
         Err(error) => vec![Finding::error(
             "Redis",
-            format!(
-                "{}; start it, or correct --redis-url (GODZILLA_REDIS_URL) and its password",
-                error.not_ready_reason()
-            ),
+            format!("{}; start it, or correct {} and its password", error.not_ready_reason(), url.flag()),
         )],
     }
 }

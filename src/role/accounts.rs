@@ -17,7 +17,7 @@ use actix_web::{
 };
 use async_trait::async_trait;
 use chat::MongoStore;
-use proto::signature::Key;
+use proto::{RoleReport, role_report::ACCOUNTS, signature::Key};
 use remote::{Location, NotAnAddress, Redis};
 use sessions::{MongoRevocations, RedisSessions};
 
@@ -27,10 +27,12 @@ use crate::{
     error::Error,
     http::Settings,
     listener::listen,
-    mongo,
+    mongo::{self, Hosts},
     role::{
         harness::{self, Process, Role, Running, Shared, Step},
-        password_probe, verify_identity,
+        password_probe,
+        role_reporter::RoleReporter,
+        verify_identity,
     },
     room_references::RoomReferences,
     supervision::restart,
@@ -51,6 +53,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of the checks while Redis does not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long requests are accepted after SIGTERM. Gateways reach accounts through the name of a service, whose endpoints change after this time.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
 /// The role before its start.
 pub struct Accounts {
     listener: TcpListener,
@@ -58,6 +63,8 @@ pub struct Accounts {
     pub address: SocketAddr,
     key: Key,
     users: Arc<MongoUsers>,
+    /// The servers of MongoDB.
+    hosts: Hosts,
     references: Arc<RoomReferences>,
     sessions: Arc<RedisSessions>,
     throttle: LoginThrottle,
@@ -87,11 +94,9 @@ impl Accounts {
         let url = config.redis.url().map_err(Error::Config)?;
         let key = config.secret.key().map_err(Error::Config)?;
         let deployment = &config.deployment.deployment;
-        let store = mongo::store(uri.reveal(), deployment, opening).await?;
+        let store = mongo::store(&uri, deployment, opening).await?;
         let redis = Location::new(url.reveal(), deployment);
-        let refused = |error: NotAnAddress| {
-            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
-        };
+        let refused = |error: NotAnAddress| Error::Config(url.refused(&error));
         let revocations = Arc::new(MongoRevocations::new(&store));
         let sessions = RedisSessions::with_revocations(redis.clone(), sessions::ages::now, revocations);
         let throttle = LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?);
@@ -100,6 +105,7 @@ impl Accounts {
             address: config.listen,
             key,
             users: Arc::new(MongoUsers::new(&store)),
+            hosts: Hosts::of(&uri),
             references: Arc::new(RoomReferences(MongoStore::new(&store).directory())),
             sessions: Arc::new(sessions.map_err(refused)?),
             throttle,
@@ -108,10 +114,10 @@ impl Accounts {
     }
 
     fn probes(&self) -> [(&'static str, Probe); 2] {
-        let (users, sessions) = (self.users.clone(), self.sessions.clone());
+        let (users, hosts, sessions) = (self.users.clone(), self.hosts.clone(), self.sessions.clone());
         let mongo = move || {
-            let users = users.clone();
-            Box::pin(async move { users.not_ready_reason().await }) as _
+            let (users, hosts) = (users.clone(), hosts.clone());
+            Box::pin(async move { hosts.explained(users.not_ready_reason().await).await }) as _
         };
         let redis = move || {
             let sessions = sessions.clone();
@@ -131,6 +137,10 @@ impl Role for Accounts {
         1
     }
 
+    fn drain_delay(&self) -> Duration {
+        DRAIN_DELAY
+    }
+
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let (probes, users) = (self.probes(), self.users.clone());
         let accounts =
@@ -142,6 +152,7 @@ impl Role for Accounts {
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading("MongoDB", registration_probe(users));
         process.add_probe("password pool", password_probe(&accounts));
+        let reporter = RoleReporter::start(RoleReport::new(ACCOUNTS, None), process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());
@@ -149,6 +160,7 @@ impl Role for Accounts {
                 .configure(|service| accounts.routes(service))
                 .service(accounts.login())
                 .service(accounts.registration())
+                .configure(|service| reporter.mount(service))
                 .default_service(web::to(gateway::not_found))
                 .wrap(from_fn(move |request, next| {
                     verify_identity::verify_identity(key.clone(), request, next)

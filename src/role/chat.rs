@@ -15,7 +15,7 @@ use actix_web::{
     App, dev::ServerHandle, http::header::HeaderName, middleware::from_fn, rt::time::sleep, web,
 };
 use async_trait::async_trait;
-use proto::{identity::POLL_LIMIT, signature::Key};
+use proto::{RoleReport, identity::POLL_LIMIT, role_report::CHAT, signature::Key};
 use remote::Location;
 use socketio::{CloseReason, Io, Server};
 
@@ -32,8 +32,9 @@ use crate::{
         chat_probe,
         harness::{self, Process, Role, Running, Shared, Step},
         new_session_gate::NewSessionGate,
-        node_reporter::NodeReporter,
-        presence_probe, verify_identity,
+        presence_probe,
+        role_reporter::RoleReporter,
+        verify_identity,
     },
     user_lookup::StoreUserLookup,
 };
@@ -155,7 +156,7 @@ impl Role for Chat {
         process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
         let (sockets, new_session_gate) = sockets(&this.config.sockets, &this.node, &io, &chat);
-        let reporter = NodeReporter::start(&this.node, process.clone());
+        let reporter = RoleReporter::start(RoleReport::new(CHAT, Some(&this.node)), process.clone());
         let checks = (this.key, new_session_gate.clone());
         let http = http_server(&process, this.listener, (chat.clone(), sockets, reporter), checks)?;
         lease.open().await;
@@ -183,7 +184,7 @@ fn sockets(
 fn http_server(
     process: &Process,
     listener: TcpListener,
-    (chat, sockets, reporter): (::chat::Chat, Server<Clients>, NodeReporter),
+    (chat, sockets, reporter): (::chat::Chat, Server<Clients>, RoleReporter),
     (key, new_session_gate): (Key, NewSessionGate),
 ) -> Result<ServerHandle, Error> {
     let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);

@@ -30,6 +30,9 @@ const HTTP_DRAIN: u64 = 2;
 /// this time.
 const REQUEST_DRAIN: Duration = Duration::from_secs(11);
 
+/// How long requests are accepted after SIGTERM. Load balancers in front of gateways need this time.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
+
 /// The role before its start.
 pub struct Gateway {
     listener: TcpListener,
@@ -70,9 +73,8 @@ impl Gateway {
         let key = config.secret.key().map_err(Error::Config)?;
         let accounts = config.accounts().map_err(Error::Config)?;
         let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
-        let sessions = RedisSessions::new(redis, sessions::ages::now).map_err(|error| {
-            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
-        })?;
+        let sessions = RedisSessions::new(redis, sessions::ages::now)
+            .map_err(|error| Error::Config(url.refused(&error)))?;
         Ok(Self {
             listener: listen("--listen", &mut config.gateway.listen)?,
             address: config.gateway.listen,
@@ -111,6 +113,10 @@ impl Role for Gateway {
     /// One for the client and one for the connection to the node.
     fn descriptors(&self) -> u64 {
         2
+    }
+
+    fn drain_delay(&self) -> Duration {
+        DRAIN_DELAY
     }
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {

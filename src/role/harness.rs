@@ -2,35 +2,23 @@
 //! upkeep, supervision and the drain. [`run`] runs one role or several in one process. A role is one short file: a value with
 //! what it has opened ([`Role`]), and one with what runs ([`Running`]).
 
-use std::{
-    cell::RefCell,
-    fmt,
-    net::{SocketAddr, TcpListener},
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
-use actix_http::{Request, Response, body::MessageBody};
-use actix_service::{IntoServiceFactory, Service, ServiceFactory};
-use actix_web::{
-    dev::{AppConfig, ServerHandle},
-    rt::{spawn, time::interval},
-};
+use actix_web::rt::spawn;
 use async_trait::async_trait;
 use futures_util::future::{join_all, pending, select_all, try_join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
+pub use super::process::Process;
+use super::process::{Upkeep, run_upkeep};
 use crate::{
-    admin::{self, Opening, Probe, Readiness},
+    admin::{self, Opening, Readiness},
     descriptors,
     error::Error,
-    http::{self, Settings},
     listener::{self, listen},
     shutdown::{self, Stop},
-    supervision::{self, essential},
+    supervision::essential,
     telemetry,
 };
 
@@ -52,6 +40,12 @@ pub trait Role {
 
     /// Number of descriptors that one connection of a client needs in this role. 0 without an HTTP server.
     fn descriptors(&self) -> u64;
+
+    /// How long requests are accepted after SIGTERM, unless the configuration sets it: the time in which load balancers and Kubernetes
+    /// stop sending requests to the role.
+    fn drain_delay(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Starts the parts. A role that waits for its stores stops waiting when the process ends
     /// ([`Process::stop_requested`]), and returns what it has started.
@@ -89,26 +83,6 @@ pub enum Step {
     End,
 }
 
-/// The process, as a role uses it during its start.
-#[derive(Clone)]
-pub struct Process {
-    /// Address of the admin server.
-    pub admin: SocketAddr,
-    /// Name of the role. `None` when the process names no roles.
-    pub(super) role: Option<&'static str>,
-    /// Descriptors of one connection in all roles together.
-    descriptors: u64,
-    pub(super) readiness: Arc<Readiness>,
-    upkeep: Upkeep,
-    stopping: watch::Receiver<bool>,
-}
-
-/// Periodic work of the roles.
-type Upkeep = Rc<RefCell<Vec<Box<dyn Fn()>>>>;
-
-/// Interval of the upkeep.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(30);
-
 /// Runs the roles that `open` returns until a signal requests the end, then drains them. A signal also ends `open`.
 ///
 /// # Errors
@@ -145,6 +119,7 @@ async fn supervise(
     spawn(run_upkeep(metrics, upkeep.clone()));
     let (stopping, stop_requested) = watch::channel(false);
     let descriptors = roles.iter().map(|role| role.descriptors()).sum();
+    let delay = drain_delay(&shared.admin, &roles);
     let start = |role: Box<dyn Role>| {
         let process = Process {
             admin: shared.admin.admin_listen,
@@ -170,8 +145,10 @@ async fn supervise(
             Ok(())
         }
     };
+    readiness.drain();
+    // A process that has not been ready gets no requests.
+    let delay = if stop.is_terminated() && !running.is_empty() { delay } else { Duration::ZERO };
     let drained = async {
-        readiness.drain();
         if running.is_empty() {
             stopping.send_replace(true);
             match starting.await {
@@ -182,10 +159,16 @@ async fn supervise(
         drain(&mut running).await;
         admin.stop(false).await;
     };
-    stop.drain(drained).await;
+    stop.drain(delay, drained).await;
     running.iter().for_each(|role| role.exit());
     tracing::info!("stopped");
     outcome
+}
+
+/// How long a process of these roles accepts requests after SIGTERM.
+fn drain_delay(config: &admin::Config, roles: &[Box<dyn Role>]) -> Duration {
+    let longest = roles.iter().map(|role| role.drain_delay()).max();
+    config.drain_delay.or(longest).unwrap_or_default()
 }
 
 /// The roles that `opening` returns. `None` when a signal requests the end before.
@@ -224,75 +207,5 @@ async fn wait(stop: &mut Stop, running: &[Box<dyn Running>]) -> Result<Result<()
 async fn drain(running: &mut [Box<dyn Running>]) {
     for step in [Step::Refuse, Step::Close, Step::Answer, Step::Complete, Step::End] {
         join_all(running.iter_mut().map(|role| role.drain(step))).await;
-    }
-}
-
-/// Runs periodic work while the process lives: the upkeep of the metrics, and that of the roles.
-async fn run_upkeep(metrics: PrometheusHandle, upkeep: Upkeep) {
-    supervision::restart("upkeep", || async {
-        let mut ticks = interval(UPKEEP_INTERVAL);
-        loop {
-            ticks.tick().await;
-            metrics.run_upkeep();
-            upkeep.borrow().iter().for_each(|work| work());
-        }
-    })
-    .await;
-}
-
-impl Process {
-    /// Adds the check of a part without which the process is not ready.
-    pub fn add_probe(&self, part: &'static str, probe: Probe) {
-        self.readiness.add((self.role, part), probe);
-    }
-
-    /// Adds the check of a part without which the process is degraded.
-    pub fn add_degrading(&self, part: &'static str, probe: Probe) {
-        self.readiness.add_degrading((self.role, part), probe);
-    }
-
-    /// Adds periodic work of the role.
-    pub fn add_upkeep(&self, work: impl Fn() + 'static) {
-        self.upkeep.borrow_mut().push(Box::new(work));
-    }
-
-    /// Resolves when the end of the process is requested before the start is complete.
-    pub async fn stop_requested(mut self) {
-        // An error means that the process has started all roles.
-        if self.stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
-            pending::<()>().await;
-        }
-    }
-
-    /// Starts an HTTP server with one application from `factory` for each worker. Its end ends the process.
-    ///
-    /// # Errors
-    /// When the listener cannot be used.
-    pub fn serve<F, I, S, B>(
-        &self,
-        listener: TcpListener,
-        settings: Settings,
-        factory: F,
-    ) -> Result<ServerHandle, Error>
-    where
-        F: Fn() -> I + Send + Clone + 'static,
-        I: IntoServiceFactory<S, Request>,
-        S: ServiceFactory<Request, Config = AppConfig> + 'static,
-        S::Error: Into<actix_web::Error> + 'static,
-        S::InitError: fmt::Debug,
-        S::Response: Into<Response<B>> + 'static,
-        <S::Service as Service<Request>>::Future: 'static,
-        B: MessageBody + 'static,
-    {
-        let settings = Settings { descriptors: self.descriptors, role: self.role, ..settings };
-        let server = http::serve(listener, settings, factory).map_err(|error| Error::part("http", error))?;
-        let handle = server.handle();
-        let part = self.role;
-        spawn(essential("http server", async move {
-            if let Err(error) = server.await {
-                tracing::error!(part, %error, "the http server failed");
-            }
-        }));
-        Ok(handle)
     }
 }

@@ -7,10 +7,11 @@ pub mod chat;
 pub mod gateway;
 mod harness;
 mod new_session_gate;
-#[cfg(feature = "mongodb")]
-mod node_reporter;
 pub mod presence;
 mod presence_thread;
+mod process;
+#[cfg(feature = "mongodb")]
+mod role_reporter;
 #[cfg(feature = "mongodb")]
 pub mod run;
 pub mod serve;

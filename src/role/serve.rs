@@ -53,8 +53,8 @@ struct Parts {
     stores: Stores,
 }
 
-/// How long requests in progress may continue during the drain, in seconds.
-const HTTP_DRAIN: u64 = 3;
+/// How long requests in progress may continue during the drain, in seconds. The body of a request has 10 s by default.
+const HTTP_DRAIN: u64 = 11;
 
 /// Number of steps in which the drain closes all sockets, so that clients do not reconnect at the same time.
 const CLOSING_STEPS: u32 = 10;

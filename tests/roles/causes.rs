@@ -12,6 +12,9 @@ use testkit::{Mongo, Redis};
 use super::{Role, key_file};
 use crate::support::{TIMEOUT, program};
 
+/// The response of accounts to a probe of a gateway.
+const ACCOUNTS: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n{\"role\":\"accounts\"}";
+
 /// The roles that use Redis.
 const ROLES: [&str; 3] = ["gateway", "accounts", "chat"];
 
@@ -60,7 +63,7 @@ impl Role {
         key: &str,
     ) -> Self {
         let mongo = ["--mongo-uri", mongo];
-        let accounts = answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1);
+        let accounts = answering(ACCOUNTS, 1);
         let accounts = format!("http://127.0.0.1:{accounts}");
         let more: &[&str] = match name {
             "gateway" => &["--accounts-url", &accounts],

@@ -65,7 +65,7 @@ fn simulate_node(node: TcpListener) -> mpsc::Receiver<(Stream, String)> {
             tokio::spawn(async move {
                 let mut request = head(&mut stream).await;
                 while request.starts_with("GET /healthz ") {
-                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                    let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n{\"role\":\"chat\"}";
                     stream.write_all(answer).await.expect("an open connection");
                     request = head(&mut stream).await;
                 }

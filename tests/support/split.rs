@@ -22,8 +22,9 @@ pub const NODES: [usize; 2] = [2, 3];
 pub const PRESENCE: usize = 4;
 
 /// The flags of the gateway.
-const GATEWAY_FLAGS: [&str; 12] = [
+const GATEWAY_FLAGS: [&str; 13] = [
     "--deployment",
+    DRAIN_DELAY,
     "--allow-origin",
     "--trusted-proxy",
     "--login-rate",
@@ -38,11 +39,14 @@ const GATEWAY_FLAGS: [&str; 12] = [
 ];
 
 /// The flags of accounts.
-const ACCOUNTS_FLAGS: [&str; 4] =
-    ["--cookie-secure", "--login-body-limit", "--login-body-deadline", "--deployment"];
+const ACCOUNTS_FLAGS: [&str; 5] =
+    ["--cookie-secure", "--login-body-limit", "--login-body-deadline", "--deployment", DRAIN_DELAY];
 
 /// The flags of several roles and of chat nodes.
-const SHARED: [&str; 2] = ["--payload-limit", "--deployment"];
+const SHARED: [&str; 3] = ["--payload-limit", "--deployment", DRAIN_DELAY];
+
+/// The flag of the time after SIGTERM in which requests are accepted. Tests end processes without it.
+const DRAIN_DELAY: &str = "--drain-delay";
 
 /// The flags of presence.
 const PRESENCE_FLAGS: [&str; 4] = ["--deployment", "--presence-lease", "--typing-expiry", "--presence-flush"];
@@ -82,9 +86,11 @@ pub fn commands(
     };
     let accounts_url = ("--accounts-url", format!("http://{accounts}"));
     let cost = ("--bcrypt-cost", "4".to_owned());
+    let delay = (!arguments.contains(&DRAIN_DELAY)).then(|| (DRAIN_DELAY, "0s".to_owned()));
+    let with_delay = |fixed: &[(&'static str, String)]| [fixed, delay.as_slice()].concat();
     let plans = vec![
-        role("gateway", gateway, 0, &[accounts_url, redis.clone(), secret.clone()]),
-        role("accounts", accounts, 1, &[cost, mongo.clone(), redis.clone(), secret.clone()]),
+        role("gateway", gateway, 0, &with_delay(&[accounts_url, redis.clone(), secret.clone()])),
+        role("accounts", accounts, 1, &with_delay(&[cost, mongo.clone(), redis.clone(), secret.clone()])),
         node("one", one, 2),
         node("two", two, 3),
         role("presence", presence, 4, &[]),
@@ -111,6 +117,7 @@ pub fn sets(
             ("--admin-listen", admin.to_string()),
             ("--redis-url", stores.redis.url()),
             ("--secret-file", key.clone()),
+            (DRAIN_DELAY, "0s".to_owned()),
         ];
         if has("gateway") {
             fixed.push(("--listen", gateway.to_string()));

@@ -352,6 +352,30 @@ async fn a_login_with_a_requested_token_returns_it_instead_of_a_cookie() {
     assert!(third.status == 200 && !fixture.is_live(&token).await, "the token is replaced");
 }
 
+/// A registration opens a session only when it returns the token.
+#[actix_rt::test]
+async fn a_registration_with_a_requested_token_returns_it_as_a_login_does() {
+    let fixture = Fixture::new();
+    let register = |name: &str, session: Option<&str>| {
+        let body = json!({ "username": name, "password": GOOD, "session": session });
+        TestRequest::post().uri("/user/register").set_json(body)
+    };
+    let answer = fixture.send(register("alice", Some("token"))).await;
+    assert_eq!((answer.status, answer.headers.get("set-cookie")), (201, None));
+    let token: Token = answer.body["token"].as_str().unwrap().parse().unwrap();
+    let expected =
+        json!({"status":"success","message":"User registered successfully","token":token.reveal()});
+    assert_eq!(answer.body, expected);
+    assert!(fixture.is_live(&token).await);
+    for (name, session) in [("bob", None), ("carol", Some("cookie"))] {
+        let answer = fixture.send(register(name, session)).await;
+        assert_eq!((answer.status, answer.headers.get("set-cookie")), (201, None), "{name}");
+        assert_eq!(answer.body, json!({"status":"success","message":"User registered successfully"}));
+    }
+    let taken = fixture.send(register("ALICE", Some("token"))).await;
+    assert_eq!((taken.status, taken.body.get("token")), (409, None));
+}
+
 #[actix_rt::test]
 async fn a_logout_revokes_every_presented_session() {
     let fixture = Fixture::new();

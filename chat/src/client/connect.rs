@@ -1,7 +1,7 @@
 //! The CONNECT of a client: verifies its identity, takes a socket slot, joins the user's rooms, and starts or recovers a session.
 //! Called by [`super::Clients`]; reads the sessions and the directory.
 
-use std::{collections::HashSet, rc::Rc, time::Duration};
+use std::{cell::Cell, collections::HashSet, rc::Rc, time::Duration};
 
 use proto::{Identity, RoomName, event::Code};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::{
     broker::{member_sockets, session_sockets, user_sockets},
     chat::{deadline_now, with_deadline},
     commands::Connection,
-    socket_quota::SocketSlot,
+    socket_quota::{self, SocketSlot},
 };
 
 /// The delay before the first retry after a store failure. It doubles with every retry.
@@ -43,6 +43,8 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
     }
     supervision::fault!("connect");
     let socket = connect.socket.clone();
+    // Whether the last attempt has failed because all slots of the user are taken.
+    let is_over_quota = Cell::new(false);
     let attempts = async {
         let mut pause = RETRY_DELAY;
         loop {
@@ -54,6 +56,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             match attempt.await {
                 // A failure of a store, or a limit that is reached, can end: it is retried until the deadline.
                 Err(error) if is_temporary(&error) => {
+                    is_over_quota.set(is_of_quota(&error));
                     tracing::debug!(%error, "a client cannot connect yet, retrying");
                 }
                 settled => return settled,
@@ -77,10 +80,19 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
             })
         }
         Err(error) if error.code() == Code::Unavailable => {
-            tracing::debug!(%error, "a client cannot connect now, closing the connection");
             // Stock clients do not reconnect after a refusal, but after a lost connection they do. The session drops this future
             // when it ends, so no refusal is sent.
-            socket.close(CloseReason::ServerClose);
+            socket.close(if is_over_quota.get() {
+                let limit = chat.config().sockets_per_user;
+                tracing::warn!(
+                    limit,
+                    "a client is disconnected: its user has as many sockets as --sockets-per-user allows (GODZILLA_SOCKETS_PER_USER)"
+                );
+                CloseReason::TooManyConnections
+            } else {
+                tracing::debug!(%error, "a client cannot connect now, closing the connection");
+                CloseReason::ServerClose
+            });
             std::future::pending().await
         }
         Err(error) => Err(refusal(&error)),
@@ -90,6 +102,11 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
 /// Whether the same CONNECT can succeed within seconds.
 fn is_temporary(error: &Error) -> bool {
     error.is_of_store() || error.code() == Code::RateLimited
+}
+
+/// Whether all slots of the user are taken.
+fn is_of_quota(error: &Error) -> bool {
+    matches!(error, Error::RateLimited { what, .. } if *what == socket_quota::TOO_MANY)
 }
 
 /// The client's identity: the user of the token in CONNECT or, without a token there, of the request's credentials. A page that has logged

@@ -16,7 +16,7 @@ use tokio::{
     time::{self, MissedTickBehavior, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming, transport::Endpoint};
+use tonic::{Code, Request, Status, Streaming, transport::Endpoint};
 
 use super::{Node, PresenceUpdate, Shared, Timeouts, local_connections::node_report};
 
@@ -85,21 +85,21 @@ impl Client {
 
     async fn keep_open(&self) {
         let mut backoff = Backoff::new(self.timeouts);
-        let mut failures = 0_u32;
+        let (mut failures, mut has_opened) = (0_u32, false);
         loop {
             let opened = self.open().await;
             let since = Instant::now();
             let lost = match opened {
                 Ok(open) => {
                     tracing::info!(node = self.node.name, "presence stream opened");
-                    failures = 0;
+                    (failures, has_opened) = (0, true);
                     *self.shared.lost() = None;
                     self.follow(open).await
                 }
                 Err(refused) => refused,
             };
             self.close();
-            *self.shared.lost() = Some(describe(&lost));
+            *self.shared.lost() = Some(describe(&lost, has_opened));
             failures = failures.saturating_add(1);
             log_lost(&lost, failures, self.shared.is_ending.load(Ordering::Relaxed));
             if since.elapsed() >= self.timeouts.max_backoff {
@@ -232,11 +232,21 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The cause for an operator. A status without a message has its code only.
-fn describe(lost: &Status) -> String {
-    match lost.message() {
+/// The cause for an operator. A status without a message has its code only. `has_opened` is whether presence has responded at this
+/// address before.
+fn describe(lost: &Status, has_opened: bool) -> String {
+    let cause = match lost.message() {
         "" => lost.code().to_string(),
         message => message.to_owned(),
+    };
+    // Statuses that the client itself sets have other codes.
+    let is_of_another = matches!(lost.code(), Code::Unimplemented | Code::Unknown | Code::Internal);
+    match is_of_another && !has_opened {
+        true => format!(
+            "another program responds, not presence ({cause}): --presence-url (GODZILLA_PRESENCE_URL) must name the --listen address of \
+             presence"
+        ),
+        false => cause,
     }
 }
 

@@ -40,8 +40,15 @@ pub const FORBIDS: &str =
 /// A key of the roles has a value that no role writes.
 const UNREADABLE: &str = "has a value under a name of the roles that they cannot read: delete the key, or use another database or --deployment";
 
+/// The code of the error of a MongoDB at the address of Redis.
+pub const MONGODB: &str = "MONGODB";
+
 /// Phrases by the code of an error reply, in any order.
-const BY_CODE: [(&str, &str); 14] = [
+const BY_CODE: [(&str, &str); 15] = [
+    (
+        MONGODB,
+        "is another program: MongoDB responds at its address; correct the host and port of its address",
+    ),
     ("WRONGPASS", REFUSES),
     ("NOAUTH", REFUSES),
     ("NOPERM", FORBIDS),

@@ -1,6 +1,6 @@
 //! The error reply that Redis sends to a connection that it does not accept, for example because `maxclients` is reached. Redis sends it
 //! at once and closes the connection. A request that is under way then resets the connection, and the reply is lost. A connection that
-//! sends nothing receives it.
+//! sends nothing receives it. A MongoDB at the address closes connections, too; it is recognized by its answer to a request of its own.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use deadpool_redis::{
     PoolError,
     redis::{Client, ConnectionAddr, RedisError, make_extension_error},
 };
+use futures_util::future::join;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-use crate::Unanswered;
+use crate::{Unanswered, cause::MONGODB, swapped};
 
 /// The maximum time of a connection that waits for the reply. A Redis that accepts the connection sends nothing.
 const MAX_WAIT: Duration = Duration::from_millis(100);
@@ -29,10 +30,19 @@ pub async fn explained(client: &Client, error: Unanswered) -> Unanswered {
     if !is_broken {
         return error;
     }
-    match timeout(MAX_WAIT, refusal(client)).await {
-        Ok(Some(refusal)) => Unanswered::Connection(PoolError::Backend(refusal)),
-        _ => error,
-    }
+    let (refusal, of_mongodb) = join(timeout(MAX_WAIT, refusal(client)), of_mongodb(client)).await;
+    refusal
+        .ok()
+        .flatten()
+        .or(of_mongodb)
+        .map_or(error, |refusal| Unanswered::Connection(PoolError::Backend(refusal)))
+}
+
+/// The error of a MongoDB at the address.
+async fn of_mongodb(client: &Client) -> Option<RedisError> {
+    let ConnectionAddr::Tcp(host, port) = client.get_connection_info().addr() else { return None };
+    let is_mongodb = swapped::is_mongodb(host, *port).await;
+    is_mongodb.then(|| make_extension_error(MONGODB.to_owned(), Some("MongoDB responds".to_owned())))
 }
 
 async fn refusal(client: &Client) -> Option<RedisError> {

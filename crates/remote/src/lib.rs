@@ -8,12 +8,14 @@
 //!
 //! The MongoDB client, in [`mongo`], has queues of its own, so only its response times are bounded.
 
+mod address;
 pub mod cause;
 mod deployment;
 mod greeting;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 mod operations;
+pub mod swapped;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -26,6 +28,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+pub use address::{NotAnAddress, UNENCODED, check_redis_url, is_unencoded};
 pub use cause::{NO_ANSWER, REFUSES};
 pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
 pub use deployment::{Deployment, Location, NotADeployment};
@@ -58,11 +61,6 @@ pub struct Redis {
     /// The number of consecutive requests without a response.
     unanswered: watch::Sender<u32>,
 }
-
-/// The text is not an address of a Redis. The error does not contain the text, which may contain a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected an address such as redis://127.0.0.1:6379/0")]
-pub struct NotAnAddress;
 
 /// A failed request to Redis. Never contains the address, which may contain a password.
 #[derive(Debug, thiserror::Error)]
@@ -126,14 +124,15 @@ impl Redis {
         on_connect: Option<Hook>,
     ) -> Result<Self, NotAnAddress> {
         let Location { url, deployment } = at.into();
-        let client = Client::open(&*url).map_err(|_| NotAnAddress)?;
-        let builder = deadpool_redis::Config::from_url(url).builder().map_err(|_| NotAnAddress)?;
+        check_redis_url(&url)?;
+        let client = Client::open(&*url).map_err(|_| NotAnAddress::Form)?;
+        let builder = deadpool_redis::Config::from_url(url).builder().map_err(|_| NotAnAddress::Form)?;
         let builder = builder.max_size(connections);
         let builder = match on_connect {
             Some(hook) => builder.post_create(hook),
             None => builder,
         };
-        let pool = builder.build().map_err(|_| NotAnAddress)?;
+        let pool = builder.build().map_err(|_| NotAnAddress::Form)?;
         let (permits, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
         Ok(Self { pool, client, deployment, permits, unanswered })
     }

@@ -37,6 +37,8 @@ pub enum CloseReason {
     ServerDisconnect,
     /// The application closed the whole connection.
     ServerClose,
+    /// The client has as many connections as the application allows.
+    TooManyConnections,
     /// The same client opened another connection while this one was still open.
     Superseded,
     /// The application could not verify the client's credentials for too long.
@@ -70,6 +72,7 @@ impl CloseReason {
             Self::ClientDisconnect => "client namespace disconnect",
             Self::ServerDisconnect => "server namespace disconnect",
             Self::ServerClose => "forced server close",
+            Self::TooManyConnections => "too many connections",
             Self::Superseded => "superseded",
             Self::Unverifiable => "session_unverifiable",
             Self::ServerError => "server error",
@@ -95,6 +98,7 @@ impl CloseReason {
             | Self::TooEarly
             | Self::Flood
             | Self::MessageTimeout
+            | Self::TooManyConnections
             | Self::Unverifiable => 1008,
             Self::TooLarge | Self::TooManyAttachments => 1009,
             Self::ServerError => 1011,
@@ -116,6 +120,7 @@ impl CloseReason {
             Self::ConnectTimeout
                 | Self::ServerDisconnect
                 | Self::ServerClose
+                | Self::TooManyConnections
                 | Self::Unverifiable
                 | Self::ServerError
                 | Self::CredentialsReplaced

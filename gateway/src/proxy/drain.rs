@@ -26,7 +26,8 @@ pub(super) struct InFlight {
     draining: AtomicBool,
 }
 
-/// An in-flight request, until dropped. `None` for a request that began during the drain.
+/// An in-flight request, until all clones are dropped. `None` for a request that began during the drain.
+#[derive(Clone)]
 pub(super) struct RequestGuard(#[expect(dead_code, reason = "held until dropped")] Option<Receiver<()>>);
 
 /// A proxied WebSocket, until dropped.
@@ -63,6 +64,7 @@ impl InFlight {
         self.is_draining().then_some(POLL_LIMIT)
     }
 
+    /// Begins a request. Call it before its body is read.
     pub(super) fn request(&self) -> RequestGuard {
         RequestGuard((!self.is_draining()).then(|| self.requests.subscribe()))
     }

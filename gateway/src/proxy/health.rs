@@ -3,7 +3,7 @@
 //! unresponsive until it responds again. Its WebSockets are closed and its pending requests are cancelled, so that clients
 //! reconnect to another node. Probes need no traffic of clients, so a gateway that is out of service because its nodes
 //! cannot be reached detects by itself that they can. The responses also show whether a service accepts the signatures of
-//! this gateway ([`super::faults`]), and what a chat node reports of itself ([`super::node_reports`]). Used by [`super`].
+//! this gateway ([`super::faults`]), and what a service reports of itself ([`super::role_reports`]). Used by [`super`].
 
 use std::{
     collections::HashMap,
@@ -20,10 +20,11 @@ use tokio::{
 
 use super::{
     backend::Backend,
-    faults::Faults,
-    node_reports::NodeReports,
+    faults::{Fault, Faults},
     nodes::Nodes,
     probe::{self, Failure, Shown},
+    role_reports::RoleReports,
+    roles::Role,
 };
 
 /// The time without a response after which a node is unresponsive. Together with [`PROBE_INTERVAL`], clients are
@@ -46,8 +47,8 @@ pub(super) struct HealthChecks {
     states: Mutex<HashMap<String, watch::Sender<State>>>,
     /// The faults that the responses show.
     pub(super) faults: Faults,
-    /// What the chat nodes report of themselves.
-    pub(super) reports: NodeReports,
+    /// What the services report of themselves.
+    pub(super) reports: RoleReports,
 }
 
 /// What the probes of a service have shown.
@@ -72,8 +73,8 @@ struct Probe {
     backend: Backend,
     /// The table of nodes.
     nodes: watch::Receiver<Nodes>,
-    /// Whether the service is a chat node.
-    is_node: bool,
+    /// The role that the service should have.
+    expected: Role,
     /// When the service last responded, or when its probes began.
     last_response: Instant,
     /// Whether the service has responded.
@@ -113,9 +114,10 @@ impl HealthChecks {
             checks.faults.retain(&listed);
             checks.reports.retain(&listed);
             for backend in listed {
-                let is_node = accounts.as_ref() != Some(&backend);
+                let is_accounts = accounts.as_ref() == Some(&backend);
+                let expected = if is_accounts { Role::Accounts } else { Role::Chat };
                 probes.entry(backend.to_string()).or_insert_with(|| {
-                    let probe = Probe::new(key.clone(), backend, nodes.clone(), is_node);
+                    let probe = Probe::new(key.clone(), backend, nodes.clone(), expected);
                     let mut task = JoinSet::new();
                     task.spawn(probe_loop(health.clone(), probe));
                     task
@@ -133,12 +135,19 @@ impl HealthChecks {
         self.states().get(&backend.to_string()).map(|state| *state.borrow()).unwrap_or_default()
     }
 
-    /// Whether requests to the node with this name probably fail: it does not respond, rejects all requests, or another node
-    /// has its address.
+    /// Whether requests to the node with this name probably fail: it does not respond, rejects all requests, or another node,
+    /// role or program has its address.
     pub(super) fn is_unusable(&self, name: &str, backend: &Backend) -> bool {
         self.state(backend).failure().is_some()
             || self.faults.rejects(backend)
-            || self.reports.is_of_another(name, backend)
+            || self.reports.mismatch(name, backend).is_some()
+    }
+
+    /// Whether the responses of this service show that it is another program, or of another role than `expected`.
+    pub(super) fn is_another_program(&self, expected: Role, backend: &Backend) -> bool {
+        self.reports.role_mismatch(expected, backend).is_some()
+            || matches!(self.faults.of(backend), Some(Fault::Status(_)))
+            || self.state(backend).failure() == Some(Failure::Malformed)
     }
 
     /// Resolves when this node is unresponsive, or has been unreachable for [`RESPONSE_TIMEOUT`] from now on. Never resolves
@@ -183,8 +192,8 @@ impl HealthChecks {
 }
 
 impl Probe {
-    fn new(key: Key, backend: Backend, nodes: watch::Receiver<Nodes>, is_node: bool) -> Self {
-        Self { key, backend, nodes, is_node, last_response: Instant::now(), has_responded: false }
+    fn new(key: Key, backend: Backend, nodes: watch::Receiver<Nodes>, expected: Role) -> Self {
+        Self { key, backend, nodes, expected, last_response: Instant::now(), has_responded: false }
     }
 
     /// The state after a failure. `None` while it does not change the state.
@@ -193,7 +202,10 @@ impl Probe {
             return Some(State::Unreachable(failure));
         }
         let is_silent = self.last_response.elapsed() >= RESPONSE_TIMEOUT;
-        let state = if self.is_node { State::Unresponsive } else { State::Unavailable };
+        let state = match self.expected {
+            Role::Chat => State::Unresponsive,
+            Role::Accounts => State::Unavailable,
+        };
         is_silent.then(|| state(failure))
     }
 }
@@ -204,7 +216,8 @@ async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
     loop {
         let (started, within) =
             (Instant::now(), RESPONSE_TIMEOUT.saturating_sub(probe.last_response.elapsed()).max(MIN_TIMEOUT));
-        let outcome = timeout(within, probe::send(&probe.backend, &probe.key, &mut connection)).await;
+        let sent = probe::send(&probe.backend, probe.expected, &probe.key, &mut connection);
+        let outcome = timeout(within, sent).await;
         let Some(health) = health.upgrade() else { return };
         match outcome.unwrap_or(Err(Failure::Timeout)) {
             _ if started.elapsed() > within + PROCESS_PAUSE => probe.last_response = Instant::now(),
@@ -219,7 +232,7 @@ async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
                 probe.after(failure).into_iter().for_each(|state| health.set(&probe.backend, state));
             }
         }
-        health.reports.warn(&probe.nodes.borrow(), &probe.backend);
+        health.reports.warn(probe.expected, &probe.nodes.borrow(), &probe.backend);
         drop(health);
         let slept = Instant::now();
         sleep(PROBE_INTERVAL).await;
@@ -292,7 +305,7 @@ mod tests {
             connections.spawn(async move {
                 let mut head = [0; 4_096];
                 while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
-                    let response = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}";
+                    let response = "HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n{\"role\":\"chat\"}";
                     if stream.write_all(response.as_bytes()).await.is_err() {
                         return;
                     }

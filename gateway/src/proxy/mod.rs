@@ -7,16 +7,18 @@ mod choice;
 mod drain;
 mod failover;
 mod faults;
+mod forward;
 mod handshake;
 mod headers;
 mod health;
 mod incoming;
-mod node_reports;
 mod nodes;
 mod outgoing;
 mod outliers;
 mod probe;
 mod readiness;
+mod role_reports;
+mod roles;
 mod splice;
 mod upstream;
 
@@ -43,13 +45,12 @@ use crate::{
     body, config::Config, error::Error, metric, response::session_unknown, routes::SOCKETS,
     session_id::session_ids,
 };
-use drain::InFlight;
-use failover::Attempt;
+use drain::{InFlight, RequestGuard};
 use health::HealthChecks;
 use nodes::Session;
-use outgoing::Outgoing;
 use outliers::RecentFailures;
-use upstream::{Upstream, is_final};
+use roles::Role;
+use upstream::Upstream;
 
 /// The services behind a gateway, when they are other processes.
 #[derive(Debug, Clone)]
@@ -175,9 +176,10 @@ impl Worker {
         self: Rc<Self>,
         request: HttpRequest,
         payload: web::Payload,
-        service: impl AsyncFn(&Self, &HttpRequest, web::Payload) -> Result<HttpResponse, Error>,
+        service: impl AsyncFn(&Self, &HttpRequest, web::Payload, RequestGuard) -> Result<HttpResponse, Error>,
     ) -> HttpResponse {
-        let mut response = match service(&self, &request, payload).await {
+        let guard = self.shared.in_flight.request();
+        let mut response = match service(&self, &request, payload, guard).await {
             Ok(response) => response,
             Err(error) => {
                 metric::record_refusal(error);
@@ -191,18 +193,33 @@ impl Worker {
         response
     }
 
-    async fn accounts(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
+    async fn accounts(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        guard: RequestGuard,
+    ) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        let response = self.send(&outgoing, [self.shared.upstreams.accounts.clone()], ACCOUNTS_TIMEOUT).await;
+        let accounts = &self.shared.upstreams.accounts;
+        if self.shared.health.is_another_program(Role::Accounts, accounts) {
+            // Another program gets no passwords.
+            return Err(Error::Unavailable);
+        }
+        let response = self.send(&outgoing, [accounts.clone()], ACCOUNTS_TIMEOUT, guard).await;
         // Login is not possible, as when accounts is down. Clients receive the same status in both cases.
         response.map_err(|error| if error == Error::UpstreamTimeout { Error::Unavailable } else { error })
     }
 
-    async fn chat(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
+    async fn chat(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        guard: RequestGuard,
+    ) -> Result<HttpResponse, Error> {
         let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
         let outgoing = self.outgoing(request, payload, limit).await?;
-        let response = self.send(&outgoing, self.candidates(request, false), CHAT_TIMEOUT).await;
+        let response = self.send(&outgoing, self.candidates(request, false), CHAT_TIMEOUT, guard).await;
         // The node may have applied the change, so the request is not retried.
         response.map_err(|error| match error {
             Error::UpstreamTimeout if !outgoing.is_repeatable() => Error::UnknownOutcome,
@@ -210,7 +227,12 @@ impl Worker {
         })
     }
 
-    async fn sockets(&self, request: &HttpRequest, payload: web::Payload) -> Result<HttpResponse, Error> {
+    async fn sockets(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        guard: RequestGuard,
+    ) -> Result<HttpResponse, Error> {
         let ids = session_ids(request.query_string());
         let session = nodes::session(&ids);
         let (candidates, within) = match &session {
@@ -241,55 +263,7 @@ impl Worker {
         {
             outgoing.limit_poll(limit);
         }
-        self.send(&outgoing, candidates, within).await
-    }
-
-    /// Rewrites the request, after its body was read.
-    async fn outgoing(
-        &self,
-        request: &HttpRequest,
-        payload: web::Payload,
-        limit: usize,
-    ) -> Result<Outgoing, Error> {
-        let config = &self.shared.config;
-        let within = Duration::from_secs(config.body_timeout.into());
-        let body = match body::declared_length(request.headers()) {
-            Some(_) => body::read(payload, limit, within).await?,
-            None => Bytes::new(),
-        };
-        self.rewrite(request, body)
-    }
-
-    fn rewrite(&self, request: &HttpRequest, body: Bytes) -> Result<Outgoing, Error> {
-        Outgoing::new(request, body, &self.shared.upstreams.key)
-    }
-
-    /// The response of the first candidate that can be reached.
-    async fn send(
-        &self,
-        outgoing: &Outgoing,
-        candidates: impl IntoIterator<Item = Backend>,
-        within: Duration,
-    ) -> Result<HttpResponse, Error> {
-        let attempt = async |backend: &Backend, within, is_last| {
-            let guard = self.shared.in_flight.request();
-            let response = tokio::select! {
-                response = self.upstream.send(outgoing, backend, within) => response,
-                () = self.shared.health.unresponsive(backend) => Err(Error::UpstreamTimeout),
-            };
-            self.note_refusal(outgoing, backend, &response);
-            match response {
-                response if !is_final(&response, is_last) => {
-                    Attempt::Failed(response.err().unwrap_or(Error::Unavailable))
-                }
-                Ok(response) => match incoming::relay(response, backend, guard, within).await {
-                    Err(Error::InvalidResponse) if !is_last => Attempt::Failed(Error::Unavailable),
-                    relayed => Attempt::Final(relayed),
-                },
-                Err(error) => Attempt::Final(Err(error)),
-            }
-        };
-        self.first_final(outgoing, candidates, within, attempt).await
+        self.send(&outgoing, candidates, within, guard).await
     }
 }
 

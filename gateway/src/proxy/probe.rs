@@ -5,16 +5,16 @@ use std::{fmt, io, time::SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, client::conn::http1::SendRequest};
+use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use proto::{
-    NodeReport, Timestamp,
-    node_report::PATH,
+    RoleReport, Timestamp,
+    role_report::PATH,
     signature::{HEADER, Key, Target},
 };
 use tokio::net::TcpStream;
 
-use super::{backend::Backend, faults::Fault};
+use super::{backend::Backend, faults::Fault, roles::Role};
 
 /// The maximum size of a response, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -23,8 +23,8 @@ const MAX_BODY: usize = 16 * 1024;
 pub(super) struct Shown {
     /// The fault of the service.
     pub(super) fault: Option<Fault>,
-    /// What a chat node reports of itself. Without fields in other responses.
-    pub(super) report: NodeReport,
+    /// What the service reports of itself. Without a role when it is another program. `None` when it rejects the signature.
+    pub(super) report: Option<RoleReport>,
 }
 
 /// Why a service did not respond to a probe. Displayed as the cause that `/readyz` reports.
@@ -78,37 +78,64 @@ impl Failure {
     }
 }
 
-/// Sends a probe to `backend` over `connection`, or over a new one. The caller limits its time.
+/// Sends a probe to `backend`, which should be of role `expected`, over `connection`, or over a new one. The caller limits its time.
+/// A response without a role is followed by a second request, which only a service of the role refuses with 401.
 pub(super) async fn send(
     backend: &Backend,
+    expected: Role,
     key: &Key,
     connection: &mut Connection,
 ) -> Result<Shown, Failure> {
     if connection.as_ref().is_none_or(SendRequest::is_closed) {
-        let stream =
-            TcpStream::connect(backend.address()).await.map_err(|error| Failure::of_connect(&error))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = handshake.map_err(|error| Failure::of_request(&error))?;
-        // The driver ends with the connection, which closes when its sender is dropped.
-        tokio::spawn(driver);
-        *connection = Some(sender);
+        *connection = Some(connect(backend).await?);
     }
     let sender = connection.as_mut().ok_or(Failure::Closed)?;
+    let response = request(sender, backend, key, PATH).await?;
+    let fault = Fault::of(&response, SystemTime::now());
+    let body = body_of(response).await?;
+    if fault.is_some_and(Fault::is_rejected) {
+        return Ok(Shown { fault, report: None });
+    }
+    let mut report = RoleReport::parse(&body);
+    if report.role.is_none() {
+        // Some programs close a connection after each response.
+        let mut sender = connect(backend).await?;
+        let response = request(&mut sender, backend, key, expected.private_path()).await?;
+        let is_expected = response.status() == StatusCode::UNAUTHORIZED;
+        body_of(response).await?;
+        report.role = is_expected.then(|| expected.name().to_owned());
+    }
+    Ok(Shown { fault, report: Some(report) })
+}
+
+async fn connect(backend: &Backend) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let stream = TcpStream::connect(backend.address()).await.map_err(|error| Failure::of_connect(&error))?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (sender, driver) = handshake.map_err(|error| Failure::of_request(&error))?;
+    // The driver ends with the connection, which closes when its sender is dropped.
+    tokio::spawn(driver);
+    Ok(sender)
+}
+
+/// The response to an anonymous request for `path`.
+async fn request(
+    sender: &mut SendRequest<Full<Bytes>>,
+    backend: &Backend,
+    key: &Key,
+    path: &str,
+) -> Result<Response<Incoming>, Failure> {
     sender.ready().await.map_err(|error| Failure::of_request(&error))?;
-    let target = Target { method: "GET", path: PATH };
-    let request = Request::get(PATH)
+    let target = Target { method: "GET", path };
+    let request = Request::get(path)
         .header("host", backend.address())
         .header(HEADER, key.sign(None, target, Timestamp::now()))
         .body(Full::default());
     let request = request.map_err(|_| Failure::Malformed)?;
-    let response = sender.send_request(request).await.map_err(|error| Failure::of_request(&error))?;
-    let fault = Fault::of(&response, SystemTime::now());
-    match Limited::new(response.into_body(), MAX_BODY).collect().await {
-        // Only a service that accepts the signature reports.
-        Ok(body) if fault.is_none_or(|fault| !fault.is_rejected()) => {
-            Ok(Shown { fault, report: NodeReport::parse(&body.to_bytes()) })
-        }
-        Ok(_) => Ok(Shown { fault, report: NodeReport::default() }),
-        Err(_) => Err(Failure::Malformed),
-    }
+    sender.send_request(request).await.map_err(|error| Failure::of_request(&error))
+}
+
+/// The body of a response, at most [`MAX_BODY`] bytes.
+async fn body_of(response: Response<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+    Ok(body.map_err(|_| Failure::Malformed)?.to_bytes())
 }

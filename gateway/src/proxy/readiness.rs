@@ -1,14 +1,15 @@
 //! What `/readyz` of a gateway reports about the services behind it: which of them cannot be used, and why. Reads the
 //! results of the probes in [`super::health`], which need no traffic of clients.
 
-use std::fmt::Display;
-
 use super::{
     Proxy,
     backend::Backend,
+    faults::Fault,
     health::{HealthChecks, State},
-    node_reports::shared,
     nodes::Node,
+    probe::Failure,
+    role_reports::shared,
+    roles::Role,
 };
 
 /// The maximum number of nodes that a report names for one cause.
@@ -45,8 +46,8 @@ impl Proxy {
         let mut problems = Problems::default();
         for (name, node) in nodes.iter() {
             let failure = health.state(&node.backend).failure().filter(|_| node.is_open);
-            let cause = failure.map(|failure| failure.to_string());
-            let fault = || health.faults.of(&node.backend).map(|fault| fault.to_string());
+            let cause = failure.map(|failure| described(Role::Chat, failure));
+            let fault = || health.faults.of(&node.backend).map(|fault| faulty(Role::Chat, fault));
             let not_ready = || health.reports.not_ready_reason(&node.backend).filter(|_| node.is_open);
             let cause = cause.or_else(fault).or_else(|| shared(&nodes, name, &node.backend));
             let cause = cause.or_else(|| health.reports.mismatch(name, &node.backend)).or_else(not_ready);
@@ -55,15 +56,16 @@ impl Proxy {
         (!problems.0.is_empty()).then(|| format!("has faulty nodes: {}", problems.describe()))
     }
 
-    /// Why accounts cannot be reached, rejects requests or will reject them, as text that follows "accounts". Without it,
-    /// users who are logged in can still chat, and other gateways would not do better.
+    /// Why accounts cannot be reached, rejects requests or will reject them, is another program or is not ready, as text that follows
+    /// "accounts". Without it, users who are logged in can still chat, and other gateways would not do better.
     pub fn accounts_degradation(&self) -> Option<String> {
         let (accounts, health) = (&self.0.upstreams.accounts, &self.0.health);
-        let at = |cause: &dyn Display| format!("at {accounts}: {cause}");
-        match health.state(accounts).failure() {
-            Some(failure) => Some(at(&failure)),
-            None => health.faults.of(accounts).map(|fault| at(&fault)),
-        }
+        let failure = health.state(accounts).failure().map(|failure| described(Role::Accounts, failure));
+        let fault = || health.faults.of(accounts).map(|fault| faulty(Role::Accounts, fault));
+        let mismatch = || health.reports.role_mismatch(Role::Accounts, accounts);
+        let not_ready = || health.reports.not_ready_reason(accounts);
+        let cause = failure.or_else(fault).or_else(mismatch).or_else(not_ready)?;
+        Some(format!("at {accounts}: {cause}"))
     }
 }
 
@@ -71,13 +73,29 @@ impl Proxy {
 fn unusable(health: &HealthChecks, name: &str, backend: &Backend) -> Option<String> {
     let state = health.state(backend);
     match (state.failure(), state) {
-        (Some(failure), _) => Some(failure.to_string()),
+        (Some(failure), _) => Some(described(Role::Chat, failure)),
         (None, State::Unprobed) => Some("has not responded yet".to_owned()),
         (None, _) => {
             let fault = health.faults.of(backend).filter(|fault| fault.is_rejected());
             let mismatch = || health.reports.mismatch(name, backend);
-            fault.map(|fault| fault.to_string()).or_else(mismatch)
+            fault.map(|fault| faulty(Role::Chat, fault)).or_else(mismatch)
         }
+    }
+}
+
+/// The failure of a service of this role. Another program at its address has the remedy of the role.
+fn described(role: Role, failure: Failure) -> String {
+    match failure {
+        Failure::Malformed => format!("{failure}; expected {role}: {}", role.remedy()),
+        _ => failure.to_string(),
+    }
+}
+
+/// The fault of a service of this role. Another program at its address has the remedy of the role.
+fn faulty(role: Role, fault: Fault) -> String {
+    match fault {
+        Fault::Status(_) => format!("{fault}; expected {role}: {}", role.remedy()),
+        _ => fault.to_string(),
     }
 }
 

@@ -33,10 +33,11 @@ struct Row {
     degraded: &'static [&'static str],
 }
 
-fn rows() -> [Row; 7] {
+fn rows() -> [Row; 10] {
     let no_store = reports(r#"{"node":"one","notReady":"MongoDB refuses connections"}"#);
     let no_log = reports(r#"{"node":"due","notReady":"Redis does not answer"}"#);
     let (ready, other) = (reports(r#"{"node":"due","notReady":null}"#), reports(r#"{"node":"tre"}"#));
+    let (foreign, accounts) = (reports("not found"), reports(r#"{"role":"accounts"}"#));
     let row = |nodes, reached, not_ready: &'static [&'static str], degraded: &'static [&'static str]| Row {
         nodes,
         reached,
@@ -57,6 +58,25 @@ fn rows() -> [Row; 7] {
         row([no_store, Mode::Refuses], 0, &[], &["MongoDB refuses connections", "connection refused"]),
         row([other, ready], 1, &[], &["the address of one is answered by tre: --advertise must reach"]),
         row([other, no_log], 1, &[], &["the address of one is answered by tre", "Redis does not answer"]),
+        row(
+            [accounts, Mode::Works],
+            1,
+            &[],
+            &["one (http://", "responds is accounts, not a chat node: --advertise"],
+        ),
+        // Another program that responds to every request with 404.
+        row(
+            [foreign, ready],
+            1,
+            &[],
+            &["one (http://", "another program responds, not a chat node: --advertise"],
+        ),
+        row(
+            [foreign, accounts],
+            0,
+            &["another program responds, not a chat node", "responds is accounts, not a chat node"],
+            &["another program responds, not a chat node", "responds is accounts, not a chat node"],
+        ),
     ]
 }
 
@@ -113,6 +133,89 @@ async fn nodes_that_are_not_ready_are_used_only_when_no_node_is_ready() {
         all_reach(&server, &services, 0, number).await;
     });
     join_all(rows).await;
+}
+
+/// A response at the address of accounts, parts of the cause why the gateway is degraded, and the status of a login.
+type AccountsRow = (Mode, &'static [&'static str], u16);
+
+const REMEDY: &str = "--accounts-url (GODZILLA_ACCOUNTS_URL) must name";
+
+fn accounts_rows() -> [AccountsRow; 7] {
+    [
+        (reports(r#"{"role":"accounts"}"#), &[], 404),
+        // Accounts of an older release.
+        (Mode::Works, &[], 404),
+        (
+            reports(r#"{"role":"accounts","notReady":"MongoDB refuses connections"}"#),
+            &["is not ready: MongoDB refuses connections"],
+            404,
+        ),
+        (reports(r#"{"role":"chat","node":"one"}"#), &["responds is chat, not accounts", REMEDY], 503),
+        // A chat node of an older release.
+        (reports(r#"{"node":"one"}"#), &["responds is chat, not accounts", REMEDY], 503),
+        (reports("not found"), &["another program responds, not accounts", REMEDY], 503),
+        // The admin address of a role.
+        (
+            reports(r#"{"status":"error","code":404,"message":"Not Found"}"#),
+            &["another program responds, not accounts", REMEDY],
+            503,
+        ),
+    ]
+}
+
+#[actix_web::test]
+async fn a_service_of_another_role_at_the_address_of_accounts_is_named_and_gets_no_passwords() {
+    let rows = accounts_rows().into_iter().map(async |(mode, degraded, login)| {
+        let (accounts, node) = (SwitchedService::start(Mode::Refuses), SwitchedService::start(Mode::Works));
+        let server = Box::pin(TestServer::start_with_accounts(accounts.backend.clone())).await;
+        server.nodes.send_replace(Nodes::new([open("one", &node.backend)]));
+        server.proxy.watch_nodes();
+        becomes(&server, &[], &[]).await;
+        let report = || server.proxy.accounts_degradation();
+        let until = async |parts: &[&str]| {
+            let until = async {
+                while !fits(report(), parts) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            assert!(timeout(PATIENCE, until).await.is_ok(), "{mode:?} {parts:?}: {:?}", report());
+        };
+        until(&["connection refused"]).await;
+        accounts.set(mode);
+        let address = accounts.backend.to_string();
+        let parts = [degraded, &[address.as_str()]].concat();
+        until(if degraded.is_empty() { &[] } else { &parts }).await;
+        assert_eq!(server.proxy.chat_not_ready_reason(), None, "{mode:?}: users who are logged in can chat");
+        let more = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
+        let request = format!("{}{{}}", server.head("POST /user/login", more));
+        let response = server.send(&request).await.read_to_end().await;
+        assert_eq!(status(&response), login, "{mode:?}: {response}");
+        assert_eq!(accounts.requests(), usize::from(login == 404), "{mode:?}");
+        accounts.set(Mode::Works);
+        until(&[]).await;
+    });
+    join_all(rows).await;
+}
+
+/// The address of accounts is in the table of nodes, too.
+#[actix_web::test]
+async fn a_node_with_the_address_of_accounts_cannot_be_used() {
+    for report in [r#"{"role":"accounts"}"#, r#"{"role":"chat","node":"one"}"#] {
+        let service = SwitchedService::start(reports(report));
+        let server = Box::pin(TestServer::start_with_accounts(service.backend.clone())).await;
+        server.nodes.send_replace(Nodes::new([open("one", &service.backend)]));
+        server.proxy.watch_nodes();
+        let until = async {
+            loop {
+                let reports = [server.proxy.accounts_degradation(), server.proxy.chat_not_ready_reason()];
+                if reports.iter().filter(|report| fits((*report).clone(), &["responds is"])).count() == 1 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(timeout(PATIENCE, until).await.is_ok(), "{report}");
+    }
 }
 
 /// Whichever node responds at the address, requests reach any of them.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, status},
+    support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, recognizes_role, status},
     switched_service::{Mode, SwitchedService},
 };
 
@@ -411,8 +411,9 @@ async fn answers_with(listener: Arc<TcpListener>, status: Arc<AtomicU16>) {
         let status = status.clone();
         actix_web::rt::spawn(async move {
             let mut head = [0; 4_096];
-            while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
-                let status = status.load(Ordering::SeqCst);
+            while let Ok(length @ 1..) = stream.read(&mut head).await {
+                let is_recognition = recognizes_role(&String::from_utf8_lossy(&head[..length]));
+                let status = if is_recognition { 401 } else { status.load(Ordering::SeqCst) };
                 let response = format!("HTTP/1.1 {status} As Configured\r\nContent-Length: 2\r\n\r\n{{}}");
                 if stream.write_all(response.as_bytes()).await.is_err() {
                     return;

@@ -241,6 +241,11 @@ impl Peer {
     }
 }
 
+/// Whether this head is the request of a gateway that recognizes a role of an older release.
+pub fn recognizes_role(head: &str) -> bool {
+    ["GET /rooms ", "GET /user/me "].iter().any(|line| head.starts_with(line)) && identity(head).is_none()
+}
+
 /// The identity in a recorded request, after verification of its signature.
 pub fn identity(head: &str) -> Option<Identity> {
     let mut line = head.lines().next().unwrap().split(' ');

@@ -16,10 +16,12 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use crate::support::recognizes_role;
+
 /// How a service treats connections.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
-    /// Responds as a service that accepts the signature.
+    /// Responds as a service of an older release that accepts the signature: without a report of its role.
     Works,
     /// Does not listen: killed.
     Refuses,
@@ -30,6 +32,9 @@ pub enum Mode {
     /// Responds with this text.
     Responds(&'static str),
 }
+
+/// The response of a role to an anonymous request for a path of its users.
+pub const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}";
 
 /// A service whose mode the test sets. Its connections end with each mode.
 pub struct SwitchedService {
@@ -108,9 +113,12 @@ async fn respond(mut stream: TcpStream, mode: Mode, requests: Arc<AtomicUsize>) 
     };
     let mut head = [0; 4_096];
     while let Ok(length @ 1..) = stream.read(&mut head).await {
-        if !head[..length].starts_with(b"GET /healthz ") {
+        let head = String::from_utf8_lossy(&head[..length]);
+        let is_recognition = recognizes_role(&head);
+        if !is_recognition && !head.starts_with("GET /healthz ") {
             requests.fetch_add(1, Ordering::SeqCst);
         }
+        let response = if mode == Mode::Works && is_recognition { UNAUTHORIZED } else { response };
         if stream.write_all(response.as_bytes()).await.is_err() {
             return;
         }

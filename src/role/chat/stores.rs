@@ -15,7 +15,7 @@ use crate::{
     admin::{Opening, Probe, not_ready_unless},
     config,
     error::Error,
-    mongo,
+    mongo::{self, Hosts},
     nodes::NodeLease,
     role::harness::Process,
 };
@@ -27,6 +27,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 pub(super) struct Stores {
     pub(super) chat: MongoStore,
     pub(super) users: Arc<MongoUsers>,
+    /// The servers of MongoDB.
+    hosts: Hosts,
     pub(super) sessions: Arc<RedisSessions>,
     pub(super) redis: Redis,
 }
@@ -35,6 +37,9 @@ pub(super) struct Stores {
 pub(super) type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
 
 /// Address of Redis, and the prefix of the keys.
+///
+/// # Errors
+/// When the address is missing or not valid.
 pub(super) fn location(config: &config::Chat) -> Result<Location, Error> {
     let url = config.redis.url().map_err(Error::Config)?;
     Ok(Location::new(url.reveal(), &config.deployment.deployment))
@@ -45,13 +50,14 @@ impl Stores {
         let uri = config.mongo.uri().map_err(Error::Config)?;
         let redis = location(config)?;
         let refused = |error: &dyn std::fmt::Display| {
-            Error::Config(format!("the value of --redis-url (GODZILLA_REDIS_URL) is refused: {error}"))
+            Error::Config(format!("the address of Redis is refused: {error}"))
         };
-        let store = mongo::store(uri.reveal(), &config.deployment.deployment, opening).await?;
+        let store = mongo::store(&uri, &config.deployment.deployment, opening).await?;
         let sessions = RedisSessions::new(redis.clone(), ages::now).map_err(|error| refused(&error))?;
         Ok(Self {
             chat: MongoStore::new(&store),
             users: Arc::new(MongoUsers::new(&store)),
+            hosts: Hosts::of(&uri),
             sessions: Arc::new(sessions),
             redis: Redis::new(redis).map_err(|error| refused(&error.public()))?,
         })
@@ -97,10 +103,11 @@ impl Stores {
     pub(super) fn probes(&self, node_status: NodeStatus) -> [(&'static str, Probe); 3] {
         let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
         let log = self.redis.clone();
+        let hosts = self.hosts.clone();
         let mongo = move || {
-            let (chat, users) = (chat.clone(), users.clone());
+            let (chat, users, hosts) = (chat.clone(), users.clone(), hosts.clone());
             Box::pin(async move {
-                let not_ready_reason = users.not_ready_reason().await;
+                let not_ready_reason = hosts.explained(users.not_ready_reason().await).await;
                 if not_ready_reason.is_some() { not_ready_reason } else { chat.not_ready_reason().await }
             }) as _
         };

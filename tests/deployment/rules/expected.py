@@ -31,7 +31,11 @@ for _role, _env in ROLES.items():
     _env["GODZILLA_LISTEN"] = f"0.0.0.0:{PORTS[_role]}"
 
 # The settings of all roles.
-SETTINGS = {"GODZILLA_LOG_FORMAT": "json", "GODZILLA_ADMIN_LISTEN": f"0.0.0.0:{ADMIN}"}
+SETTINGS = {
+    "GODZILLA_LOG_FORMAT": "json",
+    "GODZILLA_ADMIN_LISTEN": f"0.0.0.0:{ADMIN}",
+    "GODZILLA_DRAIN_DELAY": "5s",
+}
 
 # The allowed connections: source, destination, port; * is any source.
 EDGES = {

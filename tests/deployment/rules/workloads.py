@@ -107,7 +107,7 @@ def check_role(where, role, container, files):
         }
     same(where, "its environment", env, expected)
     same(where, "its secrets", files, {value for value in ROLES[role].values() if value.startswith(FILES)})
-    same(where, "its lifecycle", container.get("lifecycle"), {"preStop": {"sleep": {"seconds": 5}}})
+    same(where, "its lifecycle", container.get("lifecycle"), None)
     if {"name": "admin", "containerPort": ADMIN} not in container["ports"]:
         offence(where, f"it has no port admin, {ADMIN}")
     for probe, path in PROBES.items():

@@ -476,6 +476,47 @@ async fn recovery_returns_all_missed_messages_or_fails() {
     assert_eq!(second.stream.offset().await.unwrap(), start + 3);
 }
 
+/// The numbers of the messages of a room in a replay are consecutive.
+#[actix_rt::test]
+async fn recovery_fails_when_the_stream_lacks_a_message_or_has_one_twice() {
+    let cluster = Cluster::on(Server::start());
+    let mut first = cluster.node("first").await;
+    let start = first.broker.reached();
+    cluster.publish_on(&first, &["one", "two", "three"]).await;
+    first.expect_messages(&["one", "two", "three"]).await;
+    let ranged: redis::streams::StreamRangeReply =
+        raw(&first, async |mut redis| redis.xrange_all("{log}:stream").await).await;
+    let records: Vec<Vec<u8>> = ranged.ids.iter().filter_map(|entry| entry.get("entry")).collect();
+    let mut added = 0;
+    // Each row is the records that are added to the stream, and the texts of a recovery from before them.
+    let rows: [(&[usize], Option<&[&str]>); 4] = [
+        (&[0, 1, 2], Some(&["one", "two", "three"])),
+        (&[0, 2], None),
+        (&[0, 1, 1, 2], None),
+        (&[1, 0], None),
+    ];
+    for (row, expected) in rows {
+        let after = start + 3 + added;
+        for record in row {
+            let mut script = super::scripts::ANNOUNCE.prepare_invoke();
+            script.key("{log}:epoch").key("{log}:offset").key("{log}:stream").key("{log}:base");
+            script.arg(&*first.stream.position.epoch()).arg(10).arg("x").arg(&*records[*record]);
+            raw(&first, async |mut redis| script.invoke_async::<(String, u64)>(&mut redis).await).await;
+            added += 1;
+        }
+        // A node that starts now has not delivered them.
+        let second = cluster.node(&format!("node{added}")).await;
+        let missed = second.broker.missed(client(&[tea()]), after).await.unwrap();
+        // The records of a row end the recovery from before it, and not the records of the rows before.
+        let texts = missed.map(|missed| {
+            missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>()
+        });
+        let expected: Option<Vec<String>> =
+            expected.map(|texts| texts.iter().map(|text| (*text).to_owned()).collect());
+        assert_eq!(texts, expected, "{row:?}");
+    }
+}
+
 #[actix_rt::test]
 async fn invalid_records_in_the_stream_are_ignored() {
     let cluster = Cluster::on(Server::start());

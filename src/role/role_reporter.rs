@@ -1,5 +1,6 @@
-//! Reports the state of a chat node to the probes of gateways: its name, and why it is not ready. A gateway sends new sessions
-//! and requests to other nodes while a node is not ready. The state is checked periodically, so a response needs no store.
+//! Reports the state of accounts or of a chat node to the probes of gateways: the role, the name of the node, and why it is not
+//! ready. A gateway sends new sessions and requests to other nodes while a node is not ready. The state is checked periodically, so
+//! a response needs no store.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use actix_web::{
     rt::{spawn, time::sleep},
     web,
 };
-use proto::{NodeReport, Refusal, node_report::PATH};
+use proto::{Refusal, RoleReport, role_report::PATH};
 use serde_json::{Value, json};
 
 use super::harness::Process;
@@ -20,21 +21,22 @@ use crate::supervision;
 /// The pause between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The number of failed checks in succession after which the node is reported as not ready. A failure of a store that is
+/// The number of failed checks in succession after which the role is reported as not ready. A failure of a store that is
 /// shorter than [`INTERVAL`] moves no users to other nodes.
 const MIN_FAILURES: u32 = 2;
 
 /// The last report. Cheap to clone.
 #[derive(Clone)]
-pub struct NodeReporter(Arc<Mutex<NodeReport>>);
+pub struct RoleReporter(Arc<Mutex<RoleReport>>);
 
-impl NodeReporter {
-    /// Checks the readiness of the role periodically. The node is ready until the first checks have failed.
-    pub fn start(node: &str, process: Process) -> Self {
-        let reporter = Self(Arc::new(Mutex::new(NodeReport::new(node, None))));
-        let (node, updated) = (node.to_owned(), reporter.clone());
-        spawn(supervision::restart("node report", move || {
-            watch(node.clone(), process.clone(), updated.clone())
+impl RoleReporter {
+    /// Checks the readiness of the role periodically. `ready` is the report of the role while it is ready, which it is until the first
+    /// checks have failed.
+    pub fn start(ready: RoleReport, process: Process) -> Self {
+        let reporter = Self(Arc::new(Mutex::new(ready.clone())));
+        let updated = reporter.clone();
+        spawn(supervision::restart("role report", move || {
+            watch(ready.clone(), process.clone(), updated.clone())
         }));
         reporter
     }
@@ -59,16 +61,16 @@ impl NodeReporter {
         HttpResponse::NotFound().json(body)
     }
 
-    fn report(&self) -> MutexGuard<'_, NodeReport> {
+    fn report(&self) -> MutexGuard<'_, RoleReport> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn watch(node: String, process: Process, reporter: NodeReporter) {
+async fn watch(ready: RoleReport, process: Process, reporter: RoleReporter) {
     let mut failures = 0;
     loop {
         let cause = reported(process.readiness.role_not_ready_reason(process.role).await, &mut failures);
-        *reporter.report() = NodeReport::new(&node, cause);
+        *reporter.report() = ready.clone().with_cause(cause);
         sleep(INTERVAL).await;
     }
 }
@@ -82,6 +84,7 @@ fn reported(cause: Option<String>, failures: &mut u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use actix_web::body::to_bytes;
+    use proto::role_report::CHAT;
 
     use super::*;
 
@@ -98,11 +101,12 @@ mod tests {
     /// Gateways of the releases before accept only 404.
     #[actix_web::test]
     async fn the_response_is_404_with_the_report() {
-        let report = NodeReport::new("n1", Some("MongoDB refuses connections".to_owned()));
-        let response = NodeReporter(Arc::new(Mutex::new(report.clone()))).response();
+        let report =
+            RoleReport::new(CHAT, Some("n1")).with_cause(Some("MongoDB refuses connections".to_owned()));
+        let response = RoleReporter(Arc::new(Mutex::new(report.clone()))).response();
         assert_eq!(response.status().as_u16(), 404);
         let body = to_bytes(response.into_body()).await.unwrap();
-        assert_eq!(NodeReport::parse(&body), report);
+        assert_eq!(RoleReport::parse(&body), report);
         assert!(body.starts_with(b"{\"code\":404,\"message\":\"Not Found\","), "{body:?}");
     }
 }

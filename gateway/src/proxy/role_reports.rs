@@ -1,6 +1,6 @@
-//! What the chat nodes report of themselves in their responses to probes: the name, and why a node is not ready. A node that has
-//! lost MongoDB or Redis only for itself still responds. Another node can respond at the address of a node. Recorded by
-//! [`super::health`].
+//! What the services report of themselves in their responses to probes: the role, the name of a node, and why the service is not
+//! ready. A node that has lost MongoDB or Redis only for itself still responds. Another node, another role or another program can
+//! respond at the address of a service. Recorded by [`super::health`].
 
 use std::{
     collections::HashMap,
@@ -8,26 +8,33 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::NodeReport;
+use proto::RoleReport;
 
-use super::{backend::Backend, nodes::Nodes};
+use super::{backend::Backend, nodes::Nodes, roles::Role};
 
-/// The minimum time between two warnings about the names at one address.
+/// The minimum time between two warnings about the services at one address.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The last reports, by service address.
 #[derive(Debug, Default)]
-pub(super) struct NodeReports {
-    reports: Mutex<HashMap<String, NodeReport>>,
+pub(super) struct RoleReports {
+    reports: Mutex<HashMap<String, RoleReport>>,
     /// The times of the last warnings.
     warned: Mutex<HashMap<String, Instant>>,
 }
 
-impl NodeReports {
-    /// Records the latest report from this address. A name that no node can have is ignored.
-    pub(super) fn record(&self, backend: &Backend, mut report: NodeReport) {
-        report.node = report.node.filter(|name| Nodes::is_name(name));
-        lock(&self.reports).insert(backend.to_string(), report);
+impl RoleReports {
+    /// Records the latest report from this address. A name that no node can have is ignored. `None` is a service that rejects the
+    /// signatures of this gateway.
+    pub(super) fn record(&self, backend: &Backend, report: Option<RoleReport>) {
+        let mut reports = lock(&self.reports);
+        match report {
+            Some(RoleReport { role, node, not_ready }) => {
+                let node = node.filter(|name| Nodes::is_name(name));
+                reports.insert(backend.to_string(), RoleReport { role, node, not_ready });
+            }
+            None => _ = reports.remove(&backend.to_string()),
+        }
     }
 
     /// Removes the reports of services that are not listed.
@@ -37,7 +44,7 @@ impl NodeReports {
         lock(&self.warned).retain(|address, _| is_listed(address));
     }
 
-    /// Why the node at this address is not ready, as it reports. `None` when it is, or does not report it.
+    /// Why the service at this address is not ready, as it reports. `None` when it is, or does not report it.
     pub(super) fn not_ready_reason(&self, backend: &Backend) -> Option<String> {
         let reason = lock(&self.reports).get(&backend.to_string())?.not_ready.clone()?;
         Some(format!("is not ready: {reason}"))
@@ -48,19 +55,24 @@ impl NodeReports {
         lock(&self.reports).get(&backend.to_string()).is_some_and(|report| report.not_ready.is_some())
     }
 
-    /// Whether another node responds at the address of the node with this name.
-    pub(super) fn is_of_another(&self, name: &str, backend: &Backend) -> bool {
-        self.other(name, backend).is_some()
-    }
-
-    /// Which other node responds at the address of the node with this name.
+    /// Why the service at the address of the node with this name is not this node: another role, another program or another node.
     pub(super) fn mismatch(&self, name: &str, backend: &Backend) -> Option<String> {
-        let other = self.other(name, backend)?;
-        Some(format!("the address of {name} is answered by {other}: --advertise must reach this node alone"))
+        self.role_mismatch(Role::Chat, backend).or_else(|| {
+            let other = self.other(name, backend)?;
+            Some(format!(
+                "the address of {name} is answered by {other}: --advertise must reach this node alone"
+            ))
+        })
     }
 
-    /// Warns of another node at the address of a node, and of nodes with one address, once within [`WARN_INTERVAL`].
-    pub(super) fn warn(&self, nodes: &Nodes, backend: &Backend) {
+    /// Why the service at this address is not of this role. `None` when it is, and before its first report.
+    pub(super) fn role_mismatch(&self, expected: Role, backend: &Backend) -> Option<String> {
+        expected.mismatch(lock(&self.reports).get(&backend.to_string())?.role.as_deref())
+    }
+
+    /// Warns of a service that is not of role `expected`, of another node at the address of a node, and of nodes with one address, once
+    /// within [`WARN_INTERVAL`].
+    pub(super) fn warn(&self, expected: Role, nodes: &Nodes, backend: &Backend) {
         let names: Vec<&str> =
             nodes.iter().filter(|(_, node)| node.backend == *backend).map(|(name, _)| name).collect();
         let cause = match names.as_slice() {
@@ -68,12 +80,12 @@ impl NodeReports {
             [name, ..] => shared(nodes, name, backend),
             [] => None,
         };
-        let Some(cause) = cause else { return };
+        let Some(cause) = self.role_mismatch(expected, backend).or(cause) else { return };
         let mut warned = lock(&self.warned);
         if warned.get(&backend.to_string()).is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
             warned.insert(backend.to_string(), Instant::now());
             drop(warned);
-            tracing::warn!(%backend, "the table of nodes is wrong: {cause}");
+            tracing::warn!(%backend, "another service has the address of {expected}: {cause}");
         }
     }
 

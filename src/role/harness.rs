@@ -50,6 +50,9 @@ pub trait Role {
     /// The name of the role.
     fn name(&self) -> &'static str;
 
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
+
     /// Number of descriptors that one connection of a client needs in this role. 0 without an HTTP server.
     fn descriptors(&self) -> u64;
 

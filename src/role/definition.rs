@@ -120,7 +120,7 @@ pub struct Requirements<'a> {
     pub secret: Option<&'a shared::Secret>,
     /// Redis.
     pub redis: Option<&'a shared::Redis>,
-    /// The store of durable data, or the reason why its address is not known.
+    /// The store of durable data, or why its address cannot be read.
     pub store: Option<Result<StoreUrl, String>>,
 }
 

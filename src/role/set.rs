@@ -85,7 +85,7 @@ impl RoleSet {
         let mut members = Vec::new();
         for definition in roles {
             let mut config = (definition.read_flags)(matches)?;
-            if let Some(address) = arguments::own_listen(definition, roles, matches).filter(|_| named) {
+            if named && let Some(address) = arguments::own_listen(definition, roles, matches) {
                 config.set_listen(address);
             }
             members.push(Member { definition, config });

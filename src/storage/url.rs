@@ -1,11 +1,6 @@
 //! Addresses of stores. The scheme names the backend.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fmt,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-};
+use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, path::Path};
 
 use super::{BACKENDS, Backend};
 use crate::config::{self, shared};
@@ -49,7 +44,7 @@ impl StoreUrl {
         Self { flag: "--data-dir (GODZILLA_DATA_DIR)", scheme: scheme.to_owned(), value: value.to_owned() }
     }
 
-    /// The backend. `None` when none has the scheme.
+    /// The backend of the scheme, if there is one.
     pub fn backend(&self) -> Option<&'static Backend> {
         BACKENDS.iter().find(|backend| backend.schemes.contains(&self.scheme.as_str()))
     }
@@ -73,7 +68,7 @@ impl fmt::Debug for StoreUrl {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{ffi::OsStr, path::PathBuf};
 
     use super::*;
 

@@ -30,7 +30,7 @@ The flags and variables are those of the roles. A flag that several roles have i
 gateway; each other role has its own. A gateway uses the accounts of its process, and a chat node the presence. There is one
 admin address: /readyz is ready when all roles are, and names the parts of each.";
 
-/// The rows of the table that `run` knows.
+/// The rows of the table with roles of `run`.
 fn rows() -> impl Iterator<Item = (&'static Definition, &'static Together)> {
     ROLES.iter().filter_map(|role| Some((role, role.together.as_ref()?)))
 }

@@ -58,7 +58,7 @@ const CHAT: &str = "chat.sqlite3";
 ///
 /// # Errors
 /// When the directory or a file in it cannot be used.
-fn open(data_dir: &Path) -> Result<EmbeddedStores, Error> {
+pub fn open(data_dir: &Path) -> Result<EmbeddedStores, Error> {
     let stores = Stores::open(data_dir)?;
     Ok(EmbeddedStores {
         users: stores.users.clone(),

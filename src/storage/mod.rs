@@ -41,12 +41,15 @@ pub struct Backend {
     /// The form of its URLs, for refusals.
     pub form: &'static str,
     /// Opens the stores of one process. Blocks. `None` for a backend that cannot hold all of them.
-    pub open_embedded: Option<fn(&StoreUrl) -> Result<EmbeddedStores, Error>>,
+    pub open_embedded: Option<OpenEmbedded>,
     /// Opens the stores of many processes. They may be unavailable. `None` for a backend that one process uses.
     pub open_shared: Option<OpenShared>,
     /// The findings of the doctor.
     pub examine: for<'a> fn(&'a StoreUrl) -> LocalBoxFuture<'a, Vec<Finding>>,
 }
+
+/// Opens the stores of one process.
+type OpenEmbedded = fn(&StoreUrl) -> Result<EmbeddedStores, Error>;
 
 /// Opens the stores of a deployment.
 type OpenShared =

@@ -17,16 +17,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettab
 use tracing::Level;
 
 use crate::{
-    config::{Accounts, Backup, Chat, Check, Gateway, Healthcheck, Presence, Run, Seed, Serve},
-    doctor::{self, Environment},
+    config::{Backup, Check, Healthcheck, Seed},
+    doctor::Environment,
     error::Error,
+    role::RoleSet,
     telemetry,
 };
 
-use self::examples::{
-    ACCOUNTS_EXAMPLES, AFTER_HELP, BACKUP_EXAMPLES, CHAT_EXAMPLES, CHECK_EXAMPLES, DOCTOR_EXAMPLES,
-    GATEWAY_EXAMPLES, PRESENCE_EXAMPLES, RUN_EXAMPLES, SERVE_EXAMPLES,
-};
+use self::examples::{AFTER_HELP, BACKUP_EXAMPLES, CHECK_EXAMPLES, DOCTOR_EXAMPLES};
 
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
 #[derive(Debug, Parser)]
@@ -40,24 +38,9 @@ struct Cli {
 /// The roles and tools of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run everything in one process on an embedded store (the default when no command is given)
-    #[command(after_help = SERVE_EXAMPLES)]
-    Serve(Box<Serve>),
-    /// Run the gateway alone: the only role that clients reach, in front of accounts and any number of chat nodes
-    #[command(after_help = GATEWAY_EXAMPLES)]
-    Gateway(Box<Gateway>),
-    /// Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway
-    #[command(after_help = ACCOUNTS_EXAMPLES)]
-    Accounts(Box<Accounts>),
-    /// Run one chat node: rooms, sockets and history, on MongoDB and Redis, behind gateways; as many as are needed
-    #[command(after_help = CHAT_EXAMPLES)]
-    Chat(Box<Chat>),
-    /// Run the presence service alone: who is online and who is typing, over gRPC
-    #[command(after_help = PRESENCE_EXAMPLES)]
-    Presence(Box<Presence>),
-    /// Run several of the roles gateway, accounts, chat and presence in one process
-    #[command(after_help = RUN_EXAMPLES)]
-    Run(Box<Run>),
+    // The commands of the table of roles, and `run`.
+    #[command(flatten)]
+    Roles(RoleSet),
     /// Fill an empty store with sample users and messages
     Seed(Seed),
     /// Copy the embedded store into a directory, also while a server uses it
@@ -73,7 +56,7 @@ pub enum Command {
     Doctor {
         /// The role
         #[command(subcommand)]
-        role: doctor::Role,
+        role: RoleSet,
         // The environment variables that no flag reads.
         #[arg(skip)]
         environment: Environment,
@@ -101,8 +84,8 @@ pub fn read(
     let unread: Vec<OsString> = empty.iter().chain(&hidden).chain(&ignored).cloned().collect();
     let matches = definition(&unread).try_get_matches_from(args).map_err(explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    if matches!(cli.command, Command::Serve(_) | Command::Doctor { role: doctor::Role::Serve(_), .. }) {
-        refuse_split(&set)?;
+    if let Command::Roles(roles) | Command::Doctor { role: roles, .. } = &cli.command {
+        roles.check_variables(&|name| set.iter().any(|(other, _)| other == name)).map_err(Error::Config)?;
     }
     refuse_unknown(&set, &empty)?;
     let without_effect = without_effect(&set, &empty);
@@ -112,21 +95,10 @@ pub fn read(
             .iter()
             .for_each(|text| telemetry::write_line(Level::WARN, &format!("warning: {text}"))),
     }
-    match &cli.command {
-        Command::Serve(config) => config.check(),
-        Command::Gateway(config) => config.check(),
-        Command::Accounts(config) => config.check(),
-        Command::Chat(config) => config.check(),
-        Command::Presence(config) => config.check(),
-        Command::Run(config) => config.check(),
-        // The doctor reports it as a finding.
-        Command::Seed(_)
-        | Command::Backup(_)
-        | Command::Check(_)
-        | Command::Healthcheck(_)
-        | Command::Doctor { .. } => Ok(()),
+    // The doctor reports it as a finding.
+    if let Command::Roles(roles) = &cli.command {
+        roles.check().map_err(Error::Config)?;
     }
-    .map_err(Error::Config)?;
     Ok(cli.command)
 }
 
@@ -150,12 +122,15 @@ pub fn is_json_requested(
     }
 }
 
-/// The definition of the command line. Help shows neither the values of variables nor the flags that `serve` does not
-/// use. The variables in `empty` are not read.
+/// The definition of the command line. Help does not show the values of variables. The variables in `empty` are not read.
 fn definition(empty: &[OsString]) -> clap::Command {
-    let serve = |serve: clap::Command| serve.mut_arg("presence_url", |arg| arg.hide(true));
-    let whole = Cli::command().mut_subcommand("serve", serve);
-    prepared(whole.mut_subcommand("doctor", |doctor| doctor.mut_subcommand("serve", serve)), empty)
+    let checked = |role: clap::Command| {
+        let about = format!("Check what `godzilla {}` would run with", role.get_name());
+        let is_default = role.get_name() == "serve";
+        let about = if is_default { about + " (the default when no role is given)" } else { about };
+        role.about(about).after_help(Resettable::Reset)
+    };
+    prepared(Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_subcommands(checked)), empty)
 }
 
 /// Hides the values of variables in `command` and its subcommands, and removes the variables in `empty`.
@@ -185,7 +160,7 @@ fn ignored(args: &[OsString], set: &[(OsString, OsString)]) -> Vec<OsString> {
         );
     }
     let roles = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|role| !role.is_empty());
-    Run::variables_of_others(&roles.collect::<Vec<_>>())
+    RoleSet::variables_of_others(&roles.collect::<Vec<_>>())
 }
 
 /// Inserts `serve` when the first argument, or the first one after `doctor`, is absent or is a flag.
@@ -197,22 +172,6 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
         args.insert(at.min(args.len()), "serve".into());
     }
     args
-}
-
-/// Refuses variables of stores that `serve` does not use: an operator who sets one expects it to be used.
-fn refuse_split(variables: &[(OsString, OsString)]) -> Result<(), Error> {
-    const OTHERS: [&str; 6] =
-        ["MONGO_URI", "MONGO_URI_FILE", "REDIS_URL", "REDIS_URL_FILE", "ACCOUNTS_URL", "DEPLOYMENT"];
-    let other = OTHERS
-        .into_iter()
-        .map(|other| format!("{PREFIX}{other}"))
-        .find(|other| variables.iter().any(|(name, _)| name == other.as_str()));
-    match other {
-        None => Ok(()),
-        Some(other) => Err(Error::Config(format!(
-            "{other} has no effect in `serve`, which stores all data in --data-dir; run the roles gateway, accounts, chat and presence"
-        ))),
-    }
 }
 
 /// Refuses variables with the prefix that no command reads, because the mistake would show much later. Variables that

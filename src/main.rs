@@ -1,6 +1,6 @@
 //! The `godzilla` binary: reads the command line and runs the one role or tool it names.
 
-#![cfg_attr(not(feature = "mongodb"), allow(dead_code, reason = "parts of the roles that are not built"))]
+#![cfg_attr(not(feature = "mongodb"), allow(dead_code, reason = "parts of backends that are not built"))]
 
 mod admin;
 mod cli;
@@ -15,8 +15,6 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
-#[cfg(feature = "mongodb")]
-mod mongo;
 mod nodes;
 mod output;
 mod role;
@@ -24,7 +22,7 @@ mod room_references;
 mod secret;
 mod seed;
 mod shutdown;
-mod stores;
+mod storage;
 mod supervision;
 mod systemd;
 mod telemetry;
@@ -38,7 +36,7 @@ use std::{
 
 use cli::Command;
 use error::Error;
-use limits::Needs;
+use storage::sqlite;
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -81,11 +79,7 @@ fn status() -> u8 {
 /// connection to systemd.
 fn prepare(command: Command) -> Result<Command, Error> {
     match &command {
-        Command::Serve(_) => limits::check(Needs { store: true, roles: 1 })?,
-        Command::Gateway(_) | Command::Accounts(_) | Command::Chat(_) | Command::Presence(_) => {
-            limits::check(Needs { store: false, roles: 1 })?;
-        }
-        Command::Run(config) => limits::check(Needs { store: false, roles: config.roles() })?,
+        Command::Roles(roles) => limits::check(roles.needs())?,
         Command::Doctor { .. } | Command::Healthcheck(_) => return Ok(command),
         _ => return Ok(prepared(command)),
     }
@@ -108,23 +102,11 @@ fn prepared(command: Command) -> Command {
 
 fn run(command: Command) -> Result<(), Error> {
     match command {
-        Command::Serve(config) => role::serve::run(*config),
-        Command::Gateway(config) => role::gateway::run(*config),
-        #[cfg(feature = "mongodb")]
-        Command::Accounts(config) => role::accounts::run(*config),
-        #[cfg(feature = "mongodb")]
-        Command::Chat(config) => role::chat::run(*config),
-        Command::Presence(config) => role::presence::run(*config),
-        #[cfg(feature = "mongodb")]
-        Command::Run(config) => role::run::run(*config),
-        #[cfg(not(feature = "mongodb"))]
-        Command::Accounts(_) | Command::Chat(_) | Command::Run(_) => {
-            Err(Error::Config(error::WITHOUT_MONGODB.to_owned()))
-        }
+        Command::Roles(roles) => roles.run(),
         Command::Seed(config) => seed::run(config),
-        Command::Backup(config) => stores::backup::run(config),
-        Command::Check(config) => stores::check::run(config),
+        Command::Backup(config) => sqlite::backup::run(config),
+        Command::Check(config) => sqlite::check::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
-        Command::Doctor { role, environment } => doctor::run(&role, &environment),
+        Command::Doctor { role, environment } => doctor::run(role.examine(&environment)),
     }
 }

@@ -7,7 +7,9 @@ use actix_web::rt::System;
 use chat::Sample;
 use proto::Username;
 
-use crate::{config::Seed, error::Error, output, room_references::RoomReferences, stores::Stores, telemetry};
+use crate::{
+    config::Seed, error::Error, output, room_references::RoomReferences, storage::sqlite::Stores, telemetry,
+};
 
 /// The sample users.
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
@@ -32,7 +34,7 @@ pub fn run(config: Seed) -> Result<(), Error> {
 }
 
 async fn fill(config: Seed) -> Result<(), Error> {
-    let stores = Stores::open(&config.store)?;
+    let stores = Stores::open(config.store.directory())?;
     if !stores.users.is_empty().await.map_err(failed)? {
         return Err(Error::Refused("the store holds users already, so nothing was changed"));
     }

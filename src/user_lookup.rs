@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use proto::Username;
 
 /// Looks users up in the user store.
-pub struct StoreUserLookup<U>(pub Arc<U>);
+pub struct StoreUserLookup(pub Arc<dyn Users>);
 
 #[async_trait]
-impl<U: Users> chat::UserLookup for StoreUserLookup<U> {
+impl chat::UserLookup for StoreUserLookup {
     async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
         let found = self.0.find(&name.key()).await.map_err(|error| match error {
             accounts::Error::Refused(_) => chat::Error::StoreRefused(error.to_string()),

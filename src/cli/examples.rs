@@ -1,65 +1,9 @@
-//! Examples at the end of the help of each command.
+//! Examples at the end of the help of the program and its tools.
 
 /// Text after the help of `godzilla`.
 pub const AFTER_HELP: &str = "\
 `godzilla` alone is `godzilla serve`. Its flags, their defaults and their environment variables:
   godzilla serve --help";
-
-/// Text after the help of `serve`.
-pub const SERVE_EXAMPLES: &str = "\
-Examples:
-  godzilla                                          chat on http://127.0.0.1:8080, data in ./data
-  godzilla serve --listen 0.0.0.0:8080 --data-dir /var/lib/godzilla
-  godzilla serve --allow-origin https://app.example.org --trusted-proxy 10.0.0.7
-  GODZILLA_LOG_FORMAT=json godzilla                 every flag has a variable; a flag wins over it
-
-Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
-
-/// Text after the help of `gateway`.
-pub const GATEWAY_EXAMPLES: &str = "\
-Examples:
-  head -c 32 /dev/urandom | base64 > key && chmod 600 key
-  godzilla gateway --secret-file key --redis-url redis://127.0.0.1:6379/0 --accounts-url http://127.0.0.1:8081
-Chat nodes are found in Redis, where they announce themselves. It starts without any of them; /readyz on the admin address
-names the services that it waits for.";
-
-/// Text after the help of `accounts`.
-pub const ACCOUNTS_EXAMPLES: &str = "\
-Examples:
-  head -c 32 /dev/urandom | base64 > key && chmod 600 key
-  godzilla accounts --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
-    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
-It starts without MongoDB and Redis; /readyz on the admin address names the stores that it waits for.";
-
-/// Text after the help of `chat`.
-pub const CHAT_EXAMPLES: &str = "\
-Examples:
-  godzilla chat --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
-    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
-  godzilla chat --listen 0.0.0.0:3000 --node chat-1 --advertise 10.0.0.6:3000 \\
-    --mongo-uri-file mongo --redis-url-file redis --secret-file key --presence-url http://10.0.0.5:50051
-Every node has a name of its own, by which gateways find the sockets that are on it. It starts without MongoDB and Redis;
-/readyz on the admin address names the stores that it waits for.";
-
-/// Text after the help of `presence`.
-pub const PRESENCE_EXAMPLES: &str = "\
-Examples:
-  godzilla presence                                 gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9100
-  godzilla presence --listen 10.0.0.5:50051 --admin-listen 10.0.0.5:9100 --log-format json
-  godzilla healthcheck --admin-listen 10.0.0.5:9100";
-
-/// Text after the help of `run`.
-pub const RUN_EXAMPLES: &str = "\
-Examples:
-  godzilla run --roles gateway,accounts,chat,presence --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
-    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
-  godzilla run --roles gateway,chat --listen 0.0.0.0:8080 --chat-listen 10.0.0.6:3000 --accounts-url http://10.0.0.5:8081 \\
-    --presence-url http://10.0.0.5:50051 --mongo-uri-file mongo --redis-url-file redis --secret-file key
-  godzilla run --roles presence,accounts --accounts-listen 10.0.0.5:8081 --presence-listen 10.0.0.5:50051 \\
-    --mongo-uri-file mongo --redis-url-file redis --secret-file key
-The flags and variables are those of the roles. A flag that several roles have is given once. --listen is the address of the
-gateway; each other role has its own. A gateway uses the accounts of its process, and a chat node the presence. There is one
-admin address: /readyz is ready when all roles are, and names the parts of each.";
 
 /// Text after the help of `doctor`.
 pub const DOCTOR_EXAMPLES: &str = "\

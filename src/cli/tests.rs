@@ -1,6 +1,14 @@
 //! The arguments and variables that the command line accepts, and its refusals, which contain the key and never the value.
 
 use super::*;
+use crate::role::{Gateway, Presence, Serve};
+
+fn roles(args: &[&str]) -> RoleSet {
+    match ask(args, &[]) {
+        Ok(Command::Roles(roles)) => roles,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
 
 fn ask(args: &[&str], names: &[&str]) -> Result<Command, Error> {
     let args = std::iter::once("godzilla").chain(args.iter().copied()).map(OsString::from);
@@ -21,10 +29,10 @@ fn the_definition_of_the_command_line_is_valid() {
 
 #[test]
 fn serve_is_the_default_command_also_with_flags() {
-    assert!(matches!(ask(&[], &[]), Ok(Command::Serve(_))));
-    assert!(matches!(ask(&["serve"], &[]), Ok(Command::Serve(_))));
-    let Ok(Command::Serve(config)) = ask(&["--listen", "0.0.0.0:9"], &[]) else { panic!("not serve") };
-    assert_eq!(config.gateway.listen.port(), 9);
+    for args in [&[][..], &["serve"], &["--listen", "0.0.0.0:9"]] {
+        assert!(roles(args).config::<Serve>().is_some(), "{args:?}");
+    }
+    assert_eq!(roles(&["--listen", "0.0.0.0:9"]).addresses()[0].1.port(), 9);
 }
 
 #[test]
@@ -69,20 +77,23 @@ fn the_flags_of_run_are_those_of_its_roles() {
 
 #[test]
 fn each_role_of_run_has_the_address_of_its_flag() {
-    let Ok(Command::Run(config)) = ask(&["run", "--roles", "presence,chat,gateway,accounts"], &[]) else {
-        panic!("not run")
+    let addresses = |args: &[&str]| -> Vec<String> {
+        roles(args).addresses().iter().map(|(flag, address)| format!("{flag} {address}")).collect()
     };
-    let addresses: Vec<String> = config.addresses().iter().map(|(_, address)| address.to_string()).collect();
-    assert_eq!(addresses, ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:3000", "127.0.0.1:50051"]);
-    let alone = ["run", "--roles=chat", "--listen", "127.0.0.1:4"];
-    let Ok(Command::Run(config)) = ask(&alone, &[]) else { panic!("not run") };
-    assert_eq!(config.addresses()[0].1.port(), 4);
-    let Ok(Command::Run(config)) = ask(&["run", "--roles=chat,gateway", "--chat-listen=127.0.0.1:4"], &[])
-    else {
-        panic!("not run")
-    };
-    assert_eq!(config.chat.unwrap().listen.port(), 4);
-    assert_eq!(config.gateway.unwrap().gateway.listen.port(), 8080);
+    let all = [
+        "--listen (GODZILLA_LISTEN) 127.0.0.1:8080",
+        "--accounts-listen (GODZILLA_ACCOUNTS_LISTEN) 127.0.0.1:8081",
+        "--chat-listen (GODZILLA_CHAT_LISTEN) 127.0.0.1:3000",
+        "--presence-listen (GODZILLA_PRESENCE_LISTEN) 127.0.0.1:50051",
+    ];
+    assert_eq!(addresses(&["run", "--roles", "presence,chat,gateway,accounts"]), all);
+    let alone = addresses(&["run", "--roles=chat", "--listen", "127.0.0.1:4"]);
+    assert_eq!(alone, ["--chat-listen (GODZILLA_CHAT_LISTEN) 127.0.0.1:4"]);
+    let two = addresses(&["run", "--roles=chat,gateway", "--chat-listen=127.0.0.1:4"]);
+    assert_eq!(
+        two,
+        ["--listen (GODZILLA_LISTEN) 127.0.0.1:8080", "--chat-listen (GODZILLA_CHAT_LISTEN) 127.0.0.1:4"]
+    );
 }
 
 #[test]
@@ -141,8 +152,7 @@ fn colliding_addresses_are_refused_with_both_flags() {
 
 #[test]
 fn presence_listens_at_the_default_presence_url_of_chat_nodes() {
-    let Ok(Command::Presence(config)) = ask(&["presence"], &[]) else { panic!("not presence") };
-    assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
+    assert_eq!(roles(&["presence"]).config::<Presence>().unwrap().listen.to_string(), "127.0.0.1:50051");
     let text = refusal(&["presence", "--listen", "0.0.0.0:9100"], &[]);
     assert!(text.contains("--listen") && text.contains("--admin-listen"), "{text}");
 }
@@ -150,10 +160,8 @@ fn presence_listens_at_the_default_presence_url_of_chat_nodes() {
 #[test]
 fn the_address_of_accounts_must_not_contain_a_secret() {
     let url = "http://accounts:8081";
-    let Ok(Command::Gateway(config)) = ask(&["gateway", "--accounts-url", url], &[]) else {
-        panic!("not gateway")
-    };
-    assert_eq!(config.accounts().unwrap().to_string(), url);
+    let accounts = |args: &[&str]| roles(args).config::<Gateway>().unwrap().accounts();
+    assert_eq!(accounts(&["gateway", "--accounts-url", url]).unwrap().to_string(), url);
     for value in ["s3cret", "https://s3cret:1", "http://user:s3cret@accounts:1", "http://accounts:1/s3cret"] {
         let text = refusal(&["gateway", &format!("--accounts-url={value}")], &[]);
         assert!(
@@ -161,8 +169,7 @@ fn the_address_of_accounts_must_not_contain_a_secret() {
             "{text}"
         );
     }
-    let Ok(Command::Gateway(config)) = ask(&["gateway"], &[]) else { panic!("not gateway") };
-    assert!(config.accounts().unwrap_err().contains("--accounts-url"));
+    assert!(accounts(&["gateway"]).unwrap_err().contains("--accounts-url"));
 }
 
 #[test]
@@ -187,8 +194,7 @@ fn a_refusal_contains_the_expected_form() {
             assert!(text.contains(part), "{args:?}: {part:?} is not in {text:?}");
         }
     }
-    let Ok(Command::Serve(config)) = ask(&["--listen", "localhost:9"], &[]) else { panic!("not serve") };
-    assert_eq!(config.gateway.listen.to_string(), "127.0.0.1:9");
+    assert_eq!(roles(&["--listen", "localhost:9"]).addresses()[0].1.to_string(), "127.0.0.1:9");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Parses the size of a message.
-pub(super) fn payload(text: &str) -> Result<usize, &'static str> {
+pub fn payload(text: &str) -> Result<usize, &'static str> {
     within(text, 1_024, 16_777_216).ok_or("expected bytes, from 1024 to 16777216")
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::Finding;
-use crate::{config::Chat, error::Error, listener::listen};
+use crate::{error::Error, listener::listen};
 
 /// Ports below this one need a privilege.
 const PRIVILEGED: u16 = 1_024;
@@ -80,11 +80,11 @@ pub async fn examine_service(flag: &str, url: &str) -> Option<Finding> {
     }
 }
 
-/// Checks that gateways can reach a chat node at the address that it advertises.
-pub async fn examine_advertised(config: &Chat) -> Option<Finding> {
+/// Checks that gateways can reach a chat node at the URL that it advertises. `advertised`: the URL, or why the address is refused.
+pub async fn examine_advertised(advertised: Result<String, String>) -> Option<Finding> {
     const FLAG: &str = "--advertise (GODZILLA_ADVERTISE)";
-    let url = match config.address() {
-        Ok(backend) => backend.to_string(),
+    let url = match advertised {
+        Ok(url) => url,
         Err(text) => return Some(Finding::error(FLAG, text)),
     };
     let authority = url.trim_start_matches("http://");

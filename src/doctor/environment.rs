@@ -27,13 +27,13 @@ impl Environment {
     }
 
     /// Findings about variables without effect, in any role.
-    pub(super) fn examine(&self) -> Vec<Finding> {
+    pub fn examine(&self) -> Vec<Finding> {
         let text = |text: &String| format!("{text}; remove it, or correct its name");
         self.without_effect.iter().map(|found| Finding::warning("environment", text(found))).collect()
     }
 
     /// Checks that a role for clients listens on the port to which the platform sends requests.
-    pub(super) fn examine_port(&self, listen: SocketAddr) -> Option<Finding> {
+    pub fn examine_port(&self, listen: SocketAddr) -> Option<Finding> {
         let (platform, port) = self.platform?;
         let fits = listen.port() == port && !listen.ip().is_loopback();
         (!fits).then(|| {

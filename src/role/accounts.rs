@@ -1,5 +1,7 @@
 //! `godzilla accounts`: register, login, logout and me, on MongoDB and Redis, behind the gateway.
 
+mod flags;
+
 use std::{
     net::{SocketAddr, TcpListener},
     rc::Rc,
@@ -7,34 +9,27 @@ use std::{
     time::Duration,
 };
 
-use ::accounts::{LoginThrottle, MongoUsers};
-use actix_web::{
-    App,
-    dev::ServerHandle,
-    middleware::from_fn,
-    rt::{spawn, time::sleep},
-    web,
-};
+use ::accounts::LoginThrottle;
+use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::spawn, web};
 use async_trait::async_trait;
-use chat::MongoStore;
 use proto::{RoleReport, role_report::ACCOUNTS, signature::Key};
-use remote::{Location, NotAnAddress, Redis};
-use sessions::{MongoRevocations, RedisSessions};
+use sessions::RedisSessions;
 
+pub use self::flags::{Config, ROLE};
 use crate::{
-    admin::{Opening, Probe},
-    config,
+    admin::Probe,
     error::Error,
     http::Settings,
     listener::listen,
-    mongo::{self, Hosts},
     role::{
-        harness::{self, Process, Role, Running, Shared, Step},
+        definition::Context,
+        harness::{Process, Role, Running, Step},
         password_probe,
         role_reporter::RoleReporter,
         verify_identity,
     },
     room_references::RoomReferences,
+    storage::{self, SharedStores, StoreUrl},
     supervision::restart,
 };
 
@@ -44,28 +39,16 @@ const HEAD: Duration = Duration::from_secs(5);
 /// How long requests in progress may continue during the drain, in seconds. Password hashing takes some.
 const HTTP_DRAIN: u64 = 10;
 
-/// Maximum number of connections to the Redis that counts failed logins.
-const CONNECTIONS: usize = 8;
-
-/// Interval of the checks of Redis's settings.
-const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Interval of the checks while Redis does not answer.
-const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-
 /// How long requests are accepted after SIGTERM. Gateways reach accounts through the name of a service, whose endpoints change after this time.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// The role before its start.
-pub struct Accounts {
+struct Accounts {
     listener: TcpListener,
     /// Where the service listens.
-    pub address: SocketAddr,
+    address: SocketAddr,
     key: Key,
-    users: Arc<MongoUsers>,
-    /// The servers of MongoDB.
-    hosts: Hosts,
-    references: Arc<RoomReferences>,
+    stores: SharedStores,
     sessions: Arc<RedisSessions>,
     throttle: LoginThrottle,
     service: ::accounts::Config,
@@ -74,56 +57,37 @@ pub struct Accounts {
 /// The HTTP server of the service.
 struct HttpServer(ServerHandle);
 
-/// Runs the role alone until a signal requests the end, then until requests in progress have their responses.
-pub fn run(config: config::Accounts) -> Result<(), Error> {
-    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async |opening| {
-        Ok(vec![Box::new(Accounts::open(config, "--listen", &opening).await?) as _])
-    })
-}
-
 impl Accounts {
-    /// Reads the secrets and listens on the address that `flag` sets. MongoDB and Redis may be unavailable: `/readyz` names
-    /// the missing store.
-    pub async fn open(
-        mut config: config::Accounts,
-        flag: &'static str,
-        opening: &Opening,
-    ) -> Result<Self, Error> {
-        let uri = config.mongo.uri().map_err(Error::Config)?;
-        let url = config.redis.url().map_err(Error::Config)?;
+    /// The stores may be unavailable: `/readyz` names the missing one.
+    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+        let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
+        let redis = storage::redis::location(&config.redis, &config.deployment)?;
         let key = config.secret.key().map_err(Error::Config)?;
-        let deployment = &config.deployment.deployment;
-        let store = mongo::store(&uri, deployment, opening).await?;
-        let redis = Location::new(url.reveal(), deployment);
-        let refused = |error: NotAnAddress| Error::Config(url.refused(&error));
-        let revocations = Arc::new(MongoRevocations::new(&store));
-        let sessions = RedisSessions::with_revocations(redis.clone(), sessions::ages::now, revocations);
-        let throttle = LoginThrottle::new(Redis::new(redis, CONNECTIONS).map_err(refused)?);
+        let stores = storage::open_shared(&url, &config.deployment.deployment, &context.opening).await?;
+        let sessions = storage::redis::sessions_with_revocations(redis.clone(), stores.revocations.clone())?;
+        let throttle = storage::redis::login_throttle(redis)?;
         Ok(Self {
-            listener: listen(flag, &mut config.listen)?,
+            listener: listen(context.listen_flag, &mut config.listen)?,
             address: config.listen,
             key,
-            users: Arc::new(MongoUsers::new(&store)),
-            hosts: Hosts::of(&uri),
-            references: Arc::new(RoomReferences(MongoStore::new(&store).directory())),
-            sessions: Arc::new(sessions.map_err(refused)?),
+            stores,
+            sessions: Arc::new(sessions),
             throttle,
             service: config.accounts,
         })
     }
 
     fn probes(&self) -> [(&'static str, Probe); 2] {
-        let (users, hosts, sessions) = (self.users.clone(), self.hosts.clone(), self.sessions.clone());
-        let mongo = move || {
-            let (users, hosts) = (users.clone(), hosts.clone());
-            Box::pin(async move { hosts.explained(users.not_ready_reason().await).await }) as _
+        let (health, sessions) = (self.stores.health.clone(), self.sessions.clone());
+        let store = move || {
+            let health = health.clone();
+            Box::pin(async move { health.users_not_ready_reason().await }) as _
         };
         let redis = move || {
             let sessions = sessions.clone();
             Box::pin(async move { sessions.not_ready_reason().await }) as _
         };
-        [("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis))]
+        [(self.stores.health.name(), Box::new(store)), ("Redis", Box::new(redis))]
     }
 }
 
@@ -131,6 +95,10 @@ impl Accounts {
 impl Role for Accounts {
     fn name(&self) -> &'static str {
         "accounts"
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn descriptors(&self) -> u64 {
@@ -142,15 +110,16 @@ impl Role for Accounts {
     }
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        let (probes, users) = (self.probes(), self.users.clone());
-        let accounts =
-            ::accounts::Accounts::new(self.users, self.references, self.sessions.clone(), &self.service)
-                .map_err(|error| Error::part("accounts", format!("{error:?}")))?
-                .with_throttle(self.throttle);
+        let (probes, health) = (self.probes(), self.stores.health);
+        let references = Arc::new(RoomReferences(self.stores.directory));
+        let (users, sessions) = (self.stores.users, self.sessions.clone());
+        let accounts = ::accounts::Accounts::new(users, references, sessions, &self.service)
+            .map_err(|error| Error::part("accounts", format!("{error:?}")))?
+            .with_throttle(self.throttle);
         let watched = self.sessions;
-        spawn(restart("durability watch", move || warn_about_data_loss(watched.clone())));
+        spawn(restart("durability watch", move || storage::redis::warn_about_data_loss(watched.clone())));
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
-        process.add_degrading("MongoDB", registration_probe(users));
+        process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
         let reporter = RoleReporter::start(RoleReport::new(ACCOUNTS, None), process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
@@ -182,34 +151,9 @@ impl Running for HttpServer {
 }
 
 /// Probes whether users can be registered. Users who exist can log in without it.
-fn registration_probe(users: Arc<MongoUsers>) -> Probe {
+fn registration_probe(health: Arc<dyn storage::Health>) -> Probe {
     Box::new(move || {
-        let users = users.clone();
-        Box::pin(async move { users.registration_problem().await })
+        let health = health.clone();
+        Box::pin(async move { health.registration_problem().await })
     })
-}
-
-/// Warns when the settings of Redis can lose sessions. The check is repeated, because settings can change at run time.
-async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
-    let (mut is_durable, mut evicts) = (true, false);
-    loop {
-        let pause = match (sessions.is_durable().await, sessions.evicts().await) {
-            (Ok(durable), Ok(evicting)) => {
-                if is_durable && !durable {
-                    tracing::warn!(
-                        "without appendonly yes and appendfsync always a crash of Redis can log users out"
-                    );
-                }
-                if evicting && !evicts {
-                    tracing::warn!(
-                        "users can be logged out when the memory of Redis is full: set maxmemory-policy noeviction"
-                    );
-                }
-                (is_durable, evicts) = (durable, evicting);
-                CHECK_INTERVAL
-            }
-            _ => RETRY_INTERVAL,
-        };
-        sleep(pause).await;
-    }
 }

@@ -1,10 +1,11 @@
 //! `godzilla chat`: one of any number of chat nodes with clients' sockets, on MongoDB and Redis, behind gateways. It
 //! waits for its stores before it starts other parts, which need them, and opens itself to gateways last.
 
+mod flags;
 mod stores;
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -19,10 +20,10 @@ use proto::{RoleReport, identity::POLL_LIMIT, role_report::CHAT, signature::Key}
 use remote::Location;
 use socketio::{CloseReason, Io, Server};
 
+pub use self::flags::{Config, ROLE};
 use self::stores::{NodeStatus, Stores};
 use crate::{
-    admin::Opening,
-    config,
+    config::Sockets,
     error::Error,
     heartbeat,
     http::Settings,
@@ -30,12 +31,14 @@ use crate::{
     nodes::NodeLease,
     role::{
         chat_probe,
-        harness::{self, Process, Role, Running, Shared, Step},
+        definition::Context,
+        harness::{Process, Role, Running, Step},
         new_session_gate::NewSessionGate,
         presence_probe,
         role_reporter::RoleReporter,
         verify_identity,
     },
+    storage,
     user_lookup::StoreUserLookup,
 };
 
@@ -58,7 +61,7 @@ const CLOSING_STEPS: u32 = 50;
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
 /// The role before its start.
-pub struct Chat {
+struct Chat {
     listener: TcpListener,
     /// Address at which gateways reach the node.
     address: gateway::Backend,
@@ -66,7 +69,7 @@ pub struct Chat {
     stores: Stores,
     redis: Location,
     node: String,
-    config: config::Chat,
+    config: Config,
 }
 
 /// The running parts.
@@ -89,29 +92,16 @@ struct Opened {
     io: Io,
 }
 
-/// Runs the role alone until a signal requests the end, then until every accepted command has its acknowledgement and all
-/// sockets are closed.
-pub fn run(config: config::Chat) -> Result<(), Error> {
-    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async |opening| {
-        Ok(vec![Box::new(Chat::open(config, "--listen", &opening).await?) as _])
-    })
-}
-
 impl Chat {
-    /// Reads the secrets and listens on the address that `flag` sets.
-    pub async fn open(
-        mut config: config::Chat,
-        flag: &'static str,
-        opening: &Opening,
-    ) -> Result<Self, Error> {
+    /// Reads the secrets and listens. The stores may be unavailable.
+    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
-        let stores = Stores::new(&config, opening).await?;
-        let redis = stores::location(&config)?;
+        let redis = storage::redis::location(&config.redis, &config.deployment)?;
+        let stores = Stores::new(&config, redis.clone(), &context.opening).await?;
         let node = config.chat.node_name();
         config.chat.deployment = config.deployment.deployment.name().to_owned();
         NodeLease::check_name(&node).map_err(Error::Config)?;
-        let listener = listen(flag, &mut config.listen)?;
+        let listener = listen(context.listen_flag, &mut config.listen)?;
         let address = config.address().map_err(Error::Config)?;
         Ok(Self { listener, address, key, stores, redis, node, config })
     }
@@ -121,6 +111,10 @@ impl Chat {
 impl Role for Chat {
     fn name(&self) -> &'static str {
         "chat"
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.config.listen
     }
 
     fn descriptors(&self) -> u64 {
@@ -141,11 +135,11 @@ impl Role for Chat {
         };
         let io = Io::new();
         let deps = Deps {
-            history: this.stores.chat.history(),
+            history: this.stores.shared.history.clone(),
             order,
-            directory: this.stores.chat.directory(),
+            directory: this.stores.shared.directory.clone(),
             recovery_sessions: Arc::new(RedisRecoverySessions::new(this.stores.redis.clone())),
-            user_lookup: Arc::new(StoreUserLookup(this.stores.users.clone())),
+            user_lookup: Arc::new(StoreUserLookup(this.stores.shared.users.clone())),
             sessions: this.stores.sessions.clone(),
             io: io.clone(),
             config: this.config.chat,
@@ -167,12 +161,7 @@ impl Role for Chat {
 }
 
 /// The Socket.IO server of this node, and the gate for new sessions.
-fn sockets(
-    config: &config::Sockets,
-    node: &str,
-    io: &Io,
-    chat: &::chat::Chat,
-) -> (Server<Clients>, NewSessionGate) {
+fn sockets(config: &Sockets, node: &str, io: &Io, chat: &::chat::Chat) -> (Server<Clients>, NewSessionGate) {
     let mut config = config.to_config();
     // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");

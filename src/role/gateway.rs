@@ -6,22 +6,48 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::gateway::{Proxy, Upstreams};
+use ::gateway::{Backend, Proxy, Upstreams};
 use actix_web::{App, dev::ServerHandle, web};
 use async_trait::async_trait;
+use clap::Args;
 use proto::signature::Key;
-use remote::Location;
 use sessions::RedisSessions;
 
 use crate::{
     admin::Probe,
-    config,
+    config::{shared, sockets},
+    doctor::{self, Environment, Finding},
     error::Error,
     http::Settings,
     listener::listen,
     nodes::Watcher,
-    role::harness::{self, Process, Role, Running, Shared, Step},
+    role::{
+        definition::{Context, Definition, Neighbours, Requirements, RoleConfig, Service, Together},
+        harness::{Process, Role, Running, Step},
+    },
+    storage,
 };
+
+/// The row of the table of roles.
+pub const ROLE: Definition = Definition::new::<Config>(
+    "gateway",
+    "Run the gateway alone: the only role that clients reach, in front of accounts and any number of chat nodes",
+    EXAMPLES,
+)
+.together(Together {
+    about: "The only role that clients reach",
+    listen: None,
+    services: &[Service { role: "accounts", id: "accounts_url", flag: ACCOUNTS_FLAG }],
+});
+
+const EXAMPLES: &str = "\
+Examples:
+  head -c 32 /dev/urandom | base64 > key && chmod 600 key
+  godzilla gateway --secret-file key --redis-url redis://127.0.0.1:6379/0 --accounts-url http://127.0.0.1:8081
+Chat nodes are found in Redis, where they announce themselves. It starts without any of them; /readyz on the admin address
+names the services that it waits for.";
+
+const ACCOUNTS_FLAG: &str = "--accounts-url (GODZILLA_ACCOUNTS_URL)";
 
 /// How long the HTTP server may take to end the remaining connections after the proxy has drained, in seconds.
 const HTTP_DRAIN: u64 = 2;
@@ -33,15 +59,40 @@ const REQUEST_DRAIN: Duration = Duration::from_secs(11);
 /// How long requests are accepted after SIGTERM. Load balancers in front of gateways need this time.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
+/// The flags.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct Config {
+    // Gateway.
+    #[command(flatten)]
+    pub gateway: ::gateway::Config,
+    /// The accounts service, such as http://accounts:8081
+    #[arg(long, env = "GODZILLA_ACCOUNTS_URL", value_name = "URL", help_heading = "Services")]
+    pub accounts_url: Option<Backend>,
+    /// Largest body of a polling request, in bytes; what the chat nodes have
+    #[arg(long, env = "GODZILLA_PAYLOAD_LIMIT", value_name = "BYTES", default_value_t = 65_536,
+          value_parser = sockets::payload, help_heading = "Services")]
+    pub payload_limit: usize,
+    // Sessions, and the table of chat nodes.
+    #[command(flatten)]
+    pub redis: shared::Redis,
+    // Prefix of the keys.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
+    // Key of signed identities.
+    #[command(flatten)]
+    pub secret: shared::Secret,
+}
+
 /// The role before its start.
-pub struct Gateway {
+struct Gateway {
     listener: TcpListener,
     /// Where clients connect.
     address: SocketAddr,
     sessions: Arc<RedisSessions>,
     watcher: Watcher,
     key: Key,
-    accounts: ::gateway::Backend,
+    accounts: Backend,
     payload_limit: usize,
     service: ::gateway::Config,
     /// Whether a chat node runs in the same process.
@@ -57,37 +108,66 @@ struct Parts {
     drained_since: Option<Instant>,
 }
 
-/// Runs the role alone until a signal requests the end, then until requests in progress have their responses and all
-/// sockets are closed.
-pub fn run(config: config::Gateway) -> Result<(), Error> {
-    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async |_| Ok(vec![Box::new(Gateway::open(config, false)?) as _]))
+impl Config {
+    /// The address of the accounts service.
+    pub fn accounts(&self) -> Result<Backend, String> {
+        self.accounts_url
+            .clone()
+            .ok_or_else(|| shared::missing(ACCOUNTS_FLAG, "where the accounts service is"))
+    }
 }
 
-impl Gateway {
-    /// Reads the secrets and listens. The services behind the gateway may be unavailable: `/readyz` names the missing ones.
-    /// `has_chat` states whether a chat node runs in the same process. Needs a running runtime.
-    pub fn open(mut config: config::Gateway, has_chat: bool) -> Result<Self, Error> {
-        let url = config.redis.url().map_err(Error::Config)?;
-        let redis = Location::new(url.reveal(), &config.deployment.deployment);
-        let key = config.secret.key().map_err(Error::Config)?;
-        let accounts = config.accounts().map_err(Error::Config)?;
+#[async_trait(?Send)]
+impl RoleConfig for Config {
+    fn listen(&self) -> SocketAddr {
+        self.gateway.listen
+    }
+
+    fn set_listen(&mut self, address: SocketAddr) {
+        self.gateway.listen = address;
+    }
+
+    fn requirements(&self) -> Requirements<'_> {
+        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), store: None }
+    }
+
+    async fn examine(&self, environment: &Environment, neighbours: &Neighbours) -> Vec<Finding> {
+        let mut findings: Vec<_> = environment.examine_port(self.gateway.listen).into_iter().collect();
+        findings.extend(doctor::clients::examine(&self.gateway, neighbours.has_secure_cookies));
+        if !neighbours.has("accounts") {
+            findings.extend(match self.accounts() {
+                Ok(url) => doctor::addresses::examine_service(ACCOUNTS_FLAG, &url.to_string()).await,
+                Err(text) => Some(Finding::error("accounts", text)),
+            });
+        }
+        findings
+    }
+
+    /// The services behind the gateway may be unavailable: `/readyz` names the missing ones. Needs a running runtime.
+    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+        if let Some(url) = context.neighbours.url("accounts") {
+            self.accounts_url = Some(url.parse().map_err(|error| Error::part("accounts", error))?);
+        }
+        let redis = storage::redis::location(&self.redis, &self.deployment)?;
+        let key = self.secret.key().map_err(Error::Config)?;
+        let accounts = self.accounts().map_err(Error::Config)?;
         let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
-        let sessions = RedisSessions::new(redis, sessions::ages::now)
-            .map_err(|error| Error::Config(url.refused(&error)))?;
-        Ok(Self {
-            listener: listen("--listen", &mut config.gateway.listen)?,
-            address: config.gateway.listen,
+        let sessions = storage::redis::sessions(redis)?;
+        Ok(Box::new(Gateway {
+            listener: listen(context.listen_flag, &mut self.gateway.listen)?,
+            address: self.gateway.listen,
             sessions: Arc::new(sessions),
             watcher,
             key,
             accounts,
-            payload_limit: config.payload_limit,
-            service: config.gateway,
-            has_chat,
-        })
+            payload_limit: self.payload_limit,
+            service: self.gateway,
+            has_chat: context.neighbours.has("chat"),
+        }))
     }
+}
 
+impl Gateway {
     fn settings(&self) -> Settings {
         Settings {
             head: Duration::from_secs(self.service.head_timeout.into()),
@@ -108,6 +188,10 @@ impl Gateway {
 impl Role for Gateway {
     fn name(&self) -> &'static str {
         "gateway"
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// One for the client and one for the connection to the node.

@@ -1,6 +1,5 @@
-//! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers,
-//! upkeep, supervision and the drain. [`run`] runs one role or several in one process. A role is one short file: a value with
-//! what it has opened ([`Role`]), and one with what runs ([`Running`]).
+//! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers, upkeep,
+//! supervision and the drain. A role is a value with what it has opened ([`Role`]), and one with what runs ([`Running`]).
 
 use std::{pin::pin, time::Duration};
 
@@ -37,6 +36,9 @@ pub struct Shared {
 pub trait Role {
     /// The name of the role.
     fn name(&self) -> &'static str;
+
+    /// Where it listens.
+    fn address(&self) -> SocketAddr;
 
     /// Number of descriptors that one connection of a client needs in this role. 0 without an HTTP server.
     fn descriptors(&self) -> u64;

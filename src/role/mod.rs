@@ -1,25 +1,30 @@
-//! The roles of the program: one file per role, all on one harness. [`run`] runs any set of roles in one process.
+//! The roles of the program: one file or folder for each, all on one harness. [`ROLES`] is the table by which everything goes that
+//! concerns all roles.
 
-#[cfg(feature = "mongodb")]
-pub mod accounts;
-#[cfg(feature = "mongodb")]
-pub mod chat;
-pub mod gateway;
+mod accounts;
+mod chat;
+mod definition;
+mod gateway;
 mod harness;
 mod new_session_gate;
-pub mod presence;
+mod presence;
 mod presence_thread;
 mod process;
-#[cfg(feature = "mongodb")]
 mod role_reporter;
-#[cfg(feature = "mongodb")]
-pub mod run;
-pub mod serve;
+mod serve;
+mod set;
 mod verify_identity;
 
 use ::{accounts::Accounts, chat::Chat};
 
+use self::definition::Definition;
+pub use self::set::RoleSet;
+#[cfg(test)]
+pub use self::{gateway::Config as Gateway, presence::Config as Presence, serve::Config as Serve};
 use crate::admin::{Probe, not_ready_unless};
+
+/// The roles, in the order of the help. A role that runs beside others uses only services of later rows.
+const ROLES: [Definition; 5] = [serve::ROLE, gateway::ROLE, accounts::ROLE, chat::ROLE, presence::ROLE];
 
 /// Probes whether the parts of the chat answer.
 fn chat_probe(chat: &Chat) -> Probe {

@@ -3,40 +3,83 @@
 use std::net::{SocketAddr, TcpListener};
 
 use async_trait::async_trait;
+use clap::Args;
 
 use crate::{
-    config,
+    config::shared,
     error::Error,
     listener::listen,
     role::{
-        harness::{self, Process, Role, Running, Shared, Step},
+        definition::{Context, Definition, OwnListen, RoleConfig, Together},
+        harness::{Process, Role, Running, Step},
         presence_thread::PresenceThread,
     },
 };
 
+/// The row of the table of roles.
+pub const ROLE: Definition = Definition::new::<Config>(
+    "presence",
+    "Run the presence service alone: who is online and who is typing, over gRPC",
+    EXAMPLES,
+)
+.together(Together {
+    about: "Who is online",
+    listen: Some(OwnListen {
+        name: "--presence-listen (GODZILLA_PRESENCE_LISTEN)",
+        heading: "Presence",
+        help: "Where presence listens (gRPC, plain text, and every client that reaches it can report users as online: a private \
+               network only)",
+    }),
+    services: &[],
+});
+
+const EXAMPLES: &str = "\
+Examples:
+  godzilla presence                                 gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9100
+  godzilla presence --listen 10.0.0.5:50051 --admin-listen 10.0.0.5:9100 --log-format json
+  godzilla healthcheck --admin-listen 10.0.0.5:9100";
+
+/// The flags.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct Config {
+    /// Where the service listens (gRPC, plain text, and every client that reaches it can report users as online: a private network only)
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051",
+          value_parser = proto::address::listen)]
+    #[arg(help_heading = "Presence")]
+    pub listen: SocketAddr,
+    // Online users.
+    #[command(flatten, next_help_heading = "Presence")]
+    pub service: presence::Config,
+    // Deployment of callers that name no deployment.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
+}
+
 /// The role before its start.
-pub struct Presence {
+struct Presence {
     listener: TcpListener,
-    /// Where the service listens.
-    pub address: SocketAddr,
+    address: SocketAddr,
     service: presence::Config,
 }
 
-/// Runs the role alone until a signal requests the end, then until calls in progress have their responses.
-pub fn run(config: config::Presence) -> Result<(), Error> {
-    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async |_| Ok(vec![Box::new(Presence::open(config, "--listen")?) as _]))
-}
+#[async_trait(?Send)]
+impl RoleConfig for Config {
+    fn listen(&self) -> SocketAddr {
+        self.listen
+    }
 
-impl Presence {
-    /// Listens on the address that `flag` sets.
-    pub fn open(mut config: config::Presence, flag: &'static str) -> Result<Self, Error> {
-        let listener = listen(flag, &mut config.listen)?;
-        if !config.listen.ip().is_loopback() {
-            tracing::warn!(address = %config.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
+    fn set_listen(&mut self, address: SocketAddr) {
+        self.listen = address;
+    }
+
+    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+        let listener = listen(context.listen_flag, &mut self.listen)?;
+        if !self.listen.ip().is_loopback() {
+            tracing::warn!(address = %self.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
         }
-        config.service.deployment = config.deployment.deployment.name().to_owned();
-        Ok(Self { listener, address: config.listen, service: config.service })
+        self.service.deployment = self.deployment.deployment.name().to_owned();
+        Ok(Box::new(Presence { listener, address: self.listen, service: self.service }))
     }
 }
 
@@ -44,6 +87,10 @@ impl Presence {
 impl Role for Presence {
     fn name(&self) -> &'static str {
         "presence"
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn descriptors(&self) -> u64 {

@@ -2,8 +2,13 @@
 //! the parts from the inside out (stores, presence, chat, sockets, gateway), and ends them from the outside in.
 
 mod banner;
+mod flags;
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use accounts::Accounts;
 use actix_web::{App, dev::ServerHandle, web};
@@ -13,20 +18,21 @@ use gateway::Gateway;
 use socketio::{CloseReason, Io, Server};
 use tokio::task::spawn_blocking;
 
+pub use self::flags::{Config, ROLE};
 use crate::{
-    config,
     error::Error,
     heartbeat,
     http::Settings,
     listener::listen,
     role::{
         chat_probe,
-        harness::{self, Process, Role, Running, Shared, Step},
+        definition::Context,
+        harness::{Process, Role, Running, Step},
         password_probe, presence_probe,
         presence_thread::PresenceThread,
     },
     room_references::RoomReferences,
-    stores::Stores,
+    storage::{self, EmbeddedStores, StoreUrl},
     user_lookup::StoreUserLookup,
 };
 
@@ -36,8 +42,8 @@ struct Serve {
     http: TcpListener,
     /// gRPC of presence, for the chat of this process and for other readers.
     presence: TcpListener,
-    stores: Stores,
-    config: config::Serve,
+    stores: EmbeddedStores,
+    config: Config,
 }
 
 /// The running parts.
@@ -50,7 +56,8 @@ struct Parts {
     io: Io,
     /// Receives the disconnects of all users.
     presence: PresenceThread,
-    stores: Stores,
+    /// Closes the stores.
+    close: Box<dyn Fn()>,
 }
 
 /// How long requests in progress may continue during the drain, in seconds. The body of a request has 10 s by default.
@@ -62,20 +69,14 @@ const CLOSING_STEPS: u32 = 10;
 /// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs until a signal requests the end, then until every accepted command and request is answered.
-pub fn run(config: config::Serve) -> Result<(), Error> {
-    let shared = Shared { admin: config.admin.clone(), telemetry: config.telemetry.clone(), named: false };
-    harness::run(shared, async |_| Ok(vec![Box::new(Serve::open(config).await?) as _]))
-}
-
 impl Serve {
     /// Opens the sockets and the stores. Replaces port 0 in `config` by the port that the system chose.
-    async fn open(mut config: config::Serve) -> Result<Self, Error> {
-        let http = listen("--listen", &mut config.gateway.listen)?;
+    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+        let http = listen(context.listen_flag, &mut config.gateway.listen)?;
         let presence = listen("--presence-listen", &mut config.presence_listen)?;
-        let store = config.store.clone();
+        let url = StoreUrl::of_data_dir(&config.store);
         // Opening blocks, and the process answers `/livez` and signals meanwhile. The panic hook has reported a panic.
-        let stores = spawn_blocking(move || Stores::open(&store)).await;
+        let stores = spawn_blocking(move || storage::open_embedded(&url)).await;
         let stores = stores.unwrap_or_else(|_| Err(Error::part("stores", "opening them panicked")))?;
         Ok(Self { http, presence, stores, config })
     }
@@ -87,6 +88,10 @@ impl Role for Serve {
         "serve"
     }
 
+    fn address(&self) -> SocketAddr {
+        self.config.gateway.listen
+    }
+
     fn descriptors(&self) -> u64 {
         1
     }
@@ -94,16 +99,15 @@ impl Role for Serve {
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let Self { http, presence, stores, mut config } = *self;
         config.chat.presence_url = format!("http://{}", config.presence_listen);
-        config.admin.admin_listen = process.admin;
-        stores.probes().into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
+        stores.probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         let presence = PresenceThread::start(presence, config.presence.clone());
         process.add_probe("roster", presence.probe());
         let io = Io::new();
         let deps = Deps {
-            history: stores.chat.history(),
-            order: Order::Store(stores.chat.journal()),
-            directory: stores.chat.directory(),
-            recovery_sessions: stores.chat.recovery_sessions(),
+            history: stores.history,
+            order: Order::Store(stores.journal),
+            directory: stores.directory.clone(),
+            recovery_sessions: stores.recovery_sessions,
             user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
             sessions: stores.sessions.clone(),
             io: io.clone(),
@@ -113,19 +117,18 @@ impl Role for Serve {
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
-        let references = Arc::new(RoomReferences(stores.chat.directory()));
-        let (users, sessions) = (stores.users.clone(), stores.sessions.clone());
-        let accounts = Accounts::new(users, references, sessions, &config.accounts)
+        let references = Arc::new(RoomReferences(stores.directory));
+        let accounts = Accounts::new(stores.users, references, stores.sessions.clone(), &config.accounts)
             .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         process.add_probe("password pool", password_probe(&accounts));
         let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
-        let gateway = Gateway::new(config.gateway.clone(), stores.sessions.clone());
+        let gateway = Gateway::new(config.gateway.clone(), stores.sessions);
         let idle = gateway.clone();
         process.add_upkeep(move || idle.remove_idle_clients());
         let http = http_server(&process, http, &config, (gateway, accounts, chat.clone(), sockets))?;
         tracing::info!(address = %config.gateway.listen, "http listens");
-        banner::show(&config);
-        Ok(Box::new(Parts { http, chat, io, presence, stores }))
+        banner::show(&config, process.admin);
+        Ok(Box::new(Parts { http, chat, io, presence, close: stores.close }))
     }
 }
 
@@ -133,7 +136,7 @@ impl Role for Serve {
 fn http_server(
     process: &Process,
     listener: TcpListener,
-    config: &config::Serve,
+    config: &Config,
     (gateway, accounts, chat, sockets): (Gateway, Accounts, Chat, Server<Clients>),
 ) -> Result<ServerHandle, Error> {
     let settings = Settings {
@@ -182,6 +185,6 @@ impl Running for Parts {
 
     /// Some parts that were not awaited still hold handles of the stores.
     fn exit(&self) {
-        self.stores.close();
+        (self.close)();
     }
 }

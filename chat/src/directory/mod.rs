@@ -2,8 +2,8 @@
 //! and by clients, which look up a user's rooms. Backends: [`sqlite`], [`mongo`]. Every backend passes `conformance.rs`.
 
 pub mod change;
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod sqlite;

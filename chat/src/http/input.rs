@@ -28,12 +28,27 @@ pub struct Caller(pub Rc<commands::Caller>);
 /// A JSON body, received within [`BODY_DEADLINE`].
 pub struct Body<T>(pub T);
 
-/// A JSON body that is read as two types, each of which has some of its fields. Unlike a flattened type, they ignore unknown fields with any
-/// value, also with numbers and nesting that cannot be represented.
-pub struct TwoParts<A, B>(pub A, pub B);
+/// A JSON body that is read as each type of a tuple, each of which has some of its fields. Unlike a flattened type, they ignore unknown fields
+/// with any value, also with numbers and nesting that cannot be represented.
+pub struct BodyParts<T>(pub T);
 
-/// As [`TwoParts`], of three types.
-pub struct ThreeParts<A, B, C>(pub A, pub B, pub C);
+/// The types of [`BodyParts`].
+pub trait ParseParts: Sized {
+    /// Reads all types from one body.
+    fn parse_parts(body: &[u8]) -> Result<Self, Error>;
+}
+
+impl<A: DeserializeOwned, B: DeserializeOwned> ParseParts for (A, B) {
+    fn parse_parts(body: &[u8]) -> Result<Self, Error> {
+        Ok((parse(body)?, parse(body)?))
+    }
+}
+
+impl<A: DeserializeOwned, B: DeserializeOwned, C: DeserializeOwned> ParseParts for (A, B, C) {
+    fn parse_parts(body: &[u8]) -> Result<Self, Error> {
+        Ok((parse(body)?, parse(body)?, parse(body)?))
+    }
+}
 
 /// A JSON body whose fields are all optional. An absent body and `null` count as an empty object.
 pub struct OptionalBody<T>(pub T);
@@ -76,34 +91,13 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-impl<A: DeserializeOwned + 'static, B: DeserializeOwned + 'static> FromRequest for TwoParts<A, B> {
+impl<T: ParseParts + 'static> FromRequest for BodyParts<T> {
     type Error = actix_web::Error;
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let body = read_json(request, payload);
-        Box::pin(async move {
-            let body = body.await?;
-            Ok(Self(parse(&body)?, parse(&body)?))
-        })
-    }
-}
-
-impl<A, B, C> FromRequest for ThreeParts<A, B, C>
-where
-    A: DeserializeOwned + 'static,
-    B: DeserializeOwned + 'static,
-    C: DeserializeOwned + 'static,
-{
-    type Error = actix_web::Error;
-    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read_json(request, payload);
-        Box::pin(async move {
-            let body = body.await?;
-            Ok(Self(parse(&body)?, parse(&body)?, parse(&body)?))
-        })
+        Box::pin(async move { Ok(Self(T::parse_parts(&body.await?)?)) })
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    input::{Caller, ThreeParts, TwoParts},
+    input::{BodyParts, Caller},
     run::{run, run_in},
 };
 use crate::commands::{ArchiveRoom, ChangeSettings, CreateRoom, DescribeRoom, FixedProperties, ListRooms};
@@ -28,7 +28,7 @@ pub async fn list(caller: Caller) -> Result<HttpResponse, Error> {
 /// `POST /rooms {name, private?, ephemeral?}`: 201 with the room.
 pub async fn create(
     caller: Caller,
-    ThreeParts(NewRoom { name }, settings, fixed): ThreeParts<NewRoom, Settings, FixedProperties>,
+    BodyParts((NewRoom { name }, settings, fixed)): BodyParts<(NewRoom, Settings, FixedProperties)>,
 ) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Created().json(run(&caller, CreateRoom { name, settings, fixed }).await?))
 }
@@ -42,9 +42,9 @@ pub async fn describe(caller: Caller, room: Path<RoomName>) -> Result<HttpRespon
 pub async fn change(
     caller: Caller,
     room: Path<RoomName>,
-    body: Result<TwoParts<SettingsPatch, FixedProperties>, Error>,
+    body: Result<BodyParts<(SettingsPatch, FixedProperties)>, Error>,
 ) -> Result<HttpResponse, Error> {
-    let change = body.map(|TwoParts(patch, fixed)| ChangeSettings { room: room.clone(), patch, fixed });
+    let change = body.map(|BodyParts((patch, fixed))| ChangeSettings { room: room.clone(), patch, fixed });
     Ok(HttpResponse::Ok().json(run_in(&caller, Some(&room), change).await?))
 }
 

@@ -1,8 +1,8 @@
 //! The store of recovery sessions. One is issued at every connect. The client presents its id at a later connect and recovers, also if the
 //! process has ended in between. Called by [`crate::client`]. Backends: [`sqlite`], [`redis`].
 
-#[cfg(test)]
-mod conformance;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod redis;
 pub mod sqlite;
 

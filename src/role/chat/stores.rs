@@ -5,19 +5,18 @@ use std::{
     time::Duration,
 };
 
-use ::accounts::MongoUsers;
-use ::chat::{Chat, MongoStore, Order, Redis, broker::Stream};
+use ::chat::{Chat, Order, Redis, broker::Stream};
 use remote::Location;
 use runtime::Backoff;
-use sessions::{RedisSessions, ages};
+use sessions::RedisSessions;
 
+use super::Config;
 use crate::{
     admin::{Opening, Probe, not_ready_unless},
-    config,
     error::Error,
-    mongo::{self, Hosts},
     nodes::NodeLease,
     role::harness::Process,
+    storage::{self, SharedStores, StoreUrl},
 };
 
 /// The waits between two attempts to open the stores.
@@ -25,10 +24,7 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from
 
 /// The stores.
 pub(super) struct Stores {
-    pub(super) chat: MongoStore,
-    pub(super) users: Arc<MongoUsers>,
-    /// The servers of MongoDB.
-    hosts: Hosts,
+    pub(super) shared: SharedStores,
     pub(super) sessions: Arc<RedisSessions>,
     pub(super) redis: Redis,
 }
@@ -36,31 +32,12 @@ pub(super) struct Stores {
 /// Why gateways cannot find this node. Set when the lease has started.
 pub(super) type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>>;
 
-/// Address of Redis, and the prefix of the keys.
-///
-/// # Errors
-/// When the address is missing or not valid.
-pub(super) fn location(config: &config::Chat) -> Result<Location, Error> {
-    let url = config.redis.url().map_err(Error::Config)?;
-    Ok(Location::new(url.reveal(), &config.deployment.deployment))
-}
-
 impl Stores {
-    pub(super) async fn new(config: &config::Chat, opening: &Opening) -> Result<Self, Error> {
-        let uri = config.mongo.uri().map_err(Error::Config)?;
-        let redis = location(config)?;
-        let refused = |error: &dyn std::fmt::Display| {
-            Error::Config(format!("the address of Redis is refused: {error}"))
-        };
-        let store = mongo::store(&uri, &config.deployment.deployment, opening).await?;
-        let sessions = RedisSessions::new(redis.clone(), ages::now).map_err(|error| refused(&error))?;
-        Ok(Self {
-            chat: MongoStore::new(&store),
-            users: Arc::new(MongoUsers::new(&store)),
-            hosts: Hosts::of(&uri),
-            sessions: Arc::new(sessions),
-            redis: Redis::new(redis).map_err(|error| refused(&error.public()))?,
-        })
+    pub(super) async fn new(config: &Config, redis: Location, opening: &Opening) -> Result<Self, Error> {
+        let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
+        let shared = storage::open_shared(&url, &config.deployment.deployment, opening).await?;
+        let sessions = Arc::new(storage::redis::sessions(redis.clone())?);
+        Ok(Self { shared, sessions, redis: storage::redis::chat(redis)? })
     }
 
     /// Waits until the node holds its lease and its stores are available. No work is done under a name that another node
@@ -84,10 +61,10 @@ impl Stores {
         let (mut backoff, mut was_logged) = (BACKOFF, false);
         loop {
             let opened = async {
-                self.chat.prepare().await?;
-                let (redis, node, chat) = (self.redis.clone(), node.to_owned(), &self.chat);
-                let (unpublished, changes, lineage) = (chat.unpublished(), chat.changes(), chat.lineage());
-                Stream::open(redis, node, chat.history(), unpublished, changes, lineage).await
+                self.shared.health.prepare().await?;
+                let (redis, node) = (self.redis.clone(), node.to_owned());
+                let SharedStores { history, unpublished, changes, lineage, .. } = self.shared.clone();
+                Stream::open(redis, node, history, unpublished, changes, lineage).await
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),
@@ -101,14 +78,17 @@ impl Stores {
 
     /// Probes of the stores and the lease, without which the node accepts no sockets and no messages.
     pub(super) fn probes(&self, node_status: NodeStatus) -> [(&'static str, Probe); 3] {
-        let (chat, users, sessions) = (self.chat.clone(), self.users.clone(), self.sessions.clone());
-        let log = self.redis.clone();
-        let hosts = self.hosts.clone();
-        let mongo = move || {
-            let (chat, users, hosts) = (chat.clone(), users.clone(), hosts.clone());
+        let (health, sessions, log) = (self.shared.health.clone(), self.sessions.clone(), self.redis.clone());
+        let name = health.name();
+        let store = move || {
+            let health = health.clone();
             Box::pin(async move {
-                let not_ready_reason = hosts.explained(users.not_ready_reason().await).await;
-                if not_ready_reason.is_some() { not_ready_reason } else { chat.not_ready_reason().await }
+                let not_ready_reason = health.users_not_ready_reason().await;
+                if not_ready_reason.is_some() {
+                    not_ready_reason
+                } else {
+                    health.chat_not_ready_reason().await
+                }
             }) as _
         };
         let redis = move || {
@@ -124,11 +104,11 @@ impl Stores {
                 .map_or_else(|| not_ready_unless(false), |not_ready_reason| not_ready_reason());
             Box::pin(async move { not_ready_reason }) as _
         };
-        [("MongoDB", Box::new(mongo)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
+        [(name, Box::new(store)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]
     }
 
-    /// Probes of the event stream, and of the writes to MongoDB without which the node works. Without the stream, events are delivered
-    /// from MongoDB, later, and clients get no offsets for recovery. If then MongoDB refuses the notes of such messages, too, no message can
+    /// Probes of the event stream, and of the writes to the store without which the node works. Without the stream, events are delivered
+    /// from the store, later, and clients get no offsets for recovery. If the store then refuses the notes of such messages, too, no message can
     /// be acked, and the node is not ready.
     pub(super) fn add_degrading(&self, process: &Process, chat: &Chat) {
         let log = self.redis.clone();
@@ -141,13 +121,14 @@ impl Stores {
                 ))
             }) as _
         };
-        let (stream, store) = (chat.clone(), self.chat.clone());
+        let (stream, store) = (chat.clone(), self.shared.health.clone());
         let notes = move || {
             let is_needed = stream.broker_not_ready_reason().is_some();
             let reason = store.unpublished_not_ready_reason().filter(|_| is_needed);
             Box::pin(async move { reason }) as _
         };
-        let store = self.chat.clone();
+        let store = self.shared.health.clone();
+        let name = store.name();
         let writes = move || {
             let store = store.clone();
             Box::pin(async move { store.degradation().await }) as _
@@ -157,8 +138,8 @@ impl Stores {
             let not_ready_reason = chat.broker_not_ready_reason();
             Box::pin(async move { not_ready_reason }) as _
         };
-        process.add_probe("MongoDB", Box::new(notes));
-        process.add_degrading("MongoDB", Box::new(writes));
+        process.add_probe(name, Box::new(notes));
+        process.add_degrading(name, Box::new(writes));
         process.add_degrading("Redis", Box::new(redis));
         process.add_degrading("the log", Box::new(follower));
     }

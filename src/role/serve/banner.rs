@@ -2,15 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{config::Serve, output};
+use super::Config;
+use crate::output;
 
 /// Prints the banner on standard output, if that accepts it.
-pub fn show(config: &Serve) {
-    output::show_if_possible(text(config));
+pub fn show(config: &Config, admin: SocketAddr) {
+    output::show_if_possible(text(config, admin));
 }
 
-fn text(config: &Serve) -> String {
-    let (listen, admin) = (config.gateway.listen, config.admin.admin_listen);
+fn text(config: &Config, admin: SocketAddr) -> String {
+    let listen = config.gateway.listen;
     let data = config.store.data_dir.display();
     let url = short(listen);
     format!(

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use remote::{Redis, redis};
 
-use super::Finding;
-use crate::config::shared;
+use crate::{config::shared, doctor::Finding};
 
 /// The oldest Redis major version that is tested.
 const OLDEST_REDIS: u32 = 7;

@@ -12,9 +12,9 @@ use crate::{config::Check, error::Error, output, telemetry};
 /// Prints the findings. Returns an error if there are any.
 pub fn run(config: Check) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
-    let directory = data_dir::resolve(&config.store.data_dir)?;
+    let directory = data_dir::resolve(config.store.directory())?;
     if config.accept_loss {
-        let stores = Stores::open_with(&config.store, true)?;
+        let stores = Stores::open_with(config.store.directory(), true)?;
         stores.close();
         print("What was lost is given up: the log begins a new epoch and all sessions are closed.")?;
     }

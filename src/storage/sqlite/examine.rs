@@ -16,7 +16,7 @@ use nix::{
     unistd::{AccessFlags, access, geteuid},
 };
 
-use super::Finding;
+use crate::doctor::Finding;
 
 const FLAG: &str = "--data-dir (GODZILLA_DATA_DIR)";
 

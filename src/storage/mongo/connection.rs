@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::{
     admin::{Opening, Waiting},
     error::Error,
-    secret::Address,
+    storage::StoreUrl,
 };
 
 /// The database when the address names no database.
@@ -61,7 +61,7 @@ pub struct Hosts(Arc<[(String, u16)]>);
 
 impl Hosts {
     /// The servers that `uri` names. Empty for an address whose servers DNS names.
-    pub fn of(uri: &Address) -> Self {
+    pub fn of(uri: &StoreUrl) -> Self {
         let parsed = ConnectionString::parse(uri.reveal()).map(|address| address.host_info);
         let hosts = match parsed {
             Ok(HostInfo::HostIdentifiers(hosts)) => hosts,
@@ -96,7 +96,7 @@ pub enum Failure {
 ///
 /// # Errors
 /// When the address is invalid. The error does not contain it, because it can contain a password.
-pub async fn store(uri: &Address, deployment: &Deployment, opening: &Opening) -> Result<Store, Error> {
+pub async fn store(uri: &StoreUrl, deployment: &Deployment, opening: &Opening) -> Result<Store, Error> {
     let (waiting, mut backoff) = (opening.wait_for("MongoDB"), BACKOFF);
     loop {
         match look_up(uri, deployment, Some(&waiting)).await {
@@ -112,12 +112,12 @@ pub async fn store(uri: &Address, deployment: &Deployment, opening: &Opening) ->
 ///
 /// # Errors
 /// When the address is invalid, or DNS gives no hosts for it.
-pub async fn store_once(uri: &Address, deployment: &Deployment) -> Result<Store, Failure> {
+pub async fn store_once(uri: &StoreUrl, deployment: &Deployment) -> Result<Store, Failure> {
     look_up(uri, deployment, None).await
 }
 
 async fn look_up(
-    address: &Address,
+    address: &StoreUrl,
     deployment: &Deployment,
     waiting: Option<&Waiting>,
 ) -> Result<Store, Failure> {

@@ -3,23 +3,21 @@
 use mongodb::bson::doc;
 use remote::{Deployment, mongo::answered};
 
-use super::Finding;
-use crate::{config::shared, mongo};
+use super::{super::StoreUrl, connection};
+use crate::doctor::Finding;
 
 /// The oldest MongoDB major version that is tested.
 const OLDEST_MONGO: i32 = 6;
 
 /// Checks that MongoDB answers and is a replica set.
-pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
-    let uri = match config.uri() {
-        Ok(uri) => uri,
-        Err(text) => return vec![Finding::error("MongoDB", text)],
-    };
+pub async fn examine(url: &StoreUrl) -> Vec<Finding> {
     // Rights are granted per database, so the names of the deployment's collections do not matter.
-    let database = match mongo::store_once(&uri, &Deployment::default()).await {
+    let database = match connection::store_once(url, &Deployment::default()).await {
         Ok(store) => store.database,
-        Err(mongo::Failure::Address(error)) => return vec![Finding::error("MongoDB", error.to_string())],
-        Err(mongo::Failure::Dns(problem)) => return vec![Finding::error("MongoDB", problem)],
+        Err(connection::Failure::Address(error)) => {
+            return vec![Finding::error("MongoDB", error.to_string())];
+        }
+        Err(connection::Failure::Dns(problem)) => return vec![Finding::error("MongoDB", problem)],
     };
     let mut findings = Vec::new();
     match answered(database.run_command(doc! { "hello": 1 })).await {
@@ -32,7 +30,7 @@ pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
             let text = format!(
                 "{}; start it, or correct {}: hosts, password, replicaSet",
                 error.not_ready_reason(),
-                uri.flag()
+                url.flag
             );
             return vec![Finding::error("MongoDB", text)];
         }
@@ -43,7 +41,7 @@ pub async fn examine(config: &shared::Mongo) -> Vec<Finding> {
         let text = format!(
             "{}; give the user of {} the role readWrite on the database",
             error.not_ready_reason(),
-            uri.flag()
+            url.flag
         );
         findings.push(Finding::error("MongoDB", text));
     }

@@ -26,8 +26,8 @@ use crate::{config::Backup, error::Error, output, telemetry};
 /// Makes the copy. On failure nothing remains.
 pub fn run(config: Backup) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
-    let directory = data_dir::resolve(&config.store.data_dir)?;
-    let target = Target::examine(&config.to, &config.store.data_dir)?;
+    let directory = data_dir::resolve(config.store.directory())?;
+    let target = Target::examine(&config.to, config.store.directory())?;
     partial::remove_at_signals()?;
     let partial = target.make_partial()?;
     copy(&directory, partial.path())?;

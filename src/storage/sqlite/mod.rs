@@ -1,9 +1,9 @@
-//! The embedded store of a process: three SQLite files in one directory, opened together. Used by `serve`, `seed`,
-//! `backup` and `check`.
+//! The backend SQLite, for one process: three files in one directory, opened together. Used by `serve`, `seed`, `backup` and `check`.
 
 pub mod backup;
 pub mod check;
 mod data_dir;
+mod examine;
 mod group;
 mod references;
 
@@ -16,13 +16,23 @@ use std::{
 };
 
 use accounts::{SqliteUsers, Users};
+use futures_util::{FutureExt, future::ready};
 use proto::{RoomName, Timestamp};
 use sessions::{SessionId, Sessions, SqliteSessions, ages};
 
+use super::{Backend, EmbeddedStores};
 use crate::{
     admin::{Probe, not_ready_unless},
-    config,
     error::Error,
+};
+
+/// The row of the table of backends.
+pub const BACKEND: Backend = Backend {
+    schemes: &["sqlite"],
+    form: "sqlite:directory",
+    open_embedded: Some(|url| open(url.directory())),
+    open_shared: None,
+    examine: |url| ready(examine::examine(url.directory())).boxed_local(),
 };
 
 /// How long the stores may take to close. A disk that hangs must not block the end of the process.
@@ -44,23 +54,41 @@ const USERS: &str = "users.sqlite3";
 const SESSIONS: &str = "sessions.sqlite3";
 const CHAT: &str = "chat.sqlite3";
 
+/// Opens or creates the files in `data_dir`. Blocks; call it during the start.
+///
+/// # Errors
+/// When the directory or a file in it cannot be used.
+pub fn open(data_dir: &Path) -> Result<EmbeddedStores, Error> {
+    let stores = Stores::open(data_dir)?;
+    Ok(EmbeddedStores {
+        users: stores.users.clone(),
+        sessions: stores.sessions.clone(),
+        history: stores.chat.history(),
+        journal: stores.chat.journal(),
+        directory: stores.chat.directory(),
+        recovery_sessions: stores.chat.recovery_sessions(),
+        probes: stores.probes(),
+        close: Box::new(move || stores.close()),
+    })
+}
+
 impl Stores {
     /// Opens or creates the files. Blocks; call it during the start.
-    pub fn open(config: &config::Store) -> Result<Self, Error> {
-        Self::open_with(config, false)
+    pub fn open(data_dir: &Path) -> Result<Self, Error> {
+        Self::open_with(data_dir, false)
     }
 
     /// Opens the files. With `accept_loss`, also files that have lost data.
-    fn open_with(config: &config::Store, accept_loss: bool) -> Result<Self, Error> {
-        let directory = data_dir::resolve(&config.data_dir)?;
-        data_dir::make_private(&config.data_dir, &directory)?;
+    fn open_with(data_dir: &Path, accept_loss: bool) -> Result<Self, Error> {
+        let directory = data_dir::resolve(data_dir)?;
+        data_dir::make_private(data_dir, &directory)?;
         if let Some(last) = last_written(&directory) {
             ages::check_last_write(last);
         }
         if !accept_loss {
-            group::refuse_incomplete(&config.data_dir, &directory)?;
+            group::refuse_incomplete(data_dir, &directory)?;
         }
-        Self::open_in(&config.data_dir, &directory, accept_loss)
+        Self::open_in(data_dir, &directory, accept_loss)
     }
 
     /// Opens the files in `directory`. Errors name `flag`.
@@ -78,7 +106,7 @@ impl Stores {
     }
 
     /// Probes for `/readyz`: each store can write and answers a query.
-    pub fn probes(&self) -> Vec<(&'static str, Probe)> {
+    fn probes(&self) -> Vec<(&'static str, Probe)> {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());
         let absent_session: SessionId = "0".repeat(64).parse().expect("64 zeros are a session id");
         vec![

@@ -1,0 +1,133 @@
+//! The flags of the role `chat`, and its row in the table of roles.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use clap::Args;
+
+use crate::{
+    config::{Sockets, check_limits, shared},
+    doctor::{self, Environment, Finding},
+    error::Error,
+    role::{
+        definition::{
+            Context, Definition, Neighbours, OwnListen, Requirements, RoleConfig, Service, Together,
+        },
+        harness::Role,
+    },
+    storage::StoreUrl,
+};
+
+/// The row of the table of roles.
+pub const ROLE: Definition = Definition::new::<Config>(
+    "chat",
+    "Run one chat node: rooms, sockets and history, on MongoDB and Redis, behind gateways; as many as are needed",
+    EXAMPLES,
+)
+.together(Together {
+    about: "A chat node",
+    listen: Some(OwnListen {
+        name: "--chat-listen (GODZILLA_CHAT_LISTEN)",
+        heading: "Chat",
+        help: "Where the chat node listens (plain HTTP, for gateways: a private network only)",
+    }),
+    services: &[Service { role: "presence", id: "presence_url", flag: PRESENCE_FLAG }],
+});
+
+const EXAMPLES: &str = "\
+Examples:
+  godzilla chat --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+  godzilla chat --listen 0.0.0.0:3000 --node chat-1 --advertise 10.0.0.6:3000 \\
+    --mongo-uri-file mongo --redis-url-file redis --secret-file key --presence-url http://10.0.0.5:50051
+Every node has a name of its own, by which gateways find the sockets that are on it. It starts without MongoDB and Redis;
+/readyz on the admin address names the stores that it waits for.";
+
+const PRESENCE_FLAG: &str = "--presence-url (GODZILLA_PRESENCE_URL)";
+
+/// The flags.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct Config {
+    /// Where the node listens (plain HTTP, for gateways: a private network only)
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:3000",
+          value_parser = proto::address::listen)]
+    #[arg(help_heading = "Chat")]
+    pub listen: SocketAddr,
+    /// Where gateways reach this node; the address it listens on when absent, with the host's name for 0.0.0.0
+    #[arg(long, env = "GODZILLA_ADVERTISE", value_name = "HOST:PORT", help_heading = "Chat")]
+    pub advertise: Option<String>,
+    // Messages and rooms.
+    #[command(flatten)]
+    pub mongo: shared::Mongo,
+    // Sessions, the stream of events, and the table of nodes.
+    #[command(flatten)]
+    pub redis: shared::Redis,
+    // Prefix of the keys and collections.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
+    // Key of signed identities.
+    #[command(flatten)]
+    pub secret: shared::Secret,
+    // Limits of a connection.
+    #[command(flatten)]
+    pub sockets: Sockets,
+    // Limits of messages and rooms.
+    #[command(flatten, next_help_heading = "Chat")]
+    pub chat: ::chat::Config,
+}
+
+#[async_trait(?Send)]
+impl RoleConfig for Config {
+    fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    fn set_listen(&mut self, address: SocketAddr) {
+        self.listen = address;
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_limits(&self.sockets, &self.chat)
+    }
+
+    fn requirements(&self) -> Requirements<'_> {
+        Requirements {
+            secret: Some(&self.secret),
+            redis: Some(&self.redis),
+            store: Some(StoreUrl::of_services(&self.mongo)),
+        }
+    }
+
+    async fn examine(&self, _: &Environment, neighbours: &Neighbours) -> Vec<Finding> {
+        let advertised = self.address().map(|address| address.to_string());
+        let mut findings: Vec<_> =
+            doctor::addresses::examine_advertised(advertised).await.into_iter().collect();
+        if !neighbours.has("presence") {
+            findings.extend(doctor::addresses::examine_service(PRESENCE_FLAG, &self.chat.presence_url).await);
+        }
+        findings
+    }
+
+    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+        if let Some(url) = context.neighbours.url("presence") {
+            self.chat.presence_url = url;
+        }
+        Ok(Box::new(super::Chat::open(*self, context).await?))
+    }
+}
+
+impl Config {
+    /// The address at which gateways reach this node.
+    ///
+    /// # Errors
+    /// When the value is not a valid address. The text names the flag.
+    pub fn address(&self) -> Result<gateway::Backend, String> {
+        let address = self.advertise.clone().unwrap_or_else(|| match self.listen.ip().is_unspecified() {
+            true => format!("{}:{}", ::chat::config::host(), self.listen.port()),
+            false => self.listen.to_string(),
+        });
+        let refused = "the value of --advertise (GODZILLA_ADVERTISE) is refused: expected HOST:PORT";
+        format!("http://{address}").parse().map_err(|_| refused.to_owned())
+    }
+}

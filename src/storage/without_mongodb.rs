@@ -1,0 +1,18 @@
+//! The row of MongoDB in a binary that was built without it.
+
+use futures_util::{FutureExt, future::ready};
+
+use super::Backend;
+use crate::{
+    doctor::Finding,
+    error::{Error, WITHOUT_MONGODB},
+};
+
+/// The roles on MongoDB cannot run.
+pub const BACKEND: Backend = Backend {
+    schemes: &["mongodb", "mongodb+srv"],
+    form: "mongodb://host/database?replicaSet=name",
+    open_embedded: None,
+    open_shared: Some(|_, _, _| ready(Err(Error::Config(WITHOUT_MONGODB.to_owned()))).boxed_local()),
+    examine: |_| ready(vec![Finding::error("this binary", WITHOUT_MONGODB)]).boxed_local(),
+};

@@ -1,7 +1,7 @@
 //! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers, upkeep,
 //! supervision and the drain. A role is a value with what it has opened ([`Role`]), and one with what runs ([`Running`]).
 
-use std::{pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use actix_web::rt::spawn;
 use async_trait::async_trait;

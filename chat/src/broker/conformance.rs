@@ -117,7 +117,7 @@ async fn next_change(log: &mut impl Fixture) -> (RoomEvent, RoomChange) {
     }
 }
 
-/// A client that comes back receives all events of its rooms except the messages of its own socket, and its own removal from another.
+/// A client that reconnects receives all events of its rooms except the messages of its own socket, and its own removal from another.
 async fn missed_events_are_those_of_the_clients_rooms(log: &impl Fixture, tea: &RoomName, start: u64) {
     let texts = async |rooms: &[RoomName], user: &str, socket: &str, after: u64| {
         let user = self::user(user);

@@ -60,9 +60,9 @@ struct HttpServer(ServerHandle);
 impl Accounts {
     /// The stores may be unavailable: `/readyz` names the missing one.
     async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+        let key = config.secret.key().map_err(Error::Config)?;
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
         let redis = storage::redis::location(&config.redis, &config.deployment)?;
-        let key = config.secret.key().map_err(Error::Config)?;
         let stores = storage::open_shared(&url, &config.deployment.deployment, &context.opening).await?;
         let sessions = storage::redis::sessions_with_revocations(redis.clone(), stores.revocations.clone())?;
         let throttle = storage::redis::login_throttle(redis)?;

@@ -148,8 +148,8 @@ impl RoleConfig for Config {
         if let Some(url) = context.neighbours.url("accounts") {
             self.accounts_url = Some(url.parse().map_err(|error| Error::part("accounts", error))?);
         }
-        let redis = storage::redis::location(&self.redis, &self.deployment)?;
         let key = self.secret.key().map_err(Error::Config)?;
+        let redis = storage::redis::location(&self.redis, &self.deployment)?;
         let accounts = self.accounts().map_err(Error::Config)?;
         let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
         let sessions = storage::redis::sessions(redis)?;

@@ -2,11 +2,12 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use cluster::{Backend, Node};
 use actix_web::{HttpMessage, HttpRequest};
 use proto::Identity;
 use tokio::time::timeout;
 
-use super::{MAX_ATTEMPTS, Upstreams, Worker, backend::Backend, health::State, nodes::Node};
+use super::{MAX_ATTEMPTS, Upstreams, Worker, health::State, };
 
 /// How long to wait for an unlisted node to appear in the table.
 const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);

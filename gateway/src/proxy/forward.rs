@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use cluster::Backend;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use super::{Worker, backend::Backend, failover::Attempt, incoming, outgoing::Outgoing, upstream::is_final};
+use super::{Worker, failover::Attempt, incoming, outgoing::Outgoing, upstream::is_final};
 use crate::{body, error::Error, in_flight::RequestGuard};
 
 impl Worker {

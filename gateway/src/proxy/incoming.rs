@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use cluster::Backend;
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
     body::{BodySize, BoxBody, MessageBody},
@@ -22,7 +23,7 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{backend::Backend, headers};
+use super::{headers};
 use crate::{error::Error, in_flight::RequestGuard};
 
 /// How long a service may pause within a response body.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cluster::Backend;
 use actix_web::{HttpMessage, HttpRequest, http::header as own};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,7 +15,7 @@ use proto::{
     signature::{Key, Target},
 };
 
-use super::{backend::Backend, headers};
+use super::{headers};
 use crate::{client::Client, error::Error, routes::SOCKETS, session_id::names_session};
 
 const POLL_LIMIT: HeaderName = HeaderName::from_static(identity::POLL_LIMIT);

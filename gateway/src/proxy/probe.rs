@@ -3,6 +3,7 @@
 
 use std::{fmt, io, time::SystemTime};
 
+use cluster::Backend;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest};
@@ -14,7 +15,7 @@ use proto::{
 };
 use tokio::net::TcpStream;
 
-use super::{backend::Backend, faults::Fault, roles::Role};
+use super::{faults::Fault, roles::Role};
 
 /// The maximum size of a response, in bytes.
 const MAX_BODY: usize = 16 * 1024;

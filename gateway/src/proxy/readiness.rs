@@ -1,12 +1,13 @@
 //! What `/readyz` of a gateway reports about the services behind it: which of them cannot be used, and why. Reads the
 //! results of the probes in [`super::health`], which need no traffic of clients.
 
+use cluster::{Backend, Node};
 use super::{
     Proxy,
-    backend::Backend,
+    
     faults::Fault,
     health::{HealthChecks, State},
-    nodes::Node,
+    
     probe::Failure,
     role_reports::shared,
     roles::Role,

@@ -122,7 +122,7 @@ impl Config {
     ///
     /// # Errors
     /// When the value is not a valid address. The text names the flag.
-    pub fn address(&self) -> Result<gateway::Backend, String> {
+    pub fn address(&self) -> Result<cluster::Backend, String> {
         let address = self.advertise.clone().unwrap_or_else(|| match self.listen.ip().is_unspecified() {
             true => format!("{}:{}", ::chat::config::host(), self.listen.port()),
             false => self.listen.to_string(),

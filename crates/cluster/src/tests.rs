@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use gateway::{Backend, Node, Nodes};
 use remote::redis::AsyncCommands;
 use testkit::Redis;
 use tokio::time::{sleep, timeout};

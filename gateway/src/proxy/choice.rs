@@ -2,12 +2,12 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use cluster::{Backend, Node};
 use actix_web::{HttpMessage, HttpRequest};
+use cluster::{Backend, Node};
 use proto::Identity;
 use tokio::time::timeout;
 
-use super::{MAX_ATTEMPTS, Upstreams, Worker, health::State, };
+use super::{MAX_ATTEMPTS, Upstreams, Worker, health::State};
 
 /// How long to wait for an unlisted node to appear in the table.
 const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);

@@ -102,9 +102,7 @@ impl Faults {
     pub(super) fn record(&self, backend: &Backend, fault: Option<Fault>) {
         let mut faults = self.faults();
         let before = match fault {
-            Some(fault)
-                if faults.get(backend).is_some_and(|previous| previous.is_same_as(fault)) =>
-            {
+            Some(fault) if faults.get(backend).is_some_and(|previous| previous.is_same_as(fault)) => {
                 return;
             }
             Some(fault) => faults.insert(backend.clone(), fault),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use cluster::Backend;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use cluster::Backend;
 
 use super::{Worker, failover::Attempt, incoming, outgoing::Outgoing, upstream::is_final};
 use crate::{body, error::Error, in_flight::RequestGuard};

@@ -20,9 +20,7 @@ use tokio::{
 };
 
 use super::{
-    
     faults::{Fault, Faults},
-    
     probe::{self, Failure, Shown},
     role_reports::RoleReports,
     roles::Role,

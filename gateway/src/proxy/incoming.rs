@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use cluster::Backend;
 use actix_web::{
     HttpResponse, HttpResponseBuilder,
     body::{BodySize, BoxBody, MessageBody},
     http::StatusCode,
 };
 use bytes::Bytes;
+use cluster::Backend;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Response,
@@ -23,7 +23,7 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{headers};
+use super::headers;
 use crate::{error::Error, in_flight::RequestGuard};
 
 /// How long a service may pause within a response body.

@@ -33,6 +33,7 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
+use cluster::{Backend, Nodes};
 use proto::signature::Key;
 use tokio::sync::{Notify, watch};
 
@@ -49,9 +50,9 @@ use crate::{
     session_id::session_ids,
 };
 use health::HealthChecks;
-use session::Session;
 use outliers::RecentFailures;
 use roles::Role;
+use session::Session;
 use upstream::Upstream;
 
 /// The services behind a gateway, when they are other processes.

@@ -48,9 +48,8 @@ impl RecentFailures {
         if all.contains_key(backend) {
             return true;
         }
-        let of_user = |user: &str| {
-            lock(&self.of_users).get(&(user.to_owned(), backend.clone())).is_some_and(is_recent)
-        };
+        let of_user =
+            |user: &str| lock(&self.of_users).get(&(user.to_owned(), backend.clone())).is_some_and(is_recent);
         user.is_some_and(of_user)
     }
 }

@@ -3,8 +3,8 @@
 
 use std::{fmt, io, time::SystemTime};
 
-use cluster::Backend;
 use bytes::Bytes;
+use cluster::Backend;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;

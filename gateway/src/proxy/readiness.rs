@@ -1,17 +1,15 @@
 //! What `/readyz` of a gateway reports about the services behind it: which of them cannot be used, and why. Reads the
 //! results of the probes in [`super::health`], which need no traffic of clients.
 
-use cluster::{Backend, Node};
 use super::{
     Proxy,
-    
     faults::Fault,
     health::{HealthChecks, State},
-    
     probe::Failure,
     role_reports::shared,
     roles::Role,
 };
+use cluster::{Backend, Node};
 
 /// The maximum number of nodes that a report names for one cause.
 const MAX_NAMED: usize = 8;

@@ -11,7 +11,7 @@ use std::{
 use cluster::{Backend, Nodes};
 use proto::RoleReport;
 
-use super::{roles::Role};
+use super::roles::Role;
 
 /// The minimum time between two warnings about the services at one address.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);

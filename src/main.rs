@@ -15,7 +15,6 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
-mod nodes;
 mod output;
 mod role;
 mod room_references;

@@ -16,6 +16,7 @@ use actix_web::{
     App, dev::ServerHandle, http::header::HeaderName, middleware::from_fn, rt::time::sleep, web,
 };
 use async_trait::async_trait;
+use cluster::NodeLease;
 use proto::{RoleReport, identity::POLL_LIMIT, role_report::CHAT, signature::Key};
 use remote::Location;
 use socketio::{CloseReason, Io, Server};
@@ -28,7 +29,6 @@ use crate::{
     heartbeat,
     http::Settings,
     listener::listen,
-    nodes::NodeLease,
     role::{
         chat_probe,
         definition::Context,
@@ -64,7 +64,7 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 struct Chat {
     listener: TcpListener,
     /// Address at which gateways reach the node.
-    address: gateway::Backend,
+    address: cluster::Backend,
     key: Key,
     stores: Stores,
     redis: Location,

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::gateway::{Backend, Proxy, Upstreams};
+use ::gateway::{Proxy, Upstreams};
 use actix_web::{App, dev::ServerHandle, web};
 use async_trait::async_trait;
 use clap::Args;
+use cluster::{Backend, Watcher};
 use proto::signature::Key;
 use sessions::RedisSessions;
 
@@ -20,7 +21,6 @@ use crate::{
     error::Error,
     http::Settings,
     listener::listen,
-    nodes::Watcher,
     role::{
         definition::{Context, Definition, Neighbours, Requirements, RoleConfig, Service, Together},
         harness::{Process, Role, Running, Step},

@@ -1,9 +1,9 @@
-//! Dependencies run one way: godzilla -> gateway, accounts, chat, presence -> sessions, socketio, embedded -> proto.
+//! Dependencies run one way: godzilla -> gateway, accounts, chat, presence -> sessions, cluster, socketio, embedded -> proto.
 
 use super::{crates, none, read};
 
 /// The crates of the workspace, and the crates that each may depend on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     (
         "godzilla",
         &[
@@ -11,6 +11,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "accounts",
             "chat",
             "presence",
+            "cluster",
             "sessions",
             "socketio",
             "embedded",
@@ -20,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "supervision",
         ],
     ),
-    ("gateway", &["sessions", "socketio", "embedded", "runtime", "proto", "supervision"]),
+    ("gateway", &["cluster", "sessions", "socketio", "embedded", "runtime", "proto", "supervision"]),
     ("accounts", &["sessions", "socketio", "embedded", "remote", "runtime", "proto", "supervision"]),
     ("chat", &["sessions", "socketio", "embedded", "remote", "runtime", "proto", "supervision"]),
     ("presence", &["sessions", "socketio", "embedded", "proto", "supervision"]),
@@ -29,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("testkit", &[]),
     ("socketio", &[]),
     ("embedded", &[]),
+    ("cluster", &["remote", "supervision"]),
     ("remote", &[]),
     ("runtime", &[]),
     ("proto", &[]),

@@ -2,6 +2,7 @@
 //!
 //! - `opens` opens the store and exits without closing it.
 //! - `ends` opens and closes it.
+//! - `writes-and-ends` opens it, writes some words and closes it.
 //! - `writes` writes until a write fails and prints the results.
 //! - `dies` writes some words and exits without closing the store.
 //! - `dies-truncating` does the same while another program empties the log.
@@ -78,7 +79,12 @@ fn main() -> ExitCode {
                 }
             }
         }),
-        Some("ends") => {
+        Some(command @ ("ends" | "writes-and-ends")) => {
+            for number in 0..3 {
+                if command == "writes-and-ends" {
+                    runtime.block_on(db.write(add(format!("{number:0>9000}")))).unwrap();
+                }
+            }
             db.close();
             return ExitCode::SUCCESS;
         }

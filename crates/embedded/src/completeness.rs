@@ -35,10 +35,17 @@ pub fn missing_with_log(record: &LockRecord, file: Option<&State>, found: &State
         .find_map(|opening| missing(opening, found))
 }
 
-/// Whether the log belongs to another database file. `opening` is from the lock file or from the log, and `file` is the state in the
-/// database file without the log.
+/// Whether the log belongs to another database file, which is open. `opening` is from the lock file or from the log, and `file` is the
+/// state in the database file without the log.
 pub fn is_foreign(opening: Option<&Opening>, file: Option<&State>) -> bool {
-    matches!((opening, file), (Some(opening), Some(file)) if file.open.as_ref() != Some(&opening.id))
+    matches!((opening, file), (Some(opening), Some(file)) if file.open.as_ref().is_some_and(|open| *open != opening.id))
+}
+
+/// Whether the log belongs to another database file than the closed one beside it. `found` is the state with the log. A process that
+/// closes the store writes the log back into the file before it empties the log. If it is killed in between, both states are equal.
+pub fn is_foreign_to_closed(record: &LockRecord, file: Option<&State>, found: &State) -> bool {
+    let is_counted = record.opening.is_some() || found.commits.is_some();
+    is_counted && file.is_some_and(|file| file.open.is_none() && file != found)
 }
 
 fn missing(opening: &Opening, found: &State) -> Option<String> {
@@ -58,7 +65,7 @@ mod tests {
     }
 
     fn state(open: Option<&str>, commits: Option<Opening>) -> State {
-        State { open: open.map(str::to_owned), commits }
+        State { open: open.map(str::to_owned), commits, files: Some("1".to_owned()) }
     }
 
     #[test]
@@ -92,7 +99,13 @@ mod tests {
         assert!(missing_with_log(&record, Some(&file), &found).is_some(), "an older log");
         assert!(missing_with_log(&record, Some(&found), &file).is_none(), "a newer log");
         assert!(is_foreign(Some(&opening("b", 1)), Some(&file)));
-        assert!(is_foreign(Some(&opening("b", 1)), Some(&state(None, None))));
+        let closed = state(None, None);
+        assert!(!is_foreign(Some(&opening("b", 1)), Some(&closed)));
+        let record = LockRecord { same_boot: true, opening: Some(opening("b", 1)) };
+        assert!(is_foreign_to_closed(&record, Some(&closed), &state(Some("b"), None)));
+        assert!(is_foreign_to_closed(&record, Some(&closed), &State { files: None, ..closed.clone() }));
+        assert!(!is_foreign_to_closed(&record, Some(&closed), &closed), "killed before the log was emptied");
+        assert!(!is_foreign_to_closed(&record, Some(&state(Some("b"), None)), &closed));
         assert!(!is_foreign(Some(&opening("a", 1)), Some(&file)) && !is_foreign(None, Some(&file)));
     }
 }

@@ -51,7 +51,9 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     // Without this check a start would only miss its record of the opening, and the first write would be refused.
     conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").map_err(open)?;
     let found = state::read(&conn).map_err(open)?;
-    refuse_foreign(path, completeness::is_foreign(found.commits.as_ref(), file.as_ref()))?;
+    let is_foreign = completeness::is_foreign(found.commits.as_ref(), file.as_ref())
+        || completeness::is_foreign_to_closed(&record, file.as_ref(), &found);
+    refuse_foreign(path, is_foreign)?;
     let lacking = match has_no_log {
         true => completeness::missing_without_log(&record, &found),
         false => completeness::missing_with_log(&record, file.as_ref(), &found),

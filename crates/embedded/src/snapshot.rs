@@ -151,6 +151,9 @@ impl Snapshot {
             return Ok(Some(fault.clone()));
         }
         let found = state::read(&self.conn).map_err(open)?;
+        if completeness::is_foreign_to_closed(&self.record, self.file.as_ref(), &found) {
+            return Ok(Some(Error::ForeignLog { path: path.clone() }.to_string()));
+        }
         Ok(match damage::has_no_log(path) {
             true => completeness::missing_without_log(&self.record, &found),
             false => completeness::missing_with_log(&self.record, self.file.as_ref(), &found),

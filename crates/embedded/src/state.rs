@@ -43,6 +43,8 @@ pub struct State {
     pub open: Option<String>,
     /// The number of its transactions. `None` before the first.
     pub commits: Option<Opening>,
+    /// The identities of the files of the last start.
+    pub files: Option<String>,
 }
 
 /// Reads the state.
@@ -51,7 +53,7 @@ pub fn read(conn: &Connection) -> rusqlite::Result<State> {
         let (id, commits) = text.split_once(' ')?;
         Some(Opening { id: id.to_owned(), commits: commits.parse().ok()? })
     });
-    Ok(State { open: get(conn, OPEN)?, commits })
+    Ok(State { open: get(conn, OPEN)?, commits, files: get(conn, FILES)? })
 }
 
 /// Reads the state in the database file without the log. `None` when it cannot be read.

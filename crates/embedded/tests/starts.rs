@@ -104,3 +104,41 @@ fn fails_and_then_starts(calls: &str, error: &str, nth: u32, without_lock: bool)
     assert!(next.status.success(), "{calls} {nth}, without lock {without_lock}: {output}");
     !injected.status.success()
 }
+
+/// Kills the process at each call that changes a file while it starts, works and closes the store. The next start accepts the store, and
+/// reports no loss and no log of another database.
+#[test]
+fn a_process_that_is_killed_at_any_step_leaves_a_store_that_the_next_start_accepts() {
+    for (calls, suffix) in [
+        ("pwrite64", ""),
+        ("pwrite64", "-wal"),
+        ("ftruncate", ""),
+        ("ftruncate", "-wal"),
+        ("fsync,fdatasync", ""),
+        ("unlink,unlinkat", "-wal"),
+        ("pwrite64", ".lock"),
+    ] {
+        let killed = (1..100).take_while(|nth| is_killed_and_then_starts(calls, suffix, *nth));
+        assert!(killed.count() > 0, "{calls} of {suffix}: no call is used");
+    }
+}
+
+/// Kills the process when a thread uses one of these calls for the `nth` time on the file with this suffix, and checks that the next starts
+/// succeed. Returns whether the process was killed.
+fn is_killed_and_then_starts(calls: &str, suffix: &str, nth: u32) -> bool {
+    let directory = TempDir::new().unwrap();
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).arg(example()).current_dir(directory.path()).output().unwrap()
+    };
+    assert!(run("\"$0\" ends").status.success());
+    let file = directory.path().join(format!("words.sqlite3{suffix}"));
+    let inject = format!("-P {} -e trace={calls} -e inject={calls}:signal=KILL:when={nth}", file.display());
+    let killed = run(&format!("strace -f -qq -o /dev/null {inject} \"$0\" writes-and-ends"));
+    for command in ["opens", "ends", "opens"] {
+        let next = run(&format!("\"$0\" {command}"));
+        let output = String::from_utf8_lossy(&next.stdout);
+        assert!(next.status.success(), "killed at {calls} {nth} of {suffix}: {output}");
+    }
+    !killed.status.success()
+}

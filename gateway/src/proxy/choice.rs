@@ -3,10 +3,11 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use actix_web::{HttpMessage, HttpRequest};
+use cluster::{Backend, Node};
 use proto::Identity;
 use tokio::time::timeout;
 
-use super::{MAX_ATTEMPTS, Upstreams, Worker, backend::Backend, health::State, nodes::Node};
+use super::{MAX_ATTEMPTS, Upstreams, Worker, health::State};
 
 /// How long to wait for an unlisted node to appear in the table.
 const NODE_LOOKUP_TIMEOUT: Duration = Duration::from_millis(400);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use cluster::Backend;
 use hyper::{Response, StatusCode};
 
-use super::{Worker, backend::Backend, outgoing::Outgoing};
+use super::{Worker, outgoing::Outgoing};
 use crate::error::Error;
 
 /// The timeout of an attempt that another node can repeat.

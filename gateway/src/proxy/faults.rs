@@ -12,7 +12,7 @@ use std::{
 use actix_web::http::header::HttpDate;
 use hyper::{Response, StatusCode, header::DATE};
 
-use super::backend::Backend;
+use cluster::Backend;
 
 /// The largest clock difference that is not reported, in seconds. A signature is valid for 30 s.
 const MAX_SKEW: i64 = 10;
@@ -30,7 +30,7 @@ pub(super) enum Fault {
 
 /// Current faults, by service address.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Mutex<HashMap<String, Fault>>);
+pub(super) struct Faults(Mutex<HashMap<Backend, Fault>>);
 
 impl Fault {
     /// The fault that the response to an anonymous signed request for a path without a route shows. A service that accepts
@@ -102,13 +102,11 @@ impl Faults {
     pub(super) fn record(&self, backend: &Backend, fault: Option<Fault>) {
         let mut faults = self.faults();
         let before = match fault {
-            Some(fault)
-                if faults.get(backend.address()).is_some_and(|previous| previous.is_same_as(fault)) =>
-            {
+            Some(fault) if faults.get(backend).is_some_and(|previous| previous.is_same_as(fault)) => {
                 return;
             }
-            Some(fault) => faults.insert(backend.address().to_owned(), fault),
-            None => faults.remove(backend.address()),
+            Some(fault) => faults.insert(backend.clone(), fault),
+            None => faults.remove(backend),
         };
         drop(faults);
         match (fault, before) {
@@ -125,15 +123,15 @@ impl Faults {
 
     /// Removes the faults of services that are not listed.
     pub(super) fn retain(&self, listed: &[Backend]) {
-        self.faults().retain(|address, _| listed.iter().any(|backend| backend.address() == address));
+        self.faults().retain(|backend, _| listed.contains(backend));
     }
 
     /// The fault of this service.
     pub(super) fn of(&self, backend: &Backend) -> Option<Fault> {
-        self.faults().get(backend.address()).copied()
+        self.faults().get(backend).copied()
     }
 
-    fn faults(&self) -> MutexGuard<'_, HashMap<String, Fault>> {
+    fn faults(&self) -> MutexGuard<'_, HashMap<Backend, Fault>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
+use cluster::Backend;
 
-use super::{Worker, backend::Backend, failover::Attempt, incoming, outgoing::Outgoing, upstream::is_final};
+use super::{Worker, failover::Attempt, incoming, outgoing::Outgoing, upstream::is_final};
 use crate::{body, error::Error, in_flight::RequestGuard};
 
 impl Worker {

@@ -12,6 +12,7 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
+use cluster::Backend;
 use hyper::{
     Response, StatusCode,
     body::Incoming,
@@ -22,7 +23,6 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Worker,
-    backend::Backend,
     failover::Attempt,
     headers, incoming,
     outgoing::Outgoing,

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use cluster::{Backend, Nodes};
 use proto::signature::Key;
 use tokio::{
     sync::watch,
@@ -19,9 +20,7 @@ use tokio::{
 };
 
 use super::{
-    backend::Backend,
     faults::{Fault, Faults},
-    nodes::Nodes,
     probe::{self, Failure, Shown},
     role_reports::RoleReports,
     roles::Role,
@@ -44,7 +43,7 @@ const PROCESS_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct HealthChecks {
     /// The state of each service, by address.
-    states: Mutex<HashMap<String, watch::Sender<State>>>,
+    states: Mutex<HashMap<Backend, watch::Sender<State>>>,
     /// The faults that the responses show.
     pub(super) faults: Faults,
     /// What the services report of themselves.
@@ -102,21 +101,20 @@ impl HealthChecks {
         mut nodes: watch::Receiver<Nodes>,
     ) {
         // A set with one task, which aborts the task on drop.
-        let mut probes: HashMap<String, JoinSet<()>> = HashMap::new();
+        let mut probes: HashMap<Backend, JoinSet<()>> = HashMap::new();
         loop {
             let mut listed: Vec<Backend> =
                 nodes.borrow_and_update().iter().map(|(_, node)| node.backend.clone()).collect();
             listed.extend(accounts.clone());
             let Some(checks) = health.upgrade() else { return };
-            let is_listed = |name: &String| listed.iter().any(|backend| backend.to_string() == *name);
-            probes.retain(|name, _| is_listed(name));
-            checks.states().retain(|name, _| is_listed(name));
+            probes.retain(|backend, _| listed.contains(backend));
+            checks.states().retain(|backend, _| listed.contains(backend));
             checks.faults.retain(&listed);
             checks.reports.retain(&listed);
             for backend in listed {
                 let is_accounts = accounts.as_ref() == Some(&backend);
                 let expected = if is_accounts { Role::Accounts } else { Role::Chat };
-                probes.entry(backend.to_string()).or_insert_with(|| {
+                probes.entry(backend.clone()).or_insert_with(|| {
                     let probe = Probe::new(key.clone(), backend, nodes.clone(), expected);
                     let mut task = JoinSet::new();
                     task.spawn(probe_loop(health.clone(), probe));
@@ -132,7 +130,7 @@ impl HealthChecks {
 
     /// The state of this service.
     pub(super) fn state(&self, backend: &Backend) -> State {
-        self.states().get(&backend.to_string()).map(|state| *state.borrow()).unwrap_or_default()
+        self.states().get(backend).map(|state| *state.borrow()).unwrap_or_default()
     }
 
     /// Whether requests to the node with this name probably fail: it does not respond, rejects all requests, or another node,
@@ -153,7 +151,7 @@ impl HealthChecks {
     /// Resolves when this node is unresponsive, or has been unreachable for [`RESPONSE_TIMEOUT`] from now on. Never resolves
     /// for a service that is not a chat node.
     pub(super) async fn unresponsive(&self, backend: &Backend) {
-        let mut state = self.states().entry(backend.to_string()).or_default().subscribe();
+        let mut state = self.states().entry(backend.clone()).or_default().subscribe();
         loop {
             let silent = |state: &State| matches!(state, State::Unresponsive(_) | State::Unreachable(_));
             match state.wait_for(silent).await.map(|state| *state) {
@@ -174,7 +172,7 @@ impl HealthChecks {
     }
 
     fn set(&self, backend: &Backend, state: State) {
-        let before = self.states().entry(backend.to_string()).or_default().send_replace(state);
+        let before = self.states().entry(backend.clone()).or_default().send_replace(state);
         let was_unresponsive = matches!(before, State::Unresponsive(_));
         if let State::Unresponsive(cause) = state
             && !was_unresponsive
@@ -186,7 +184,7 @@ impl HealthChecks {
         }
     }
 
-    fn states(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<State>>> {
+    fn states(&self) -> MutexGuard<'_, HashMap<Backend, watch::Sender<State>>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -251,7 +249,9 @@ mod tests {
         net::TcpListener,
     };
 
-    use super::{super::nodes::Node, *};
+    use cluster::Node;
+
+    use super::*;
 
     #[tokio::test]
     async fn a_node_is_unresponsive_until_it_responds_again() {

@@ -14,6 +14,7 @@ use actix_web::{
     http::StatusCode,
 };
 use bytes::Bytes;
+use cluster::Backend;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Response,
@@ -22,7 +23,7 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{backend::Backend, headers};
+use super::headers;
 use crate::{error::Error, in_flight::RequestGuard};
 
 /// How long a service may pause within a response body.

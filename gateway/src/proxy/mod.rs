@@ -2,7 +2,6 @@
 //! [`upstream`] sends it to a service, [`incoming`] relays the response without the headers of the connection. A proxied
 //! WebSocket consists of two connections that are joined once the node has accepted the handshake ([`splice`]).
 
-mod backend;
 mod choice;
 mod drain;
 mod failover;
@@ -12,13 +11,13 @@ mod handshake;
 mod headers;
 mod health;
 mod incoming;
-mod nodes;
 mod outgoing;
 mod outliers;
 mod probe;
 mod readiness;
 mod role_reports;
 mod roles;
+mod session;
 mod splice;
 mod upstream;
 
@@ -34,11 +33,10 @@ use actix_web::{
     web,
 };
 use bytes::Bytes;
+use cluster::{Backend, Nodes};
 use proto::signature::Key;
 use tokio::sync::{Notify, watch};
 
-pub use backend::{Backend, InvalidBackend};
-pub use nodes::{Node, Nodes};
 pub use splice::on_connect;
 
 use crate::{
@@ -52,9 +50,9 @@ use crate::{
     session_id::session_ids,
 };
 use health::HealthChecks;
-use nodes::Session;
 use outliers::RecentFailures;
 use roles::Role;
+use session::Session;
 use upstream::Upstream;
 
 /// The services behind a gateway, when they are other processes.
@@ -239,7 +237,7 @@ impl Worker {
         guard: RequestGuard,
     ) -> Result<HttpResponse, Error> {
         let ids = session_ids(request.query_string());
-        let session = nodes::session(&ids);
+        let session = session::session(&ids);
         let (candidates, within) = match &session {
             // A draining process accepts no new sockets. An upgrade of a session opens one as well.
             _ if self.shared.in_flight.is_draining() && is_upgrade(request) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::{HttpMessage, HttpRequest, http::header as own};
 use bytes::Bytes;
+use cluster::Backend;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request,
@@ -14,7 +15,7 @@ use proto::{
     signature::{Key, Target},
 };
 
-use super::{backend::Backend, headers};
+use super::headers;
 use crate::{client::Client, error::Error, routes::SOCKETS, session_id::names_session};
 
 const POLL_LIMIT: HeaderName = HeaderName::from_static(identity::POLL_LIMIT);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::backend::Backend;
+use cluster::Backend;
 
 /// How long a failure counts.
 const FAILURE_AGE: Duration = Duration::from_secs(5);
@@ -18,15 +18,15 @@ const MAX_OF_USERS: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct RecentFailures {
     /// By service.
-    all: Mutex<HashMap<String, Instant>>,
+    all: Mutex<HashMap<Backend, Instant>>,
     /// For requests of one user, by user and service.
-    of_users: Mutex<HashMap<(String, String), Instant>>,
+    of_users: Mutex<HashMap<(String, Backend), Instant>>,
 }
 
 impl RecentFailures {
     /// Records that a service did not respond, or not in time.
     pub(super) fn record(&self, backend: &Backend) {
-        lock(&self.all).insert(backend.to_string(), Instant::now());
+        lock(&self.all).insert(backend.clone(), Instant::now());
     }
 
     /// Records that a request of this user failed at a service.
@@ -36,21 +36,20 @@ impl RecentFailures {
             of_users.retain(|_, at| at.elapsed() < FAILURE_AGE);
         }
         if of_users.len() < MAX_OF_USERS {
-            of_users.insert((user.to_owned(), backend.to_string()), Instant::now());
+            of_users.insert((user.to_owned(), backend.clone()), Instant::now());
         }
     }
 
     /// Whether this service has a recent failure, in general or for this user.
     pub(super) fn contains(&self, user: Option<&str>, backend: &Backend) -> bool {
         let is_recent = |at: &Instant| at.elapsed() < FAILURE_AGE;
-        let service = backend.to_string();
         let mut all = lock(&self.all);
         all.retain(|_, at| is_recent(at));
-        if all.contains_key(&service) {
+        if all.contains_key(backend) {
             return true;
         }
         let of_user =
-            |user: &str| lock(&self.of_users).get(&(user.to_owned(), service)).is_some_and(is_recent);
+            |user: &str| lock(&self.of_users).get(&(user.to_owned(), backend.clone())).is_some_and(is_recent);
         user.is_some_and(of_user)
     }
 }

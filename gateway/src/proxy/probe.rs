@@ -4,6 +4,7 @@
 use std::{fmt, io, time::SystemTime};
 
 use bytes::Bytes;
+use cluster::Backend;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
@@ -14,7 +15,7 @@ use proto::{
 };
 use tokio::net::TcpStream;
 
-use super::{backend::Backend, faults::Fault, roles::Role};
+use super::{faults::Fault, roles::Role};
 
 /// The maximum size of a response, in bytes.
 const MAX_BODY: usize = 16 * 1024;

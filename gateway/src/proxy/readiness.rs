@@ -3,14 +3,13 @@
 
 use super::{
     Proxy,
-    backend::Backend,
     faults::Fault,
     health::{HealthChecks, State},
-    nodes::Node,
     probe::Failure,
     role_reports::shared,
     roles::Role,
 };
+use cluster::{Backend, Node};
 
 /// The maximum number of nodes that a report names for one cause.
 const MAX_NAMED: usize = 8;

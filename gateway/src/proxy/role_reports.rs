@@ -8,9 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cluster::{Backend, Nodes};
 use proto::RoleReport;
 
-use super::{backend::Backend, nodes::Nodes, roles::Role};
+use super::roles::Role;
 
 /// The minimum time between two warnings about the services at one address.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
@@ -18,9 +19,9 @@ const WARN_INTERVAL: Duration = Duration::from_secs(60);
 /// The last reports, by service address.
 #[derive(Debug, Default)]
 pub(super) struct RoleReports {
-    reports: Mutex<HashMap<String, RoleReport>>,
+    reports: Mutex<HashMap<Backend, RoleReport>>,
     /// The times of the last warnings.
-    warned: Mutex<HashMap<String, Instant>>,
+    warned: Mutex<HashMap<Backend, Instant>>,
 }
 
 impl RoleReports {
@@ -31,28 +32,27 @@ impl RoleReports {
         match report {
             Some(RoleReport { role, node, not_ready }) => {
                 let node = node.filter(|name| Nodes::is_name(name));
-                reports.insert(backend.to_string(), RoleReport { role, node, not_ready });
+                reports.insert(backend.clone(), RoleReport { role, node, not_ready });
             }
-            None => _ = reports.remove(&backend.to_string()),
+            None => _ = reports.remove(backend),
         }
     }
 
     /// Removes the reports of services that are not listed.
     pub(super) fn retain(&self, listed: &[Backend]) {
-        let is_listed = |address: &String| listed.iter().any(|backend| backend.to_string() == *address);
-        lock(&self.reports).retain(|address, _| is_listed(address));
-        lock(&self.warned).retain(|address, _| is_listed(address));
+        lock(&self.reports).retain(|backend, _| listed.contains(backend));
+        lock(&self.warned).retain(|backend, _| listed.contains(backend));
     }
 
     /// Why the service at this address is not ready, as it reports. `None` when it is, or does not report it.
     pub(super) fn not_ready_reason(&self, backend: &Backend) -> Option<String> {
-        let reason = lock(&self.reports).get(&backend.to_string())?.not_ready.clone()?;
+        let reason = lock(&self.reports).get(backend)?.not_ready.clone()?;
         Some(format!("is not ready: {reason}"))
     }
 
     /// Whether the node at this address reports that it is not ready.
     pub(super) fn is_not_ready(&self, backend: &Backend) -> bool {
-        lock(&self.reports).get(&backend.to_string()).is_some_and(|report| report.not_ready.is_some())
+        lock(&self.reports).get(backend).is_some_and(|report| report.not_ready.is_some())
     }
 
     /// Why the service at the address of the node with this name is not this node: another role, another program or another node.
@@ -67,7 +67,7 @@ impl RoleReports {
 
     /// Why the service at this address is not of this role. `None` when it is, and before its first report.
     pub(super) fn role_mismatch(&self, expected: Role, backend: &Backend) -> Option<String> {
-        expected.mismatch(lock(&self.reports).get(&backend.to_string())?.role.as_deref())
+        expected.mismatch(lock(&self.reports).get(backend)?.role.as_deref())
     }
 
     /// Warns of a service that is not of role `expected`, of another node at the address of a node, and of nodes with one address, once
@@ -82,15 +82,15 @@ impl RoleReports {
         };
         let Some(cause) = self.role_mismatch(expected, backend).or(cause) else { return };
         let mut warned = lock(&self.warned);
-        if warned.get(&backend.to_string()).is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
-            warned.insert(backend.to_string(), Instant::now());
+        if warned.get(backend).is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+            warned.insert(backend.clone(), Instant::now());
             drop(warned);
             tracing::warn!(%backend, "another service has the address of {expected}: {cause}");
         }
     }
 
     fn other(&self, name: &str, backend: &Backend) -> Option<String> {
-        lock(&self.reports).get(&backend.to_string())?.node.clone().filter(|other| other != name)
+        lock(&self.reports).get(backend)?.node.clone().filter(|other| other != name)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster::Backend;
 use http_body_util::Full;
 use hyper::{Response, StatusCode, body::Incoming};
 use hyper_util::{
@@ -12,7 +13,7 @@ use hyper_util::{
 };
 use tokio::time::timeout;
 
-use super::{backend::Backend, outgoing::Outgoing};
+use super::outgoing::Outgoing;
 use crate::error::Error;
 
 /// The connections of one worker to the services.

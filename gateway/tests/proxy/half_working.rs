@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use cluster::Nodes;
 use futures_util::future::join_all;
-use gateway::Nodes;
 use tokio::time::timeout;
 
 use crate::{

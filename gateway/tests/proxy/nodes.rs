@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
+use cluster::{Backend, Node, Nodes};
 use futures_util::future::join_all;
-use gateway::{Backend, Node, Nodes};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::{Node, Nodes};
+use cluster::{Node, Nodes};
 use tokio::time::timeout;
 
 use crate::{

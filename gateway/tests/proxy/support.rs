@@ -4,7 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{App, HttpServer, web};
 use clap::Parser;
-use gateway::{Backend, Config, Gateway, Node, Nodes, Proxy, Upstreams};
+use cluster::{Backend, Node, Nodes};
+use gateway::{Config, Gateway, Proxy, Upstreams};
 use proto::{
     Identity, Timestamp, Username,
     signature::{HEADER, Key, Target},

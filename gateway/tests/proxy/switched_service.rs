@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use gateway::Backend;
+use cluster::Backend;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},

@@ -122,12 +122,39 @@ impl Config {
     ///
     /// # Errors
     /// When the value is not a valid address. The text names the flag.
-    pub fn address(&self) -> Result<gateway::Backend, String> {
+    pub fn address(&self) -> Result<cluster::Backend, String> {
         let address = self.advertise.clone().unwrap_or_else(|| match self.listen.ip().is_unspecified() {
             true => format!("{}:{}", ::chat::config::host(), self.listen.port()),
             false => self.listen.to_string(),
         });
         let refused = "the value of --advertise (GODZILLA_ADVERTISE) is refused: expected HOST:PORT";
         format!("http://{address}").parse().map_err(|_| refused.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster::NodeLease;
+
+    #[test]
+    fn every_host_name_yields_a_valid_node_name() {
+        let long = "a-pod-with-a-very-long-name-".repeat(3);
+        let hosts = [
+            "chat-1",
+            "chat-1.eu.example.com",
+            "my_host",
+            &format!("{long}1"),
+            &format!("{long}2.example.com"),
+            "",
+            ".",
+            "h\u{f6}st",
+        ];
+        for host in hosts {
+            let name = chat::config::node_of(host);
+            assert!(NodeLease::check_name(&name).is_ok(), "{host}: {name}");
+        }
+        assert_eq!(chat::config::node_of("chat-1"), "chat-1");
+        assert_eq!(chat::config::node_of("chat-1.eu.example.com"), "chat-1");
+        assert_ne!(chat::config::node_of(&format!("{long}1")), chat::config::node_of(&format!("{long}2")));
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ::chat::{Chat, Order, Redis, broker::Stream};
+use cluster::NodeLease;
 use remote::Location;
 use runtime::Backoff;
 use sessions::RedisSessions;
@@ -14,7 +15,6 @@ use super::Config;
 use crate::{
     admin::{Opening, Probe, not_ready_unless},
     error::Error,
-    nodes::NodeLease,
     role::harness::Process,
     storage::{self, SharedStores, StoreUrl},
 };

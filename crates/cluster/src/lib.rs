@@ -1,13 +1,17 @@
 //! The table of live chat nodes in Redis. Each node holds a lease ([`NodeLease`]), and gateways read the table
 //! ([`Watcher`]). Times are those of Redis, so that clocks of several machines need not agree.
 
+mod backend;
 mod lease;
+mod nodes;
 mod scripts;
 mod watcher;
 
 use remote::{Location, Redis};
 
+pub use backend::{Backend, InvalidBackend};
 pub use lease::NodeLease;
+pub use nodes::{Node, Nodes};
 pub use watcher::Watcher;
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use gateway::{Backend, Node, Nodes};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -17,8 +16,7 @@ use tokio::{
 
 use remote::{Location, NO_ANSWER, Redis, SCRIPTS, Unanswered};
 
-use super::{CLOSED, NodeLease, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
-use crate::supervision;
+use crate::{Backend, CLOSED, Node, NodeLease, Nodes, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
 
 /// Keeps a copy of the table of nodes up to date until it is dropped.
 pub struct Watcher {

@@ -1,11 +1,11 @@
-//! The address of a service in another process. Parsed from flags and from the entries of chat nodes in the node table.
+//! The address of a service in another process. Parsed from flags and from the entries of the table of nodes.
 
 use std::{fmt, str::FromStr};
 
 use hyper::{Uri, http::uri::Authority};
 
 /// Host and port of a service that accepts plain HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Backend(Authority);
 
 /// An invalid service address. The message does not contain the address, which may contain a password.
@@ -15,12 +15,12 @@ pub struct InvalidBackend;
 
 impl Backend {
     /// The host and port.
-    pub(super) fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         self.0.as_str()
     }
 
     /// The URI of `target`, a path with an optional query.
-    pub(super) fn uri(&self, target: &str) -> Option<Uri> {
+    pub fn uri(&self, target: &str) -> Option<Uri> {
         Uri::builder().scheme("http").authority(self.0.clone()).path_and_query(target).build().ok()
     }
 }

@@ -1,11 +1,11 @@
-//! The table of live chat nodes, and the node of an Engine.IO session. Pure. The caller of the proxy maintains the table.
+//! The table of live chat nodes, and the order in which a gateway tries them. Pure. [`crate::Watcher`] maintains the table.
 
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use super::backend::Backend;
+use crate::backend::Backend;
 
 /// A live chat node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,17 +19,6 @@ pub struct Node {
 /// The live chat nodes, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nodes(BTreeMap<String, Node>);
-
-/// The session that a query names.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Session<'a> {
-    /// No session yet, or several ids, which the node refuses.
-    New,
-    /// A session on this node.
-    On(&'a str),
-    /// An id that no node can have created.
-    Malformed,
-}
 
 /// The maximum length of a node name, in bytes: that of a host name.
 const MAX_NAME: usize = 63;
@@ -68,7 +57,7 @@ impl Nodes {
     /// All nodes in the order of preference of `key` (rendezvous hashing, highest random weight). When nodes are added or
     /// removed, the relative order of the others stays the same, and the sockets of a removed node are distributed over all
     /// others. Every gateway computes the same order.
-    pub(super) fn preferred(&self, key: &str) -> impl Iterator<Item = (&str, &Node)> {
+    pub fn preferred(&self, key: &str) -> impl Iterator<Item = (&str, &Node)> {
         let weight = |name: &str| {
             // The hasher has no random state, so that all gateways compute the same weights.
             let mut hasher = DefaultHasher::new();
@@ -81,7 +70,7 @@ impl Nodes {
     }
 
     /// All nodes. Each next `turn` begins with the next open node.
-    pub(super) fn in_turn(&self, turn: usize) -> impl Iterator<Item = (&str, &Node)> {
+    pub fn in_turn(&self, turn: usize) -> impl Iterator<Item = (&str, &Node)> {
         let mut nodes: Vec<_> = self.open().collect();
         let first = turn.checked_rem(nodes.len()).unwrap_or(0);
         nodes.rotate_left(first);
@@ -89,45 +78,9 @@ impl Nodes {
     }
 }
 
-/// The session of a request with these ids. An id consists of random text, a dot and the name of its node.
-pub(super) fn session(ids: &[String]) -> Session<'_> {
-    let [sid] = ids else { return Session::New };
-    let random =
-        |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-    match sid.split_once('.') {
-        Some((id, node)) if random(id) && Nodes::is_name(node) => Session::On(node),
-        _ => Session::Malformed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session_id::session_ids;
-
-    #[test]
-    fn the_suffix_of_a_session_id_names_its_node() {
-        let id = "0a".repeat(16);
-        assert_eq!(session(&session_ids(&format!("EIO=4&sid={id}.chat-1&t=x"))), Session::On("chat-1"));
-        for none in ["EIO=4", "", "sid=", "sid=a.b&sid=a.c", "sid[]=a.b"] {
-            assert_eq!(session(&session_ids(none)), Session::New, "{none}");
-        }
-        let long = "a".repeat(64);
-        let bad = [
-            "abc",
-            "abc.",
-            ".node",
-            "abc.no.de",
-            "a c.node",
-            "abc.no_de",
-            "__proto__",
-            "a\0.b",
-            &format!("a.{long}"),
-        ];
-        for bad in bad {
-            assert_eq!(session(&[bad.to_owned()]), Session::Malformed, "{bad}");
-        }
-    }
 
     #[test]
     fn each_user_keeps_its_node_when_another_node_closes() {

@@ -1,9 +1,8 @@
 //! Chat nodes and gateways with a real Redis: which nodes a gateway sees, for how long, and what happens while Redis is
 //! unavailable.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use gateway::{Backend, Node, Nodes};
 use remote::redis::AsyncCommands;
 use testkit::Redis;
 use tokio::time::{sleep, timeout};
@@ -14,6 +13,11 @@ use super::*;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The time in milliseconds since 1970.
+fn now() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()
+}
 
 fn backend(port: u16) -> Backend {
     format!("http://127.0.0.1:{port}").parse().unwrap()
@@ -115,7 +119,7 @@ async fn the_holder_of_a_name_takes_precedence_over_a_waiting_node() {
     assert!(stays.is_err() && first.not_ready_reason()().is_none(), "the name changed hands");
     let lost = first.lost();
     // As if the first node had not renewed, and another one had acquired the name.
-    let expires = proto::Timestamp::now().0 + 3_600_000;
+    let expires = now() + 3_600_000;
     let other = format!("{expires} http://127.0.0.1:3 open");
     table.ask(async |mut redis| redis.hset::<_, _, _, u32>(TABLE_KEY, "chat", other).await).await.unwrap();
     timeout(TIMEOUT, lost).await.expect("the first node detects the loss");
@@ -296,28 +300,6 @@ async fn deployments_have_separate_tables_of_nodes() {
     }
 }
 
-#[test]
-fn every_host_name_yields_a_valid_node_name() {
-    let long = "a-pod-with-a-very-long-name-".repeat(3);
-    let hosts = [
-        "chat-1",
-        "chat-1.eu.example.com",
-        "my_host",
-        &format!("{long}1"),
-        &format!("{long}2.example.com"),
-        "",
-        ".",
-        "h\u{f6}st",
-    ];
-    for host in hosts {
-        let name = chat::config::node_of(host);
-        assert!(NodeLease::check_name(&name).is_ok(), "{host}: {name}");
-    }
-    assert_eq!(chat::config::node_of("chat-1"), "chat-1");
-    assert_eq!(chat::config::node_of("chat-1.eu.example.com"), "chat-1");
-    assert_ne!(chat::config::node_of(&format!("{long}1")), chat::config::node_of(&format!("{long}2")));
-}
-
 /// A value of another program neither takes the name of a node for good nor adds a node.
 #[tokio::test]
 async fn invalid_values_in_the_table_count_as_absent() {
@@ -378,7 +360,7 @@ const JUNK: [&str; 11] = [
 
 /// Overwrites the entries of the nodes `chat-0`, `chat-1` and so on, and adds entries under other names.
 fn write_junk(redis: &Redis) {
-    let future = proto::Timestamp::now().0 + 3_600_000;
+    let future = now() + 3_600_000;
     for (at, value) in JUNK.iter().enumerate() {
         let value = value.replace("FUTURE", &future.to_string());
         redis.execute(&format!("HSET chat:nodes chat-{at} \"{value}\""));

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use gateway::{Backend, Nodes};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -17,9 +16,7 @@ use tokio::{
 
 use remote::{Location, NO_ANSWER, Redis, Unanswered};
 
-use crate::supervision;
-
-use super::{CLOSED, OPEN, TABLE_KEY, scripts, table};
+use crate::{Backend, CLOSED, Nodes, OPEN, TABLE_KEY, scripts, table};
 
 /// Holds the lease of a node and renews it. Gateways find the node until the lease is released or expires. Dropping the
 /// value stops the renewal.

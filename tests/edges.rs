@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Request, TestServer, connect, with_timeout};
+use crate::support::{RawSocket, Request, TestServer, connect, with_timeout};
 
 /// The time between two pieces, in which the server reads the first.
 const PIECE_PAUSE: Duration = Duration::from_millis(20);
@@ -167,6 +167,32 @@ async fn the_first_offered_subprotocol_is_chosen() {
             .map(|(_, value)| value)
             .collect();
         assert_eq!(received, chosen.into_iter().collect::<Vec<_>>(), "{offered:?}: {head}");
+    }
+}
+
+/// Proxies add options to `Connection`: lighttpd `close`, HAProxy and clients `keep-alive`.
+#[tokio::test]
+async fn a_handshake_may_list_other_options_of_the_connection() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    for connection in [
+        "Connection: Upgrade",
+        "Connection: close, upgrade",
+        "Connection: upgrade, close",
+        "Connection: close\r\nConnection: upgrade",
+        "Connection: upgrade\r\nConnection: Close",
+        "Connection: keep-alive, Upgrade",
+        "Connection: Keep-Alive, Upgrade, TE",
+        "Connection: upgrade,,",
+    ] {
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nCookie: auth_token={}\r\n{connection}\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            alice.token()
+        );
+        let mut raw =
+            RawSocket::open_with_request(Ipv4Addr::LOCALHOST, server.system.address, &request).await;
+        raw.join().await;
     }
 }
 

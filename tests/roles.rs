@@ -258,7 +258,7 @@ fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
     let (slash, percent) =
         (in_file("slash", "redis://:hunter2/x@localhost"), in_file("at", "mongodb://u:hunter2@x@h/"));
     let given = ["--mongo-uri", mongo, "--redis-url", redis];
-    let lacking: [(&[&str], &str); 13] = [
+    let lacking: [(&[&str], &str); 15] = [
         (
             &["--mongo-uri", mongo, "--redis-url-file", &bad, "--secret-file", &key],
             "the file of --redis-url-file (GODZILLA_REDIS_URL_FILE) is refused: expected",
@@ -288,7 +288,9 @@ fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
             "the value of --redis-url (GODZILLA_REDIS_URL) is refused: TLS",
         ),
         (&[], "--mongo-uri"),
+        (&[], "--redis-url"),
         (&["--mongo-uri", mongo], "--redis-url"),
+        (&["--mongo-uri", mongo], "--secret-file"),
         (&given, "--secret-file"),
         (&[&given[..], &["--secret-file", &short]].concat(), "--secret-file"),
         (&["--mongo-uri", "hunter2", "--redis-url", redis, "--secret-file", &key], "--mongo-uri"),

@@ -5,7 +5,7 @@ use actix_web::{
     dev::RequestHead,
     http::{
         ConnectionType, Method, Version,
-        header::{self, HeaderMap, HeaderName},
+        header::{self, HeaderMap, HeaderName, HeaderValue},
     },
 };
 
@@ -66,6 +66,13 @@ pub(crate) fn offer(head: &RequestHead) -> Result<Offer, HandshakeIssue> {
 pub(crate) fn remove(headers: &mut HeaderMap) {
     headers.remove(header::UPGRADE);
     headers.remove(SETTINGS);
+}
+
+/// Removes the other options of `Connection` from a handshake. The HTTP library and some services ignore `upgrade` beside `close`, which
+/// lighttpd sends in each handshake that it forwards. An accepted handshake has no next request, so `close` changes nothing (RFC 9110
+/// §7.6.1).
+pub(crate) fn normalize(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
 }
 
 /// Whether the protocol is WebSocket. A protocol may have a version.

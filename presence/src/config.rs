@@ -16,8 +16,8 @@ pub struct Config {
     /// Deployment of callers without a name. Each deployment has its own roster
     #[arg(skip)]
     pub deployment: String,
-    /// Time without a report after which a chat node's users are offline (1s to 10m)
-    #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = one_second_to_ten_minutes)]
+    /// Time without a report after which a chat node's users are offline (5s to 10m). Chat nodes report every 3s
+    #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = five_seconds_to_ten_minutes)]
     pub presence_lease: Duration,
     /// Time after which typing that is not renewed ends (1s to 10m)
     #[arg(long, env = "GODZILLA_TYPING_EXPIRY", default_value = "8s", value_parser = one_second_to_ten_minutes)]
@@ -55,6 +55,11 @@ impl Default for Config {
             presence_connections: 1024,
         }
     }
+}
+
+/// A shorter lease would end between two reports.
+fn five_seconds_to_ten_minutes(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_secs(5), Duration::from_secs(600))
 }
 
 fn one_second_to_ten_minutes(text: &str) -> Result<Duration, String> {
@@ -97,9 +102,13 @@ mod tests {
 
     #[test]
     fn durations_out_of_bounds_are_refused() {
-        for bad in
-            ["--presence-lease=0s", "--presence-lease=11m", "--typing-expiry=soon", "--presence-flush=1ms"]
-        {
+        for bad in [
+            "--presence-lease=0s",
+            "--presence-lease=4s",
+            "--presence-lease=11m",
+            "--typing-expiry=soon",
+            "--presence-flush=1ms",
+        ] {
             assert!(CommandLine::try_parse_from(["presence", bad]).is_err(), "{bad}");
         }
         let line =

@@ -188,9 +188,25 @@ impl RoleSet {
         harness::run(shared, async |opening| self.open(opening).await)
     }
 
+    /// Reports all stores and secrets that are missing or refused at once.
+    fn check_required(&self) -> Result<(), String> {
+        let requirements: Vec<_> = self.roles.iter().map(|role| role.config.requirements()).collect();
+        let store = requirements.iter().find_map(|needed| needed.store.as_ref());
+        let redis = requirements.iter().find_map(|needed| needed.redis);
+        let secret = requirements.iter().find_map(|needed| needed.secret);
+        let refusals = [
+            store.and_then(|url| url.as_ref().err().cloned()),
+            redis.and_then(|redis| redis.url().err()),
+            secret.and_then(|secret| secret.missing()),
+        ];
+        let refusals: Vec<String> = refusals.into_iter().flatten().collect();
+        if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n  ")) }
+    }
+
     /// Opens the roles. A role that another one of this process uses is opened first, because its port can be chosen by the system: it is
     /// a later row of the table.
     async fn open(self, opening: Opening) -> Result<Vec<Box<dyn Role>>, Error> {
+        self.check_required().map_err(Error::Config)?;
         let mut neighbours = self.neighbours();
         let mut opened = Vec::new();
         for role in self.roles.into_iter().rev() {

@@ -136,5 +136,8 @@ async fn a_role_without_random_bytes_refuses_operations_that_need_them_and_conti
     }
     traffic.wait_for_acks(BETWEEN).await;
     traffic.verify(&server).await;
-    assert!(!server.system.log().contains("panicked"), "{}", server.system.log());
+    // The driver of MongoDB panics when it begins a session without random bytes. Then only the request fails.
+    let log = server.system.log();
+    let panics = log.lines().filter(|line| line.contains("panicked") && !line.contains("/uuid-"));
+    assert_eq!(panics.count(), 0, "{log}");
 }

@@ -50,8 +50,17 @@ impl RawSocket {
 
     /// Upgrades and sends `bytes` in the same TCP segment as the upgrade.
     pub async fn open_with(from: Ipv4Addr, to: SocketAddr, token: &str, bytes: &[u8]) -> Self {
+        Self::send_upgrade(from, to, &[upgrade_request(to, token).as_bytes(), bytes].concat()).await
+    }
+
+    /// Upgrades with this request, which starts with the request line and ends with the empty line.
+    pub async fn open_with_request(from: Ipv4Addr, to: SocketAddr, request: &str) -> Self {
+        Self::send_upgrade(from, to, request.as_bytes()).await
+    }
+
+    async fn send_upgrade(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> Self {
         let mut raw = Self { stream: dial(from, to, None).await, read: Vec::new() };
-        raw.write(&[upgrade_request(to, token).as_bytes(), bytes].concat()).await;
+        raw.write(bytes).await;
         let head = raw.read_head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         raw

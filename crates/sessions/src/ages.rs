@@ -14,6 +14,10 @@ const TOLERANCE: i64 = 300_000;
 /// The time for which the wall clock must run steadily after a jump until it is trusted again, in milliseconds (1 h).
 const SETTLING: u64 = 3_600_000;
 
+/// The earliest time that a correct clock can show, in milliseconds since 1970: 2025-01-01. A machine without a battery shows an earlier
+/// time until its clock is synchronized.
+pub const EARLIEST: u64 = 1_735_689_600_000;
+
 static CLOCK: Mutex<AgeClock> = Mutex::new(AgeClock { start: None, trusted: Trust::Unread, jumped: None });
 
 /// The state of the clock of one process.
@@ -55,6 +59,12 @@ pub fn latest() -> Timestamp {
     settled().map_or(Timestamp(u64::MAX), |_| Timestamp::latest())
 }
 
+/// What is wrong with the wall clock, as a sentence without its subject "clock". `None` when nothing is.
+pub fn problem() -> Option<String> {
+    read();
+    clock().problem(Timestamp::now())
+}
+
 /// Compares the wall clock with the time of the last write before this start. When the clock is more than 5 min before that time, or
 /// more than an hour after it, it is not plausible until it has run steadily for an hour. Call it at start.
 pub fn check_last_write(last: Timestamp) {
@@ -83,6 +93,8 @@ impl AgeClock {
         let offset = i64::try_from(wall.0).unwrap_or(i64::MAX).saturating_sub(since_start);
         let is_near = |other: i64| offset.abs_diff(other) <= TOLERANCE.unsigned_abs();
         match self.trusted {
+            // The first plausible time is trusted, so that a correction just after the start takes effect at once.
+            Trust::Unread if wall.0 < EARLIEST => return (wall, false),
             Trust::Unread => return self.settle(wall, offset),
             Trust::Offset(trusted) if is_near(trusted) => return self.settle(wall, offset),
             _ => {}
@@ -100,6 +112,20 @@ impl AgeClock {
                 (Timestamp(trusted.saturating_add(since_start).try_into().unwrap_or_default()), false)
             }
             _ => (wall, false),
+        }
+    }
+
+    fn problem(&self, wall: Timestamp) -> Option<String> {
+        match (self.trusted, self.jumped) {
+            (Trust::Unread | Trust::Nothing, _) if wall.0 < EARLIEST => {
+                Some("shows a time before 2025: synchronize it (NTP)".to_owned())
+            }
+            (Trust::Offset(trusted), Some((jumped, _))) => Some(format!(
+                "has jumped by {} s: synchronize it (NTP). Until it has run steadily for an hour, ages are measured with the monotonic \
+                 clock and nothing is deleted for its age",
+                jumped.saturating_sub(trusted) / 1_000
+            )),
+            _ => None,
         }
     }
 
@@ -139,6 +165,22 @@ mod tests {
         for (step, (wall, passed, expected, settled)) in readings.into_iter().enumerate() {
             assert_eq!(clock.at(Timestamp(wall), passed), (Timestamp(expected), settled), "step {step}");
         }
+    }
+
+    #[test]
+    fn the_first_time_after_the_clock_was_set_is_trusted() {
+        let mut clock = AgeClock { start: None, trusted: Trust::Unread, jumped: None };
+        for wall in [0, MINUTE, EARLIEST - 1] {
+            assert_eq!(clock.at(Timestamp(wall), 0), (Timestamp(wall), false));
+            assert!(clock.problem(Timestamp(wall)).unwrap().contains("2025"), "{wall}");
+        }
+        assert_eq!(clock.at(Timestamp(NOW), MINUTE), (Timestamp(NOW), true));
+        assert_eq!(clock.problem(Timestamp(NOW)), None);
+        clock.at(Timestamp(NOW + YEARS), MINUTE);
+        let problem = clock.problem(Timestamp(NOW + YEARS)).unwrap();
+        assert!(problem.contains(&format!(" {} s", YEARS / 1_000)), "{problem}");
+        clock.at(Timestamp(NOW + MINUTE), 2 * MINUTE);
+        assert_eq!(clock.problem(Timestamp(NOW + MINUTE)), None, "it is corrected");
     }
 
     #[test]

@@ -125,8 +125,9 @@ impl Gateway {
             client.is_secure = origin.is_https();
         }
         client::replace(request.headers_mut(), client);
-        if offer != Offer::WebSocket {
-            upgrade::remove(request.headers_mut());
+        match offer {
+            Offer::WebSocket => upgrade::normalize(request.headers_mut()),
+            Offer::Ignored { .. } => upgrade::remove(request.headers_mut()),
         }
         request.extensions_mut().insert(client);
     }

@@ -188,8 +188,8 @@ impl RoleSet {
         harness::run(shared, async |opening| self.open(opening).await)
     }
 
-    /// Opens the roles. A role that another one of this process uses is opened first, because its port can be chosen by the system: it is
-    /// a later row of the table.
+    /// Opens the roles in the reverse order of the table. The system may choose the port of a role. So a role
+    /// whose port another role of this process needs is a later row, and is opened first.
     async fn open(self, opening: Opening) -> Result<Vec<Box<dyn Role>>, Error> {
         let mut neighbours = self.neighbours();
         let mut opened = Vec::new();

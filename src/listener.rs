@@ -63,7 +63,7 @@ pub fn check_passed() -> Result<(), Error> {
     if let Some(process) = sockets.passed.other_process() {
         tracing::warn!(
             process,
-            "sockets of systemd are not used: LISTEN_PID names another process; a shell must start this program with exec"
+            "sockets of systemd are not used: LISTEN_PID is the id of another process; a shell script must start this program with exec"
         );
     }
     sockets.passed.fault(&sockets.flags).map_or(Ok(()), |fault| Err(Error::Config(fault)))

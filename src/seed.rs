@@ -56,7 +56,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
     let (users, messages) = (USERS.join(", "), MESSAGES.len());
     let stored = format!("Stored {users}, each with the password '{PASSWORD}', and {messages} messages.\n");
     if let Err(error) = output::show(stored) {
-        tracing::warn!(%error, "the samples are stored, and standard output cannot be written");
+        tracing::warn!(%error, "the samples are stored, but standard output cannot be written");
     }
     Ok(())
 }

@@ -119,7 +119,7 @@ pub fn run(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     let (ended, has_ended) = channel::<()>();
     let wait = move || {
         if has_ended.recv_timeout(BLOCKING_DEADLINE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(waited = ?BLOCKING_DEADLINE, "ending without waiting for blocking calls");
+            tracing::warn!(waited = ?BLOCKING_DEADLINE, "blocking calls did not end in time; the process ends without them");
             text.iter().for_each(|text| telemetry::write_line(Level::ERROR, text));
             telemetry::exit(status.into());
         }

@@ -1,5 +1,5 @@
-//! References to names in other services. A name that another service refers to is not given to another user, also when the store of
-//! users lacks it, for example because it was put back to an older state. Implemented by the caller of
+//! References to names in other services. A name that another service refers to is not given to another user, even if the store of
+//! users lacks the name, for example because the store was restored to an older state. Implemented by the caller of
 //! [`Accounts::new`](crate::Accounts::new).
 
 use async_trait::async_trait;

@@ -101,7 +101,7 @@ impl AccountService {
             (Ok(None), Ok(false)) => Ok(false),
             (Ok(None), Ok(true)) => {
                 tracing::warn!(
-                    "a registration was refused: rooms refer to the name, and the users lack it. Restore users and rooms of one backup"
+                    "a registration is refused: rooms refer to the name, but no user has it; restore users and rooms from the same backup"
                 );
                 Ok(true)
             }

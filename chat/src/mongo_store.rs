@@ -107,7 +107,7 @@ impl MongoStore {
         }
     }
 
-    /// The refused writes without which the chat works, with their effects, or lost rooms, as a text that follows "MongoDB". For `/readyz`.
+    /// Why the chat works only in part: rooms are lost, or optional writes are refused. A text that follows "MongoDB". For `/readyz`.
     pub async fn degradation(&self) -> Option<String> {
         if let Some(lost) = self.lineage.degradation() {
             return Some(lost);

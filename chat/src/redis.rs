@@ -38,9 +38,9 @@ pub const STREAM: &str = "{log}:stream";
 pub const HEADS: &str = "{log}:heads";
 /// A hash of the last message of each room, as its `seq`, a space and its id. It verifies [`HEADS`].
 pub const LAST: &str = "{log}:last";
-/// A hash of the number of the last change of each room that has a record.
+/// A hash: for each room, the number of its last change that has a record in the stream.
 pub const REVS: &str = "{log}:revs";
-/// A sorted set of offsets by the time at which they were the last.
+/// A sorted set: offsets, each scored with a time at which it was the last offset of the stream.
 pub const MARKS: &str = "{log}:marks";
 /// The number of replacements of the store of messages by an older one.
 const REPLACED: &str = "{log}:replaced";

@@ -193,7 +193,7 @@ impl Table {
             tracing::warn!(
                 %address,
                 max,
-                "connections are refused: the address has half of all; a reverse proxy there needs --trusted-proxy"
+                "connections are refused: the address has half of all connections; if it is a reverse proxy, list it in --trusted-proxy"
             );
         }
     }

@@ -32,7 +32,7 @@ pub struct Passed {
 struct Socket {
     listener: TcpListener,
     address: SocketAddr,
-    /// Whether it also accepts connections to IPv4 addresses on an IPv6 address.
+    /// Whether it listens on an IPv6 address and also accepts IPv4 connections.
     is_dual: bool,
     /// `FileDescriptorName=` of the unit, for messages.
     name: String,

@@ -1,5 +1,5 @@
-//! What a role defines. Everything that concerns all roles goes by the table of these definitions ([`super::ROLES`]): the command line,
-//! `run`, the doctor, the limits of the system and the start.
+//! What a role defines. The command line, `run`, the doctor, the limits of the system and the start read the table of these definitions
+//! ([`super::ROLES`]).
 
 use std::{any::Any, fmt, net::SocketAddr};
 

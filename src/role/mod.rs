@@ -1,5 +1,5 @@
-//! The roles of the program: one file or folder for each, all on one harness. [`ROLES`] is the table by which everything goes that
-//! concerns all roles.
+//! The roles of the program: one file or folder for each, all on one harness. Code that concerns all roles reads the
+//! table [`ROLES`].
 
 mod accounts;
 mod chat;

@@ -203,8 +203,8 @@ impl RoleSet {
         if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n  ")) }
     }
 
-    /// Opens the roles. A role that another one of this process uses is opened first, because its port can be chosen by the system: it is
-    /// a later row of the table.
+    /// Opens the roles in the reverse order of the table. The system may choose the port of a role. So a role
+    /// whose port another role of this process needs is a later row, and is opened first.
     async fn open(self, opening: Opening) -> Result<Vec<Box<dyn Role>>, Error> {
         self.check_required().map_err(Error::Config)?;
         let mut neighbours = self.neighbours();

@@ -56,8 +56,8 @@ fn refusal(why: SignatureError, peer: Option<SocketAddr>) -> HttpResponse {
     match why {
         SignatureError::Invalid => tracing::warn!(
             peer,
-            "a request is signed with another identity key: give every role the same --secret-file, and during a rotation one that \
-             holds both keys"
+            "a request is signed with another identity key: give every role the same --secret-file; during a rotation this file \
+             must contain both keys"
         ),
         _ => tracing::warn!(
             peer,

@@ -189,5 +189,5 @@ async fn sockets_for_another_process_are_ignored_with_a_warning() {
     assert_eq!(ready.status, 200, "{}", ready.body);
     assert_eq!(started.stop(), Some(0));
     let log = std::fs::read_to_string(log).expect("a log");
-    assert!(log.contains("LISTEN_PID names another process"), "{log}");
+    assert!(log.contains("LISTEN_PID is the id of another process"), "{log}");
 }

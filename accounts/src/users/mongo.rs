@@ -117,7 +117,7 @@ impl Users for MongoUsers {
     }
 }
 
-/// The document of a trial write. No name has a key like its key.
+/// The document of a trial write. Its key is not the key of a valid name.
 fn trial() -> Document {
     let key = format!("trial {}", ObjectId::new());
     let hash = "$2b$10$abcdefghijklmnopqrstuuabcdefghijklmnopqrstuvwxyzABCDE".to_owned();

@@ -113,7 +113,7 @@ impl RoomEvent {
 }
 
 impl Entry {
-    /// The room to which sockets of this node may be subscribed by this entry.
+    /// The room that this entry may subscribe sockets of this node to.
     pub(super) fn subscribes_to(&self) -> Option<&RoomName> {
         match self {
             Self::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) => {
@@ -126,7 +126,7 @@ impl Entry {
         }
     }
 
-    /// Whether memberships change by this entry, together with an event or for a whole room.
+    /// Whether this entry is a change of a room, which may change memberships, or sets all members of a room.
     pub(super) fn changes_memberships(&self) -> bool {
         matches!(
             self,

@@ -110,7 +110,7 @@ fn is_of_quota(error: &Error) -> bool {
 }
 
 /// The client's identity: the user of the token in CONNECT or, without a token there, of the request's credentials. A page that has logged
-/// in for a token is that user on every transport, also if the browser adds a cookie of another user.
+/// in for a token is that user on every transport, even if the browser adds a cookie of another user.
 ///
 /// # Errors
 /// [`Error::Unauthorized`] for a token without a live session, also beside valid credentials: these may be of another user.

@@ -122,7 +122,7 @@ impl Part {
     }
 }
 
-/// The present state of a room, or of some of its parts, for look-ups of parts.
+/// The present state of a room, indexed for many look-ups of [`Part`]s. It may contain only the members that are looked up.
 #[derive(Debug)]
 pub struct PresentState<'a> {
     /// The properties. `None` for a room that has ended.

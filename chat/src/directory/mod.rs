@@ -58,8 +58,7 @@ pub struct Additions {
 /// them to.
 pub const DEPARTURE_MS: u64 = 7 * 24 * 3_600_000;
 
-/// Number of departures within [`DEPARTURE_MS`] from rooms that one user added another to, from which on further additions by that
-/// user are refused.
+/// When user B has left this number of rooms within [`DEPARTURE_MS`] to which user A had added B, A cannot add B to further rooms.
 pub const DEPARTURES: usize = 3;
 
 /// A room's properties and members.

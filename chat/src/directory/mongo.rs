@@ -57,7 +57,7 @@ pub struct MongoDirectory {
     changes: Documents<Document>,
     /// The rooms whose changes are being copied there.
     copying: Arc<Mutex<HashSet<RoomName>>>,
-    /// Id of this process, stored with its changes.
+    /// The id of this process. Each change that this process writes contains it.
     process: Arc<str>,
     prepared: Prepared,
     /// Delay before a name is reused, see [`renew::REUSE_DELAY`].

@@ -59,7 +59,7 @@ impl LostRooms {
         );
         let mut degradation = self.degradation.lock().unwrap_or_else(PoisonError::into_inner);
         if degradation.as_ref() != Some(&text) {
-            tracing::error!("rooms have messages and no document: MongoDB {text}");
+            tracing::error!("rooms are lost: MongoDB {text}");
         }
         *degradation = Some(text);
         false

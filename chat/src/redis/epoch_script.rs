@@ -1,4 +1,5 @@
-//! The script that validates the stream and begins epochs, and the validation of numbers in all scripts of the stream. Called by [`super`].
+//! The script that validates the stream and begins epochs. Also the Lua functions by which all scripts of the stream validate numbers.
+//! Called by [`super`].
 
 use std::sync::LazyLock;
 

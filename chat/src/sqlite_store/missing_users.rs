@@ -3,7 +3,7 @@
 
 use embedded::{Error, Snapshot};
 
-/// The schema version from which on members and messages have checksums.
+/// The first schema version in which members and messages have checksums.
 const CHECKSUMS: u32 = 5;
 
 /// The result of a comparison.

@@ -90,7 +90,7 @@ impl Unpublished for MongoUnpublished {
     }
 }
 
-/// The document of a trial write. No room has a name like its `_id`.
+/// The document of a trial write. Its `_id` is not a valid name of a room.
 fn trial() -> Document {
     trial_of(Row { room: format!("trial {}", ObjectId::new()), first: Some(1), seq: 1 })
 }

@@ -177,7 +177,7 @@ impl Registration {
                     Ok(LeaseState::Held) => tracing::info!(node, "the lease of this node is acquired"),
                     Ok(_) => tracing::warn!(
                         node,
-                        "another chat node holds this name, or held it until now; --node names this one"
+                        "the name of this node is taken: another chat node holds its lease or held it until now; set --node to another name"
                     ),
                     Err(error) => {
                         let why = error.not_ready_reason();
@@ -209,7 +209,7 @@ impl Registration {
                 let key = self.table.key(TABLE_KEY);
                 tracing::warn!(
                     key,
-                    "another program has overwritten the table of nodes, which is written again"
+                    "another program has overwritten the table of nodes; this node has written its entry again"
                 );
                 LeaseState::Held
             }
@@ -218,7 +218,7 @@ impl Registration {
                 tracing::warn!(
                     key,
                     node,
-                    "another program has overwritten the entry of this node, which is written again"
+                    "another program has overwritten the entry of this node; the node has written it again"
                 );
                 LeaseState::Held
             }

@@ -10,7 +10,7 @@ use crate::{
     writer::Writer,
 };
 
-/// The number of pages in the log, not yet written back, from which on a checkpoint runs (4 MiB at 4 KiB per page).
+/// A checkpoint runs when the log has at least this number of pages that are not written back (4 MiB at 4 KiB per page).
 const CHECKPOINT_PAGES: u32 = 1_000;
 
 /// The number of pages in the log above which a warning is logged (64 MiB at 4 KiB per page). A long read prevents the log from being

@@ -38,7 +38,7 @@ pub struct Condition {
     low: AtomicBool,
     /// A read found damaged content. Never cleared.
     damaged: AtomicBool,
-    /// Transactions that are refused for another cause.
+    /// The refusals of transactions that have none of the causes above.
     refusals: Refusals,
 }
 

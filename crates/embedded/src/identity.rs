@@ -39,7 +39,7 @@ pub fn is_copy(path: &Path, conn: &Connection) -> rusqlite::Result<bool> {
 /// that of the `.run` file.
 fn differs(recorded: Option<&str>, file: Option<&str>, run: &str) -> bool {
     match (recorded.map(|recorded| recorded.split(' ').collect::<Vec<_>>()), file) {
-        // No start that creates the `.run` file has opened this database, so an existing `.run` file belongs to another one.
+        // No start with this check has opened the database, because it records no identities. So a `.run` file belongs to another database.
         (None, Some(_)) => run != ABSENT,
         (None, None) => false,
         (Some(_), None) => true,

@@ -106,7 +106,7 @@ fn begin(conn: &Connection, counter: &mut CommitCounter) -> Result<(), Box<dyn s
     Ok(())
 }
 
-/// Refuses the log of another database, with which SQLite would mix the pages of both.
+/// Refuses a log that belongs to another database. SQLite would apply its pages to this database.
 fn refuse_foreign(path: &Path, is_foreign: bool) -> Result<(), Error> {
     match is_foreign {
         true => Err(Error::ForeignLog { path: path.to_owned() }),

@@ -20,7 +20,7 @@ const GROUP: &str = "group";
 /// The identities of the files of the last start ([`identity`](crate::identity)).
 const FILES: &str = "files";
 
-/// The position in another file up to which the references to this file were compared with it.
+/// A position in another store that refers to this store. Its references up to this position were compared with this store.
 const COMPARED: &str = "compared";
 
 /// A query for rows that no release writes. Each row of the result is a sentence.
@@ -102,12 +102,12 @@ pub fn set_group(conn: &Connection, id: &str) -> rusqlite::Result<()> {
     set(conn, GROUP, id)
 }
 
-/// The position up to which another file was compared with the store.
+/// The position up to which the references of another store were compared with this store.
 pub fn compared(conn: &Connection) -> rusqlite::Result<Option<String>> {
     get(conn, COMPARED)
 }
 
-/// Records the position up to which another file was compared with the store.
+/// Records the position up to which the references of another store were compared with this store.
 pub fn set_compared(conn: &Connection, position: &str) -> rusqlite::Result<()> {
     set(conn, COMPARED, position)
 }

@@ -31,7 +31,8 @@ impl Role {
         }
     }
 
-    /// Why a service is not of this role that reports the role `found`, and the remedy. `None` is a program that is of no role.
+    /// Why a service that reports the role `found` does not have this role, and the remedy. `found` is `None` for another program. Returns
+    /// `None` when the roles are equal.
     pub(super) fn mismatch(self, found: Option<&str>) -> Option<String> {
         match found {
             Some(found) if found == self.name() => None,

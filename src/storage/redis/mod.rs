@@ -70,7 +70,7 @@ pub async fn warn_about_data_loss(sessions: Arc<RedisSessions>) {
             (Ok(durable), Ok(evicting)) => {
                 if is_durable && !durable {
                     tracing::warn!(
-                        "without appendonly yes and appendfsync always a crash of Redis can log users out"
+                        "users can be logged out when Redis crashes: set appendonly yes and appendfsync always"
                     );
                 }
                 if evicting && !evicts {

@@ -47,7 +47,10 @@ pub fn record(users: &accounts::SqliteUsers, found: Option<Comparison>) {
     let names: Vec<Username> = missing.into_iter().filter_map(|name| name.parse().ok()).collect();
     // Queued before any other write.
     if !names.is_empty() {
-        tracing::warn!(users = names.len(), "the names of missing users stay taken");
+        tracing::warn!(
+            users = names.len(),
+            "rooms refer to users that are missing; their names cannot be registered"
+        );
         drop(users.reserve(names));
     }
     drop(users.database().set_compared(&position));

@@ -51,7 +51,7 @@ pub enum Refused {
     /// MongoDB does not answer, or refuses the check.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-    /// The collection is another one. Contains a phrase that follows "MongoDB".
+    /// The collection was replaced. Contains a phrase that follows "MongoDB".
     #[error("MongoDB {0}")]
     Replaced(String),
 }
@@ -98,7 +98,7 @@ impl CollectionCheck {
             (Finding::Same, Some(_)) => Ok(()),
             (Finding::Restored, Some(uuid)) => {
                 tracing::warn!(
-                    "all collections of MongoDB were restored: users are registered in the restored ones"
+                    "all collections of MongoDB were restored: registration continues with the restored users"
                 );
                 self.is_replaced.store(false, Ordering::Relaxed);
                 let (old, new) =

@@ -33,16 +33,16 @@ impl Stream {
         metrics::counter!("godzilla_chat_stream_publish_dropped_total").increment(1);
         tracing::warn!(
             max = MAX_PENDING,
-            "the queue of changes for other nodes is full; they apply this one from the store"
+            "the queue of changes for other nodes is full; other nodes read this change from the store"
         );
         if let Some(room) = dropped.room() {
             self.apply_from_store(room);
         }
     }
 
-    /// Writes the record of a change. Another node may have made earlier changes of the room and not written their records yet, or has
-    /// ended. Then their records are written first, so the records of a room are in the order of its changes: a client that recovers misses
-    /// the changes of the records after its offset, and no others.
+    /// Writes the record of a change. Another node may have made earlier changes of the room without writing their records yet, for example
+    /// because it has ended. Their records are then written first, so the records of a room are in the order of its changes. So the changes
+    /// that a client has missed are exactly those with records after its offset.
     pub(super) async fn write_after_earlier(&self, record: &StreamRecord) -> Result<(), Error> {
         let Written::Gap(last) = self.write(record, false).await? else { return Ok(()) };
         if let Some((room, rev)) = record.room().zip(record.rev()) {
@@ -53,8 +53,8 @@ impl Stream {
         self.write(record, true).await.map(drop)
     }
 
-    /// The records of the changes of a room after `last` and before `rev`, from the store. Without `last` only of those that were made just
-    /// before.
+    /// The records of the changes of a room after `last` and before `rev`, from the store. Without `last`, only the records of changes
+    /// at most [`UNRECORDED_MS`] older than `rev`.
     async fn unrecorded(
         &self,
         room: &RoomName,

@@ -11,7 +11,7 @@ use crate::changes::{Change, Changed, KEPT};
 /// The maximum number of rooms. The earliest is evicted.
 const ROOMS: usize = 65_536;
 
-/// The maximum number of rooms with a change by this node that was not compared with the store yet.
+/// The maximum number of rooms that this node has changed and not yet compared with the store.
 const UNCHECKED: usize = 10_000;
 
 /// The maximum age, in milliseconds, of the changes that are applied in a room that had no socket on this node. The age counts back from

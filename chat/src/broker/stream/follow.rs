@@ -164,7 +164,7 @@ impl Follower {
         }
     }
 
-    /// Switches to the epoch of `state` if it is another one. Returns whether it is.
+    /// Switches to the epoch of `state` if it is not the current epoch. Returns whether it has switched.
     async fn switch_epoch(&mut self, state: &EpochState) -> Result<bool, Error> {
         let old = self.stream.position.epoch();
         if *old == *state.epoch {

@@ -21,7 +21,7 @@ pub struct MissedChanges {
     rooms: HashMap<RoomName, Window>,
     /// The changes that have ended the client's membership of other rooms.
     ended: Vec<(u64, MissedChange)>,
-    /// The rooms that the client was not in when its rooms were read, and whose last record of its membership begins one.
+    /// The rooms that the client has entered since its rooms were read.
     begun: HashSet<RoomName>,
 }
 
@@ -132,7 +132,7 @@ impl Window {
     }
 }
 
-/// Whether `user` is no longer a member by this item.
+/// Whether this item ends the membership of `user`.
 fn ends_membership(item: &Item, user: &Username) -> bool {
     matches!(item, Item::Member { member, .. } if member.role.is_none() && member.username.key() == user.key())
 }

@@ -1,5 +1,5 @@
-//! The log of a cluster: a Redis Stream from which every node receives all records in one order. Rooms [`publish`](event_log) the messages that they have stored, [`follow`] delivers them, and recovery reads missed messages from the stream
-//! ([`Journal`](crate::history::Journal)).
+//! The log of a cluster: a Redis Stream from which every node receives all records in one order. Rooms [`publish`](event_log) the messages
+//! that they have stored. [`follow`] delivers them. Recovery reads missed messages from the stream ([`Journal`](crate::history::Journal)).
 //!
 //! The store of messages is the source of truth. Messages that a crash left in the store only are published by the next writer of
 //! the room. While Redis is unavailable, every node delivers from the store.

@@ -229,7 +229,7 @@ pub fn rooms_with(user: &Username) -> Document {
     doc! { "members.key": user.key(), "archived": false }
 }
 
-/// The document of a trial write. No room has a name like its `_id`.
+/// The document of a trial write. Its `_id` is not a valid name of a room.
 pub fn trial() -> Document {
     let id = format!("trial {}", ObjectId::new());
     doc! {

@@ -1,5 +1,5 @@
-//! Completion of changes: a change runs to its end also when its caller is cancelled, and an unknown outcome, after an answer of MongoDB
-//! was lost, is resolved afterwards.
+//! Completion of changes. A change runs to its end even if its caller is cancelled. If the answer of MongoDB is lost, the unknown outcome
+//! is resolved afterwards.
 
 use std::time::Duration;
 
@@ -34,12 +34,12 @@ pub enum Outcome<T> {
     Unchanged(T),
     /// Nothing was written.
     Refused(Error),
-    /// The write was sent and was not answered. It applies to this version of the room or to no version.
+    /// The write was sent and was not answered. It can still change the room, but only while the room has this version.
     Unknown { version: i64, error: Error },
 }
 
 impl MongoDirectory {
-    /// Runs a change in a task of its own, so that it completes also when the caller is cancelled. A change without an outcome within the
+    /// Runs a change in a task of its own, so that it completes even if the caller is cancelled. A change without an outcome within the
     /// deadline is an error for the caller. `committed` is called when the change is written, also if that is found out later.
     pub(super) async fn run<T: Send + 'static>(
         &self,

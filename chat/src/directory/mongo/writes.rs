@@ -38,7 +38,10 @@ impl MongoDirectory {
         match self.is_lost(&room.name, deadline).await {
             Ok(false) => (),
             Ok(true) => {
-                tracing::warn!(room = %room.name, "a room has messages or changes and no document: its name is taken; restore the collection `rooms`");
+                tracing::warn!(
+                    room = %room.name,
+                    "a room has messages or changes but no document, so its name stays taken; restore the collection `rooms`"
+                );
                 return Outcome::Refused(refusal::taken(false));
             }
             Err(error) => return Outcome::Refused(error),

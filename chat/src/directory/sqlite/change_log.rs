@@ -22,7 +22,7 @@ use crate::{
 pub struct Revs {
     /// The last change.
     pub last: u64,
-    /// The change from which on the log is complete. Changes of an earlier room of the same name are before it.
+    /// The log contains all changes after this one. Changes of an earlier room of the same name are not after it.
     pub floor: u64,
 }
 

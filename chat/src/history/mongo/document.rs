@@ -97,7 +97,7 @@ impl NewMessage {
     }
 }
 
-/// The document of a trial write. No room has a name like its room.
+/// The document of a trial write. Its room is not a valid name of a room.
 pub fn trial() -> Document {
     let room = format!("trial {}", ObjectId::new());
     trial_of(NewMessage {

@@ -44,7 +44,7 @@ impl Journal for SqliteHistory {
 /// SQL expression: whether the checksum of a message of any room is wrong.
 const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
 
-/// The last offset: of a change, or of a message, also if it was deleted since.
+/// The offset of the last change or message, even if the message was deleted since.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
     let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
     Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{DEADLINE, cause, duplicates::OwnIndexes};
 
-/// The duration from which on a write without a result counts as not answered.
+/// A write without a result after this time counts as not answered.
 const SLOW: Duration = Duration::from_secs(2);
 
 /// The time after the last refusal before which no trial clears the record: real writes can be refused where a trial is accepted.

@@ -12,7 +12,7 @@ pub struct Names {
     pub sessions: String,
     /// The prefix of the keys of the lists of a user's sessions.
     users: String,
-    /// The prefix of the keys of the lists of sessions that replace one session.
+    /// The prefix of the keys of replacement lists. The list of a session contains the sessions that replace it.
     pub successors: String,
     /// The key of the fence record ([`super::fence`]).
     pub fence: String,

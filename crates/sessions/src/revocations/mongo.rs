@@ -106,7 +106,7 @@ impl Revocations for MongoRevocations {
     }
 }
 
-/// The document of a trial write to the list. No session has an id like its id.
+/// The document of a trial write to the list. Its id is not a valid id of a session.
 fn trial() -> Document {
     trial_of(RevokedSession { session: format!("trial {}", ObjectId::new()), ends: DateTime::now() })
 }

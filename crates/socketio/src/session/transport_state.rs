@@ -29,7 +29,7 @@ pub(crate) enum PipeRole {
     Active,
     /// It probes for an upgrade.
     Probing,
-    /// Neither, or no longer.
+    /// The session does not use it, or does not use it any longer.
     Unrelated,
 }
 

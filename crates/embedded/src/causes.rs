@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{sys::statvfs::statvfs, unistd::Uid};
+use nix::{libc::EPERM, sys::statvfs::statvfs, unistd::Uid};
 use rusqlite::ErrorCode;
 
 use crate::{
@@ -83,6 +83,13 @@ pub fn cause_of(path: &Path, error: &io::Error) -> Option<String> {
             let at = if fs::metadata(path).is_ok() { path.to_owned() } else { directory };
             let owner = fs::metadata(&at).map_or_else(|_| "another user".to_owned(), owner);
             let user = Uid::effective();
+            let is_owner = fs::metadata(&at).is_ok_and(|about| about.uid() == user.as_raw());
+            if error.raw_os_error() == Some(EPERM) && is_owner {
+                return Some(format!(
+                    "{} cannot be changed by its owner: remove the attribute (lsattr, chattr -i)",
+                    at.display()
+                ));
+            }
             format!(
                 "user {user} may not write to {}, which belongs to {owner}: chown it to {user}",
                 at.display()
@@ -120,7 +127,7 @@ mod tests {
             (Errno::EROFS, "read-only"),
             (Errno::EFBIG, "ulimit -f"),
             (Errno::EACCES, "chown"),
-            (Errno::EPERM, "belongs to user"),
+            (Errno::EPERM, "chattr -i"),
         ];
         for (errno, words) in cases {
             let cause = cause_of(&path, &errno.into()).unwrap_or_default();

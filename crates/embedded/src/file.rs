@@ -44,6 +44,7 @@ pub fn claim(path: &Path) -> Result<File, Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
     refuse_exposed(directory)?;
     refuse_network(directory)?;
+    refuse_irregular(path)?;
     let lock_path = beside(path, ".lock");
     let lock = private(&lock_path).map_err(at(&lock_path))?;
     match lock.try_lock() {
@@ -150,6 +151,21 @@ fn refuse_network(directory: &Path) -> Result<(), Error> {
         // A filesystem of unknown type is accepted.
         _ => Ok(()),
     }
+}
+
+/// Refuses a path at which something else than a file is. SQLite writes the log of a symbolic link beside the target of the link, where
+/// backups of the directory and the checks of the next start do not find it.
+fn refuse_irregular(path: &Path) -> Result<(), Error> {
+    let Ok(about) = fs::symlink_metadata(path) else { return Ok(()) };
+    let what = match about.file_type() {
+        kind if kind.is_file() => return Ok(()),
+        kind if kind.is_symlink() => {
+            "it is a symbolic link, and the log belongs beside the file: link or mount the directory, and move the file into it"
+        }
+        kind if kind.is_dir() => "it is a directory: name another data directory, or remove it",
+        _ => "it is not a regular file: name another data directory, or remove it",
+    };
+    Err(Error::Refused { path: path.to_owned(), what: what.to_owned() })
 }
 
 /// Whether a file is on a filesystem whose inode numbers may change.

@@ -288,3 +288,25 @@ async fn a_copy_without_its_log_is_refused() {
     fs::copy(part(copy.path(), ""), part(closed.path(), "")).unwrap();
     assert_eq!(count(&open(closed.path()).unwrap()).await, STORED);
 }
+
+#[test]
+fn a_path_that_is_not_a_file_is_refused_with_the_remedy() {
+    for (kind, remedy) in
+        [("link", "symbolic link"), ("directory", "is a directory"), ("pipe", "not a regular file")]
+    {
+        let root = TempDir::new().unwrap();
+        let path = part(root.path(), "");
+        match kind {
+            "link" => {
+                let target = root.path().join("target");
+                std::fs::File::create(&target).unwrap();
+                std::os::unix::fs::symlink(target, &path).unwrap();
+            }
+            "directory" => std::fs::create_dir(&path).unwrap(),
+            _ => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        }
+        let refused = open(root.path()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(remedy), "{kind}: {refused}");
+        assert!(!part(root.path(), ".lock").exists(), "{kind}: nothing is created");
+    }
+}

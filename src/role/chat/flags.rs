@@ -1,6 +1,6 @@
 //! The flags of the role `chat`, and its row in the table of roles.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use clap::Args;
@@ -123,18 +123,53 @@ impl Config {
     /// # Errors
     /// When the value is not a valid address. The text names the flag.
     pub fn address(&self) -> Result<cluster::Backend, String> {
+        let refused = |why: &str| format!("the value of --advertise (GODZILLA_ADVERTISE) is refused: {why}");
+        if self.advertise.as_deref().is_some_and(is_unreachable) {
+            return Err(refused(
+                "gateways cannot connect to 0.0.0.0, [::], a multicast or broadcast address, or port 0; give an address of this node",
+            ));
+        }
         let address = self.advertise.clone().unwrap_or_else(|| match self.listen.ip().is_unspecified() {
             true => format!("{}:{}", ::chat::config::host(), self.listen.port()),
             false => self.listen.to_string(),
         });
-        let refused = "the value of --advertise (GODZILLA_ADVERTISE) is refused: expected HOST:PORT";
-        format!("http://{address}").parse().map_err(|_| refused.to_owned())
+        format!("http://{address}").parse().map_err(|_| refused("expected HOST:PORT"))
     }
+}
+
+/// Whether no client can connect to this `HOST:PORT`, whatever the network is.
+fn is_unreachable(advertised: &str) -> bool {
+    let has_port_0 = advertised.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(0_u16));
+    has_port_0
+        || advertised.parse::<SocketAddr>().is_ok_and(|address| match address.ip().to_canonical() {
+            IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+            IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use cluster::NodeLease;
+
+    use super::is_unreachable;
+
+    #[test]
+    fn addresses_to_which_no_client_connects_are_refused() {
+        for wrong in [
+            "0.0.0.0:3000",
+            "[::]:3000",
+            "[::ffff:0.0.0.0]:3000",
+            "224.0.0.1:3000",
+            "[ff02::1]:3000",
+            "255.255.255.255:3000",
+            "chat-0:0",
+        ] {
+            assert!(is_unreachable(wrong), "{wrong}");
+        }
+        for right in ["127.0.0.1:3000", "10.0.0.7:3000", "[::1]:3000", "chat-0.chat:3000", "chat-0", ""] {
+            assert!(!is_unreachable(right), "{right}");
+        }
+    }
 
     #[test]
     fn every_host_name_yields_a_valid_node_name() {

@@ -137,7 +137,7 @@ impl Config {
     }
 }
 
-/// Whether no client can connect to this `HOST:PORT`, whatever the network is.
+/// Whether no client in any network can connect to this `HOST:PORT`.
 fn is_unreachable(advertised: &str) -> bool {
     let has_port_0 = advertised.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(0_u16));
     has_port_0

@@ -40,7 +40,7 @@ impl RedisSessions {
             Err(error) => return Some(error.description()),
         };
         if !is_confirmed {
-            return Some(NOT_CONFIRMED.to_owned());
+            return Some(self.not_confirmed_reason().await);
         } else if !self.is_subscribed() {
             let fault = self.subscription_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             return Some(fault.unwrap_or_else(|| NO_ANSWER.to_owned()));
@@ -48,6 +48,19 @@ impl RedisSessions {
         match self.writer {
             Some(_) => self.redis.refusal(&WRITE_COMMANDS).await,
             None => self.redis.refusal(&READ_COMMANDS).await,
+        }
+    }
+
+    /// Why accounts has not confirmed this Redis. A Redis that refuses a needed command or writes is the cause, because accounts cannot
+    /// write the fence record. The pool for sessions has no connections meanwhile.
+    async fn not_confirmed_reason(&self) -> String {
+        let commands: &[&str] = if self.writer.is_some() { &WRITE_COMMANDS } else { &["SET"] };
+        if let Some(refusal) = self.trial.refusal(commands).await {
+            return refusal;
+        }
+        match &*self.fence_fault.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(fault) => format!("{NOT_CONFIRMED}: {fault}"),
+            None => NOT_CONFIRMED.to_owned(),
         }
     }
 

@@ -197,6 +197,94 @@ fn a_refusal_contains_the_expected_form() {
     assert_eq!(roles(&["--listen", "localhost:9"]).addresses()[0].1.to_string(), "127.0.0.1:9");
 }
 
+/// All variables of switches, each with a role that reads it.
+fn switches() -> Vec<(String, String)> {
+    let cli = Cli::command();
+    let mut found = Vec::new();
+    for role in ["serve", "gateway", "accounts", "chat", "presence", "run"] {
+        let command = cli.find_subcommand(role).unwrap();
+        let switches = command.get_arguments().filter(|arg| !arg.get_action().takes_values());
+        let variables = switches.filter_map(|arg| arg.get_env()?.to_str());
+        found.extend(variables.map(|variable| (role.to_owned(), variable.to_owned())));
+    }
+    found
+}
+
+#[test]
+fn every_switch_accepts_the_same_values_from_its_variable() {
+    let ask = |role: &str, name: &str, value: &str| {
+        let args = ["godzilla", role]
+            .into_iter()
+            .chain((role == "run").then_some("--roles=gateway,accounts,presence"));
+        read(args.map(OsString::from), [(OsString::from(name), OsString::from(value))].into_iter())
+    };
+    let all = switches();
+    assert!(all.len() >= 8, "{all:?}");
+    for (role, variable) in &all {
+        for value in
+            ["0", "1", "yes", "no", "on", "off", "true", "false", "TRUE", "Off", "Yes", " true\n", "NO\n", ""]
+        {
+            let read = ask(role, variable, value);
+            assert!(read.is_ok(), "{role} {variable}={value:?}: {:?}", read.err());
+        }
+        for value in ["2", "s3cret", "enabled", "-1", "true false"] {
+            let Err(Error::Config(text)) = ask(role, variable, value) else {
+                panic!("{variable}={value} is accepted")
+            };
+            for part in [variable, "true or false", "1, yes and on", "0, no and off"] {
+                assert!(text.contains(part), "{variable}={value}: {text}");
+            }
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+    let is_on = |value: &str| match ask("serve", "GODZILLA_ALLOW_TOKEN_CLIENTS", value) {
+        Ok(Command::Roles(roles)) => roles.config::<Serve>().unwrap().gateway.allow_token_clients,
+        other => panic!("{value}: {other:?}"),
+    };
+    for (value, expected) in
+        [("1", true), ("on", true), ("Yes\n", true), ("0", false), ("off", false), ("NO ", false)]
+    {
+        assert_eq!(is_on(value), expected, "{value:?}");
+    }
+}
+
+#[test]
+fn the_elements_of_a_list_are_separated_by_commas_or_white_space() {
+    let origins = |value: &str| {
+        let variable = (OsString::from("GODZILLA_ALLOW_ORIGIN"), OsString::from(value));
+        match read([OsString::from("godzilla")].into_iter(), [variable].into_iter()) {
+            Ok(Command::Roles(roles)) => roles.config::<Serve>().unwrap().gateway.allow_origin.len(),
+            other => panic!("{value:?}: {other:?}"),
+        }
+    };
+    for value in [
+        "https://a.example,https://b.example",
+        "https://a.example\nhttps://b.example\n",
+        "https://a.example https://b.example",
+        "\thttps://a.example ,\r\n https://b.example,,",
+    ] {
+        assert_eq!(origins(value), 2, "{value:?}");
+    }
+    let set = |value: &str| {
+        let variable = (OsString::from("GODZILLA_ROLES"), OsString::from(value));
+        read(["godzilla", "run"].map(OsString::from).into_iter(), [variable].into_iter())
+    };
+    for value in ["gateway,chat", "gateway chat", "gateway\nchat\n"] {
+        assert!(matches!(set(value), Ok(Command::Roles(roles)) if roles.addresses().len() == 2), "{value:?}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_one_of_a_set_is_refused_with_the_set() {
+    for (args, parts) in [
+        (&["serve", "--log-format=xml"][..], &["--log-format (GODZILLA_LOG_FORMAT)", "json"][..]),
+        (&["run", "--roles=s3cret"], &["--roles (GODZILLA_ROLES)", "gateway", "presence"]),
+    ] {
+        let text = refusal(args, &[]);
+        assert!(parts.iter().all(|part| text.contains(part)) && !text.contains("s3cret"), "{text}");
+    }
+}
+
 #[test]
 fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
     use std::os::unix::ffi::OsStringExt;

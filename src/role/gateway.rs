@@ -21,12 +21,13 @@ use crate::{
     doctor::{self, Environment, Finding},
     error::Error,
     http::Settings,
+    limits::budgets::{Budget, unread_answers},
     listener::listen,
     role::{
         definition::{Context, Definition, Neighbours, Requirements, RoleConfig, Service, Together},
         harness::{Process, Role, Running, Step},
     },
-    storage,
+    storage::{self, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -129,7 +130,16 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), store: None }
+        Requirements {
+            secret: Some(&self.secret),
+            redis: Some((&self.redis, &[Use::FindSessions, Use::ReadNodes])),
+            deployment: Some(&self.deployment),
+            store: None,
+        }
+    }
+
+    fn budgets(&mut self) -> Vec<Budget<'_>> {
+        vec![unread_answers(&mut self.gateway)]
     }
 
     async fn examine(&self, environment: &Environment, neighbours: &Neighbours) -> Vec<Finding> {

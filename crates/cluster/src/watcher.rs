@@ -93,6 +93,22 @@ impl Watcher {
     }
 }
 
+/// Why a gateway cannot read the table of nodes at `at`, or a Redis with which nodes cannot renew their leases, as text that follows
+/// "Redis". `None` when both work. For the doctor: it tries the commands of [`Watcher`], and no trial key remains.
+///
+/// # Errors
+/// When the address of Redis is invalid. The text names the flag.
+pub async fn refusal(at: impl Into<Location>) -> Result<Option<String>, String> {
+    let table = table(at)?;
+    let commands = [&NEEDED[..], &["SET"]].concat();
+    let refusal = table.refusal(&commands).await;
+    table.delete_trials().await;
+    Ok(match refusal {
+        Some(refusal) => Some(refusal),
+        None => table.foreign_value(TABLE_KEY, "hash").await,
+    })
+}
+
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.task.abort();

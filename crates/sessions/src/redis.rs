@@ -25,6 +25,8 @@ use std::sync::{
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
+
+pub use self::readiness::refusal as redis_refusal;
 use remote::{Location, Redis, Unanswered};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;

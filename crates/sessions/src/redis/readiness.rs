@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use remote::{
-    DEADLINE, HookError, NO_ANSWER, PoolError, SCRIPTS, Unanswered,
+    DEADLINE, HookError, Location, NO_ANSWER, NotAnAddress, PoolError, Redis, SCRIPTS, Unanswered,
     redis::{self, AsyncCommands},
 };
 use tokio::time::timeout;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{
     RedisSessions,
     fence::{self, NOT_CONFIRMED},
+    names::Names,
 };
 
 /// The commands that finding sessions needs.
@@ -21,6 +22,23 @@ const WRITE_COMMANDS: [&str; 14] = [
     "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "PEXPIRE", "PUBLISH",
     SCRIPTS[0], SCRIPTS[1],
 ];
+
+/// Why a role cannot find sessions in the Redis at `at`, or open and close them when it `opens` them: the first refused command, or the
+/// refused subscription to closings. A phrase that follows "Redis". `None` when Redis accepts all of them. For the doctor: it tries what
+/// [`RedisSessions::not_ready_reason`] tries, and no trial key remains.
+///
+/// # Errors
+/// When the address is not valid, as for [`RedisSessions::new`].
+pub async fn refusal(at: &Location, opens: bool) -> Result<Option<String>, NotAnAddress> {
+    let redis = Redis::new(at.clone(), 1)?;
+    let commands: &[&str] = if opens { &WRITE_COMMANDS } else { &READ_COMMANDS };
+    let refusal = redis.refusal(commands).await;
+    redis.delete_trials().await;
+    match refusal {
+        Some(refusal) => Ok(Some(refusal)),
+        None => Ok(redis.subscription_refusal(&Names::of(at).channel).await),
+    }
+}
 
 impl RedisSessions {
     /// Why sessions cannot be found, or opened and closed, in Redis: it does not respond, the subscription to closings is not

@@ -57,7 +57,7 @@ pub fn queued_bytes(config: &mut Sockets) -> Budget<'_> {
 }
 
 /// Lowers the budgets whose flags are not set, and that of unfinished requests, to what fits into `memory`, in bytes. Returns the text of a
-/// warning when the budgets together do not fit. `is_default` tells whether the flag of this id is not set.
+/// warning when the budgets together do not fit. `is_default` returns whether the flag of this id is not set.
 pub fn fit(all: &mut [Budget<'_>], memory: Option<u64>, is_default: &dyn Fn(&str) -> bool) -> Option<String> {
     let memory = memory?;
     let share = memory.saturating_sub(BASE) / SHARE;

@@ -30,7 +30,7 @@ use crate::{
 /// The roles, in the order of the help. A role that runs beside others uses only services of later rows.
 const ROLES: [Definition; 5] = [serve::ROLE, gateway::ROLE, accounts::ROLE, chat::ROLE, presence::ROLE];
 
-/// The reason why accounts cannot start. Names the limit of threads when the system provides none.
+/// The reason why accounts cannot start. Names the limit when the system starts no further thread.
 fn accounts_failure(error: &::accounts::Error, config: &::accounts::Config) -> Error {
     match error {
         ::accounts::Error::Internal(text) if *text == ::accounts::NO_THREADS => {

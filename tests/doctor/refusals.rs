@@ -10,6 +10,24 @@ use crate::config::{run, text};
 /// Flags of all split roles that the doctor and the start accept.
 const STORES: [&str; 4] = ["--redis-url", "redis://127.0.0.1:1", "--mongo-uri", "mongodb://127.0.0.1:1/x"];
 
+/// `flags` with the other flags that the role needs.
+fn completed<'a>(role: &str, flags: &[&'a str], key: &'a str) -> Vec<&'a str> {
+    let needed: &[&'a str] = match role {
+        "chat" | "accounts" => &STORES,
+        "gateway" if flags.is_empty() => &STORES[..2],
+        "gateway" => &[STORES[0], STORES[1], "--accounts-url", "http://127.0.0.1:1"],
+        _ => &[],
+    };
+    let mut all = flags.to_vec();
+    for pair in needed.chunks(2).filter(|pair| !flags.contains(&pair[0])) {
+        all.extend(pair);
+    }
+    if !needed.is_empty() && !flags.contains(&"--secret-file") {
+        all.extend(["--secret-file", key]);
+    }
+    all
+}
+
 #[test]
 fn the_doctor_reports_each_flag_that_the_start_refuses() {
     let folder = TempDir::new().expect("a temporary directory");
@@ -20,7 +38,6 @@ fn the_doctor_reports_each_flag_that_the_start_refuses() {
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("a mode");
     }
     let (key, short) = (key.to_string_lossy(), short.to_string_lossy());
-    let accounts = ["--accounts-url", "http://127.0.0.1:1"];
     let none: &[&str] = &[];
     // The role, the refused flags, and the flag that both name.
     let table: [(&str, &[&str], &str); 19] = [
@@ -30,7 +47,7 @@ fn the_doctor_reports_each_flag_that_the_start_refuses() {
         ("chat", &["--presence-url", "https://a:1"], "--presence-url (GODZILLA_PRESENCE_URL)"),
         ("chat", &["--presence-url", "http://a b"], "--presence-url (GODZILLA_PRESENCE_URL)"),
         ("chat", &["--text-limit", "65536"], "--text-limit (GODZILLA_TEXT_LIMIT)"),
-        ("chat", &["--outbox-bytes", "16384"], "--outbox-bytes (GODZILLA_OUTBOX_BYTES)"),
+        ("chat", &["--payload-limit", "12"], "--payload-limit (GODZILLA_PAYLOAD_LIMIT)"),
         ("chat", &["--secret-file", "/absent"], "--secret-file (GODZILLA_SECRET_FILE)"),
         ("accounts", &["--secret-file", &short], "--secret-file (GODZILLA_SECRET_FILE)"),
         ("accounts", &["--redis-url", "rediss://a"], "--redis-url (GODZILLA_REDIS_URL)"),
@@ -45,25 +62,7 @@ fn the_doctor_reports_each_flag_that_the_start_refuses() {
         ("presence", &["--presence-lease", "0s"], "--presence-lease (GODZILLA_PRESENCE_LEASE)"),
     ];
     for (role, flags, named) in table {
-        let mut arguments = flags.to_vec();
-        let mut add = |all: &[&'static str]| {
-            for pair in all.chunks(2) {
-                if !arguments.contains(&pair[0]) {
-                    arguments.extend(pair);
-                }
-            }
-        };
-        match role {
-            "chat" | "accounts" => add(&STORES),
-            "gateway" => add(&STORES[..2]),
-            _ => {}
-        }
-        if role == "gateway" && !flags.is_empty() {
-            add(&accounts);
-        }
-        if ["chat", "accounts", "gateway"].contains(&role) && !arguments.contains(&"--secret-file") {
-            arguments.extend(["--secret-file", &key]);
-        }
+        let arguments = completed(role, flags, &key);
         let printed = text(&examine(role, &arguments, &folder));
         assert!(
             printed.lines().any(|line| line.contains(named) && !line.starts_with("warning: ")),

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{folder, is_root, limited, role, run_to_end};
+use super::{folder, group::Group, is_root, limited, role, run_to_end};
 use crate::{
     config::text,
     support::{Request, TIMEOUT, free_addresses},
@@ -66,4 +66,28 @@ async fn a_start_with_many_password_threads_is_refused_with_the_limit_or_becomes
         }
     }
     assert!(refused >= 4 && started >= 3, "{refused} refused, {started} started");
+}
+
+#[test]
+fn password_threads_above_the_limit_of_the_control_group_are_refused_with_the_limit() {
+    for (threads, limit) in [("8", 40), ("24", 40), ("64", 100), ("256", 300)] {
+        let Some(group) = Group::new("pids", "pids.max", "pids.max", limit) else { return };
+        for doctor in [false, true] {
+            let folder = folder();
+            let mut command = group.command();
+            if doctor {
+                command.arg("doctor");
+            }
+            let output =
+                run_to_end(role(&mut command, "serve", folder.path()).args(["--password-threads", threads]));
+            let (printed, max) = (text(&output), format!("control group is {limit} (pids.max"));
+            assert_eq!(output.status.code(), Some(1), "{threads} {limit} {doctor}: {printed}");
+            let words = ["threads can be started", "are needed", &max, "TasksMax="];
+            assert!(
+                printed.lines().any(|line| words.iter().all(|word| line.contains(word))),
+                "{words:?} {printed}"
+            );
+            assert!(!printed.contains("panicked"), "{printed}");
+        }
+    }
 }

@@ -149,12 +149,11 @@ fn reply(fault: RedisFault) -> &'static str {
         RedisFault::Demoted => "READONLY",
         RedisFault::Alone => "NOREPLICAS",
         RedisFault::NoDisk => "MISCONF",
-        RedisFault::Forbidden => "no permissions",
+        RedisFault::Forbidden => "grant the rights",
     }
 }
 
-/// A role that starts while Redis refuses writes reports the reply of Redis and not its effect, such as a list of sessions or a table of
-/// nodes that nobody could write.
+/// The list of closed sessions and the table of nodes are empty on such a Redis, which is an effect and not the cause.
 #[tokio::test]
 async fn roles_that_start_on_a_redis_that_refuses_writes_report_its_reply() {
     let (mongo, key) = (Mongo::start().await, key_file());

@@ -138,8 +138,8 @@ type Fault = (&'static str, Document, Document, &'static [&'static str]);
 fn faults() -> [Fault; 12] {
     let off = || doc! { "configureFailPoint": "failCommand", "mode": "off" };
     [
-        ("admin", failing(&["insert"], 13), off(), &["insert into", "grant the rights"]),
-        ("admin", failing(&["update"], 14_031), off(), &["update of", "no disk space"]),
+        ("admin", failing(&["insert"], 13), off(), &["insert into", "grant the rights", "readWrite"]),
+        ("admin", failing(&["update"], 14_031), off(), &["update of", "no disk space", "free space"]),
         ("admin", failing(&["delete"], 13), off(), &["delete from", "grant the rights"]),
         ("admin", failing(&["find"], 13), off(), &["find in", "grant the rights"]),
         ("admin", failing(&["aggregate"], 13), off(), &["aggregate of", "grant the rights"]),

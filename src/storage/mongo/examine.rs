@@ -3,6 +3,7 @@
 use mongodb::bson::doc;
 use remote::{
     Deployment,
+    cause::FORBIDS,
     mongo::{Store, answered, trials},
 };
 
@@ -59,6 +60,16 @@ async fn examine_collections(store: &Store, url: &StoreUrl) -> Vec<Finding> {
     // The collections of the roles set the trials of the store.
     drop(super::stores(store, Hosts::of(url)));
     let failures = trials::failures(store).await;
-    let remedy = format!("the user of {} needs the role readWrite on the database", url.flag);
-    failures.into_iter().map(|failure| Finding::error("MongoDB", format!("{failure}; {remedy}"))).collect()
+    failures.into_iter().map(|failure| Finding::error("MongoDB", with_remedy(failure, url.flag))).collect()
+}
+
+/// The phrase of a failure, and a further remedy where the phrase needs one. `flag` sets the address.
+fn with_remedy(failure: String, flag: &str) -> String {
+    if failure.starts_with(FORBIDS) {
+        format!("{failure}; give the user of {flag} the role readWrite on the database")
+    } else if failure.contains("no disk space") {
+        format!("{failure}; free space on its disk")
+    } else {
+        failure
+    }
 }

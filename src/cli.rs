@@ -159,7 +159,8 @@ fn ignored(args: &[OsString], set: &[(OsString, OsString)]) -> Vec<OsString> {
             set.iter().find(|(name, _)| name == "GODZILLA_ROLES").and_then(|(_, list)| list.to_str()),
         );
     }
-    let roles = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|role| !role.is_empty());
+    let is_separator = |character: char| character == ',' || character.is_whitespace();
+    let roles = lists.iter().flat_map(|list| list.split(is_separator)).filter(|role| !role.is_empty());
     RoleSet::variables_of_others(&roles.collect::<Vec<_>>())
 }
 

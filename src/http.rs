@@ -10,6 +10,8 @@ mod incomplete_request;
 mod pipeline_limit;
 mod protocol_detector;
 
+pub use self::incomplete_request::SHARED as UNFINISHED_REQUESTS;
+
 use std::{
     any::Any,
     fmt, io,

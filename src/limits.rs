@@ -2,6 +2,8 @@
 //! so that the error names the limit and not the first part that fails. The doctor reads them, too, and `/readyz` reads
 //! those that can be reached later.
 
+pub mod budgets;
+
 use std::{
     fmt::Write,
     fs, io,
@@ -46,13 +48,15 @@ pub struct Needs {
     pub store: bool,
     /// Number of roles.
     pub roles: usize,
+    /// Number of threads that flags add, as `--password-threads`.
+    pub threads: usize,
 }
 
 impl Needs {
     fn threads(self, cores: usize) -> usize {
         let further = self.roles.saturating_sub(1);
         let each = THREADS_PER_ROLE + cores * THREADS_PER_ROLE_AND_CORE;
-        THREADS + cores * THREADS_PER_CORE + further * each
+        THREADS + cores * THREADS_PER_CORE + further * each + self.threads
     }
 }
 
@@ -72,7 +76,7 @@ pub fn shortages(needs: Needs) -> Vec<String> {
         too_low(soft(Resource::RLIMIT_AS), ADDRESSES, "the address space", "ulimit -v, LimitAS= of systemd"),
         too_low(soft(Resource::RLIMIT_DATA), DATA, "private memory", "ulimit -d, LimitDATA= of systemd"),
         too_low(
-            group_limit("memory", "memory.max", "memory.limit_in_bytes"),
+            memory(),
             MEMORY,
             "the memory of the control group",
             "MemoryMax= of systemd, --memory of docker, resources.limits.memory of Kubernetes",
@@ -99,6 +103,11 @@ fn too_low(limit: Option<u64>, needed: u64, what: &str, remedy: &str) -> Option<
     })
 }
 
+/// The memory limit of the control group in bytes, for version 1 and 2. `None` without a limit.
+pub fn memory() -> Option<u64> {
+    group_limit("memory", "memory.max", "memory.limit_in_bytes")
+}
+
 /// Why no further thread can be started. `None` when one can. For `/readyz`.
 pub fn not_ready_reason() -> Option<String> {
     let started = thread::Builder::new().name("probe".to_owned()).spawn(|| ());
@@ -111,6 +120,11 @@ pub fn not_ready_reason() -> Option<String> {
 /// The error when the first thread of the process cannot be started.
 pub fn no_thread(error: &io::Error) -> String {
     format!("no thread can be started: {error}; {}", thread_limits())
+}
+
+/// The error when the threads `what` cannot be started.
+pub fn missing_threads(what: &str) -> String {
+    format!("{what} cannot be started; {}", thread_limits())
 }
 
 /// Starts `needed` threads at the same time, then ends them.
@@ -204,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_build_machine_satisfies_the_needs_of_a_role() {
-        assert_eq!(shortages(Needs { store: true, roles: 4 }), [""; 0]);
+        assert_eq!(shortages(Needs { store: true, roles: 4, threads: 8 }), [""; 0]);
         assert_eq!(not_ready_reason(), None);
     }
 

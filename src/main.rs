@@ -51,8 +51,11 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    // The panic hook has reported a panic.
-    let status = catch_unwind(AssertUnwindSafe(status)).unwrap_or(1);
+    // The panic hook has reported a panic. Libraries panic when they cannot start a thread.
+    let status = catch_unwind(AssertUnwindSafe(status)).unwrap_or_else(|_| {
+        limits::not_ready_reason().iter().for_each(|text| telemetry::write_line(Level::ERROR, text));
+        1
+    });
     telemetry::flush();
     ExitCode::from(status)
 }

@@ -1,5 +1,8 @@
 //! `godzilla doctor`: its findings in configurations with a mistake, and no findings in a good one.
 
+mod refusals;
+mod stores;
+
 use std::{
     fs,
     net::TcpListener,

@@ -1,6 +1,10 @@
 //! Limits of the system on a process: a limit that is too low is reported at the start with its value, the required value and the remedy,
 //! and by the doctor. When threads or random bytes run out later, requests fail and `/readyz` reports the cause.
 
+mod group;
+mod memory;
+mod threads;
+
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::{PermissionsExt, chown},

@@ -10,6 +10,12 @@ const MIN_COST: u32 = 4;
 /// Maximum bcrypt cost: one hash takes about a second on a fast core.
 pub(crate) const MAX_COST: u32 = 14;
 
+/// Maximum number of threads of one password pool: more than the cores of a large machine.
+const MAX_THREADS: u16 = 256;
+
+/// Number of password pools: of logins and of registrations.
+const POOLS: usize = 2;
+
 /// Settings of register and login.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
@@ -34,8 +40,9 @@ pub struct Config {
     #[arg(value_parser = body_deadline)]
     pub login_body_deadline: Duration,
 
-    /// Threads that hash passwords; 0 is half of the cores
+    /// Threads that hash passwords of logins, and as many for registrations, 256 at most; 0 is half of the cores
     #[arg(long, env = "GODZILLA_PASSWORD_THREADS", value_name = "N", default_value_t = 0)]
+    #[arg(value_parser = threads)]
     pub password_threads: u16,
 
     /// Passwords that may wait for such a thread, a quarter of them from one client address; one more is answered 503.
@@ -43,6 +50,13 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_PASSWORD_QUEUE", value_name = "N", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub password_queue: u16,
+}
+
+fn threads(text: &str) -> Result<u16, &'static str> {
+    text.parse()
+        .ok()
+        .filter(|threads| *threads <= MAX_THREADS)
+        .ok_or("expected a number of threads, from 0 to 256")
 }
 
 fn body_limit(text: &str) -> Result<usize, &'static str> {
@@ -57,7 +71,12 @@ fn body_deadline(text: &str) -> Result<Duration, &'static str> {
 }
 
 impl Config {
-    /// Number of threads that hash passwords, at least one.
+    /// Number of threads of all password pools.
+    pub fn pool_threads(&self) -> usize {
+        POOLS * self.threads()
+    }
+
+    /// Number of threads of a password pool, at least one.
     pub(crate) fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         match self.password_threads {
@@ -101,6 +120,16 @@ mod tests {
             assert!(parse(&["--bcrypt-cost", bad]).is_err(), "{bad}");
         }
         assert!(parse(&["--password-queue", "0"]).is_err());
+        for (threads, is_accepted) in
+            [("0", true), ("256", true), ("257", false), ("10000", false), ("-1", false)]
+        {
+            let parsed = parse(&[&format!("--password-threads={threads}")]);
+            assert_eq!(parsed.is_ok(), is_accepted, "{threads}");
+            assert!(
+                parsed.err().is_none_or(|error| error.to_string().contains("from 0 to 256")),
+                "{threads}"
+            );
+        }
         for bad in ["soon", "0s"] {
             assert!(parse(&["--login-body-deadline", bad]).is_err(), "{bad}");
         }

@@ -49,6 +49,9 @@ struct LoggedIn<'a> {
     token: &'a str,
 }
 
+/// The text of [`Error::Internal`] when the system provides no threads for the password pools.
+pub const NO_THREADS: &str = "threads of the password pool could not be started";
+
 impl Accounts {
     /// Starts the password pools and computes one hash.
     ///
@@ -62,7 +65,7 @@ impl Accounts {
     ) -> Result<Self, Error> {
         let pool = || {
             Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
-                .map_err(|_| Error::Internal("threads of the password pool could not be started"))
+                .map_err(|_| Error::Internal(NO_THREADS))
         };
         let service = AccountService::new(users, references, sessions, pool()?, pool()?, config.bcrypt_cost)?;
         let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };

@@ -17,7 +17,7 @@ pub mod users;
 
 pub use config::Config;
 pub use error::Error;
-pub use http::Accounts;
+pub use http::{Accounts, NO_THREADS};
 pub use login_throttle::LoginThrottle;
 pub use name_references::{NameReferences, UnreadableReferences};
 pub use password::{Password, Weakness};

@@ -41,6 +41,17 @@ pub struct Config {
     pub deployment: String,
 }
 
+/// Refuses the URL of a presence service that no client can use. The text names the flag.
+///
+/// # Errors
+/// When the URL does not have the form `http://HOST[:PORT]`.
+pub fn check_presence_url(url: &str) -> Result<(), String> {
+    let has_form =
+        url.starts_with("http://") && tonic::transport::Endpoint::from_shared(url.to_owned()).is_ok();
+    let refused = "the value of --presence-url (GODZILLA_PRESENCE_URL) is refused: expected an address such as http://127.0.0.1:50051";
+    if has_form { Ok(()) } else { Err(refused.to_owned()) }
+}
+
 /// Deadline of an event or a request. The client receives an error when it expires.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -169,6 +169,19 @@ impl Redis {
         self.redis.refusal(&STREAM_COMMANDS).await
     }
 
+    /// The reasons for which a chat node cannot work on the Redis at `at`, in words that follow "Redis". For the doctor: it tries what
+    /// [`Redis::not_ready_reason`] and [`Redis::broker_not_ready_reason`] try, begins no epoch, and leaves no trial key.
+    ///
+    /// # Errors
+    /// As [`Redis::new`].
+    pub async fn refusals(at: impl Into<Location>) -> Result<Vec<String>, Error> {
+        let redis = remote::Redis::new(at, 1).map_err(|error| Error::BadRequest(error.to_string()))?;
+        let refused = [redis.refusal(&REQUIRED_COMMANDS).await, redis.refusal(&STREAM_COMMANDS).await];
+        redis.delete_trials().await;
+        let foreign = redis.foreign_value(STREAM, "stream").await;
+        Ok(refused.into_iter().flatten().chain(foreign).collect())
+    }
+
     /// The state of the current epoch. Begins a new epoch when Redis has restarted or the stream is not intact.
     pub async fn open_epoch(&self) -> Result<EpochState, Error> {
         self.ask(async |mut redis| open_epoch(&mut redis, &self.at, &self.watermarks, None).await).await

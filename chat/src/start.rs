@@ -18,6 +18,7 @@ use crate::{
     },
     bucket::{Buckets, Rate},
     chat::Inner,
+    config::check_presence_url,
     directory::{Additions, Directory},
     history::{History, Journal},
     online::{self, OnlineList},
@@ -178,9 +179,7 @@ fn start_outward(
     let (sender, updates) = mpsc::channel::<PresenceUpdate>(PRESENCE_UPDATES);
     let refused =
         |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));
-    if !config.presence_url.starts_with("http://") {
-        return Err(refused(&"expected an address such as http://127.0.0.1:50051"));
-    }
+    check_presence_url(&config.presence_url).map_err(Error::BadRequest)?;
     let node = Node { name: config.node_name(), deployment: config.deployment.clone() };
     let presence = Presence::start(&config.presence_url, node, sender).map_err(|error| refused(&error))?;
     let (list_sender, online_list) = watch::channel(OnlineList::Unknown);

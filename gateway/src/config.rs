@@ -22,12 +22,12 @@ pub struct Config {
 
     /// Let pages of the origins null and file:// connect (some hybrid apps). Every site can make such a page, so cookies
     /// are ignored in their requests: they authenticate by a token alone
-    #[arg(long, env = "GODZILLA_ALLOW_OPAQUE_ORIGIN")]
+    #[arg(long, env = "GODZILLA_ALLOW_OPAQUE_ORIGIN", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_opaque_origin: bool,
 
     /// Let native apps, scripts and own pages open a connection without a cookie or Bearer token, and authenticate by auth: {token}
     /// in CONNECT within --connect-timeout. Without it such a handshake is refused with 401
-    #[arg(long, env = "GODZILLA_ALLOW_TOKEN_CLIENTS")]
+    #[arg(long, env = "GODZILLA_ALLOW_TOKEN_CLIENTS", value_parser = clap::builder::BoolishValueParser::new())]
     pub allow_token_clients: bool,
 
     /// Reverse proxy that may report the client's address, scheme and host (X-Forwarded-*, Forwarded, X-Real-IP), such as

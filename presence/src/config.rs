@@ -11,7 +11,7 @@ use crate::actor::Timings;
 #[group(skip)]
 pub struct Config {
     /// Offer gRPC reflection
-    #[arg(long, env = "GODZILLA_GRPC_REFLECTION")]
+    #[arg(long, env = "GODZILLA_GRPC_REFLECTION", value_parser = clap::builder::BoolishValueParser::new())]
     pub grpc_reflection: bool,
     /// Deployment of callers without a name. Each deployment has its own roster
     #[arg(skip)]

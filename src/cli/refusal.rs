@@ -8,7 +8,10 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{Cli, values::chosen};
+use super::{
+    Cli,
+    values::{SWITCH, chosen},
+};
 use crate::error::Error;
 
 /// Converts an error of clap. The text never contains a value.
@@ -39,7 +42,18 @@ pub(super) fn explained(error: clap::Error, command: &str) -> Error {
                 expectation(&reason, &key, command)
             )
         }
-        _ => format!("the value of {} is missing or not one of those allowed", with_variable(&key, command)),
+        (ErrorKind::InvalidValue, _) if is_switch(&key, command) => {
+            format!("the value of {} is refused: {SWITCH}", with_variable(&key, command))
+        }
+        _ => {
+            let allowed = allowed(&error);
+            let allowed =
+                if allowed.is_empty() { String::new() } else { format!(": expected {}", allowed.join(", ")) };
+            format!(
+                "the value of {} is missing or not one of those allowed{allowed}",
+                with_variable(&key, command)
+            )
+        }
     })
 }
 
@@ -94,6 +108,19 @@ fn missing(error: &clap::Error) -> Vec<String> {
     }
 }
 
+/// The values that a flag with a fixed set of values accepts.
+fn allowed(error: &clap::Error) -> Vec<String> {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(values)) => values.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether the flag `key` takes no value on the command line.
+fn is_switch(key: &str, command: &str) -> bool {
+    argument(key, command).is_some_and(|arg| !arg.get_action().takes_values())
+}
+
 /// The flag in clap's `--flag <VALUE>` or a user's `--flag=secret`.
 fn key_of(arg: &str) -> String {
     arg.split(['=', ' ']).next().unwrap_or_default().to_owned()
@@ -121,6 +148,9 @@ fn expectation(reason: &str, key: &str, command: &str) -> String {
     /// Beginnings of the errors of std's number parsers.
     const NUMBERS: [&str; 4] =
         ["invalid digit", "number too", "cannot parse integer", "expected a whole number"];
+    if is_switch(key, command) {
+        return SWITCH.to_owned();
+    }
     if NUMBERS.iter().any(|start| reason.starts_with(start)) {
         return number(argument(key, command).as_ref());
     }

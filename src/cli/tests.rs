@@ -198,6 +198,17 @@ fn a_refusal_contains_the_expected_form() {
 }
 
 #[test]
+fn a_value_that_is_not_one_of_a_set_is_refused_with_the_set() {
+    for (args, parts) in [
+        (&["serve", "--log-format=xml"][..], &["--log-format (GODZILLA_LOG_FORMAT)", "json"][..]),
+        (&["run", "--roles=s3cret"], &["--roles (GODZILLA_ROLES)", "gateway", "presence"]),
+    ] {
+        let text = refusal(args, &[]);
+        assert!(parts.iter().all(|part| text.contains(part)) && !text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
 fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
     use std::os::unix::ffi::OsStringExt;
     let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());

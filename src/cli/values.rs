@@ -1,5 +1,5 @@
 //! Trims values as charts, files and shells write them: white space around a value or around an element of a list, and
-//! empty elements of a list, are removed. A ConfigMap that is made from a file ends in a newline. Called by
+//! empty elements of a list, are removed. White space also separates the elements of a list. A ConfigMap that is made from a file ends in a newline. Called by
 //! [`super::read`] before clap parses.
 //!
 //! clap reads variables itself. The variables with values to trim are therefore hidden from it, and their values are
@@ -31,18 +31,32 @@ pub(super) fn trimmed(
         if new == value {
             continue;
         }
-        match (arg.get_action().takes_values(), new.as_str()) {
-            (_, "") | (false, "false") => {}
-            (true, _) if !is_given => trimmed.push(format!("{long}={new}").into()),
-            (false, "true") if !is_given => trimmed.push(long.into()),
-            (true, _) | (false, "true") => {}
-            // Neither value: clap refuses it.
-            (false, _) => continue,
+        let switch = if arg.get_action().takes_values() { None } else { Some(switch_value(&new)) };
+        match (switch, new.as_str()) {
+            (_, "") | (Some(Some(false)), _) => {}
+            (None, _) if !is_given => trimmed.push(format!("{long}={new}").into()),
+            (Some(Some(true)), _) if !is_given => trimmed.push(long.into()),
+            (None | Some(Some(true)), _) => {}
+            // No value of a switch: clap refuses it.
+            (Some(None), _) => continue,
         }
         hidden.push(name.clone());
     }
     trimmed.append(&mut given);
     (trimmed, hidden)
+}
+
+/// The values of a switch in a variable, without regard to case, for refusals.
+pub(super) const SWITCH: &str =
+    "expected true or false; 1, yes and on also mean true, 0, no and off mean false";
+
+/// The value of a switch in a variable. The parser of clap accepts the same values. `None` for another value.
+fn switch_value(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "y" | "yes" | "t" | "true" | "on" => Some(true),
+        "0" | "n" | "no" | "f" | "false" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// Whether a variable contains only white space, so that it counts as absent.
@@ -87,7 +101,8 @@ fn trimmed_value(arg: &Arg, value: &str) -> String {
     match arg.get_value_delimiter() {
         None => value.trim().to_owned(),
         Some(delimiter) => {
-            let elements = value.split(delimiter).map(str::trim).filter(|element| !element.is_empty());
+            let is_separator = |character: char| character == delimiter || character.is_whitespace();
+            let elements = value.split(is_separator).filter(|element| !element.is_empty());
             elements.collect::<Vec<_>>().join(&delimiter.to_string())
         }
     }

@@ -1,6 +1,6 @@
 //! Limits the memory of incomplete requests. Each connection may send [`OWN`] bytes of an incomplete request. Beyond
 //! that, all connections together may have [`SHARED`] bytes, counted since their last empty line or response, and those
-//! of one client address [`PER_ADDRESS`]. Above a limit, connections with more than [`OWN`] bytes are closed. Called by
+//! of one client address a quarter of them. Above a limit, connections with more than [`OWN`] bytes are closed. Called by
 //! [`super::pipeline_limit`].
 
 use std::{
@@ -14,11 +14,11 @@ use std::{
 /// Bytes of an incomplete request that each connection may send: the maximum size of an accepted head.
 pub const OWN: usize = 16 * 1024;
 
-/// Bytes beyond [`OWN`] of all connections together.
-pub const SHARED: usize = 64 * 1024 * 1024;
+/// Bytes beyond [`OWN`] of all connections together. Lowered before the servers start when the control group has little memory.
+pub static SHARED: AtomicUsize = AtomicUsize::new(64 * 1024 * 1024);
 
-/// Bytes beyond [`OWN`] of the connections of one client address.
-const PER_ADDRESS: usize = SHARED / 4;
+/// The connections of one client address may have `1 / ADDRESS_SHARE` of [`SHARED`].
+const ADDRESS_SHARE: usize = 4;
 
 /// Current number of bytes beyond [`OWN`] of all connections.
 pub static RECEIVED: AtomicUsize = AtomicUsize::new(0);
@@ -60,7 +60,8 @@ impl IncompleteRequest {
         let received = self.total.fetch_add(more, Ordering::Relaxed) + more;
         let address_total = self.address_total.as_ref();
         let address_total = address_total.map_or(0, |own| own.fetch_add(more, Ordering::Relaxed) + more);
-        if more > 0 && (received > SHARED || address_total > PER_ADDRESS) {
+        let shared = SHARED.load(Ordering::Relaxed);
+        if more > 0 && (received > shared || address_total > shared / ADDRESS_SHARE) {
             return Err(io::Error::other("incomplete requests exceed their limit"));
         }
         Ok(())
@@ -93,6 +94,7 @@ mod tests {
     #[test]
     fn addresses_have_separate_limits_and_release_their_bytes() {
         static ALL: AtomicUsize = AtomicUsize::new(0);
+        let per_address = SHARED.load(Ordering::Relaxed) / ADDRESS_SHARE;
         let (one, other): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
         let of = |address: Option<&Arc<AtomicUsize>>| {
             let mut request = IncompleteRequest::new(&ALL);
@@ -100,19 +102,19 @@ mod tests {
             request
         };
         let mut first = of(Some(&one));
-        assert!(first.grow(OWN + PER_ADDRESS).is_ok());
+        assert!(first.grow(OWN + per_address).is_ok());
         // Address and bytes of another request, and whether they are accepted.
         let table = [
             ("the same address", Some(&one), OWN + 1, false),
             ("the same with few bytes", Some(&one), OWN, true),
-            ("another address", Some(&other), OWN + PER_ADDRESS, true),
-            ("a trusted proxy", None, OWN + 2 * PER_ADDRESS, true),
+            ("another address", Some(&other), OWN + per_address, true),
+            ("a trusted proxy", None, OWN + 2 * per_address, true),
         ];
         for (name, address, bytes, is_admitted) in table {
             assert_eq!(of(address).grow(bytes).is_ok(), is_admitted, "{name}");
         }
         first.end();
-        assert!(of(Some(&one)).grow(OWN + PER_ADDRESS).is_ok(), "released");
+        assert!(of(Some(&one)).grow(OWN + per_address).is_ok(), "released");
         drop(first);
         assert_eq!((ALL.load(Ordering::Relaxed), one.load(Ordering::Relaxed)), (0, 0));
     }

@@ -374,19 +374,20 @@ mod tests {
     #[test]
     fn incomplete_requests_share_a_limit_and_release_their_bytes() {
         static ALL: AtomicUsize = AtomicUsize::new(0);
+        let shared = SHARED.load(Ordering::Relaxed);
         let mut cx = Context::from_waker(Waker::noop());
         let mut reads = |connection: &mut PipelineLimit<_>| {
-            let mut space = vec![0; SHARED];
+            let mut space = vec![0; shared];
             Pin::new(connection).poll_read(&mut cx, &mut ReadBuf::new(&mut space))
         };
-        let long: &[u8] = &vec![b'a'; SHARED / 2 + OWN];
+        let long: &[u8] = &vec![b'a'; shared / 2 + OWN];
         let long: &[u8] = Box::leak(long.into());
         let open = |bits| PipelineLimit::with_counter(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
         let mut one = open(vec![long, b"A: bcdefghijklm\r\n\r\n", long]);
         let mut two = open(vec![long, b"x"]);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
         assert!(matches!(reads(&mut two), Poll::Ready(Ok(()))));
-        assert_eq!(ALL.load(Ordering::Relaxed), SHARED);
+        assert_eq!(ALL.load(Ordering::Relaxed), shared);
         assert!(matches!(reads(&mut two), Poll::Ready(Err(_))), "one byte too many");
         // A connection with few bytes is not affected.
         assert!(matches!(reads(&mut open(vec![&long[..OWN]])), Poll::Ready(Ok(()))));
@@ -394,7 +395,7 @@ mod tests {
         drop(two);
         assert_eq!(ALL.load(Ordering::Relaxed), 0);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
-        assert_eq!(ALL.load(Ordering::Relaxed), SHARED / 2);
+        assert_eq!(ALL.load(Ordering::Relaxed), shared / 2);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut one).poll_write(&mut cx, b"HTTP/1.1 200 OK").is_ready());
         assert_eq!(ALL.load(Ordering::Relaxed), 0, "answered");

@@ -22,6 +22,7 @@ use crate::{
     http::Settings,
     listener::listen,
     role::{
+        accounts_failure,
         definition::Context,
         harness::{Process, Role, Running, Step},
         password_probe,
@@ -114,7 +115,7 @@ impl Role for Accounts {
         let references = Arc::new(RoomReferences(self.stores.directory));
         let (users, sessions) = (self.stores.users, self.sessions.clone());
         let accounts = ::accounts::Accounts::new(users, references, sessions, &self.service)
-            .map_err(|error| Error::part("accounts", format!("{error:?}")))?
+            .map_err(|error| accounts_failure(&error, &self.service))?
             .with_throttle(self.throttle);
         let watched = self.sessions;
         spawn(restart("durability watch", move || storage::redis::warn_about_data_loss(watched.clone())));

@@ -12,8 +12,9 @@ use crate::{
     config::shared,
     doctor::{Environment, Finding},
     error::Error,
+    limits::budgets::Budget,
     listener::reachable,
-    storage::StoreUrl,
+    storage::{StoreUrl, redis},
 };
 
 /// A role, as a row of the table.
@@ -95,6 +96,16 @@ pub trait RoleConfig: Any + fmt::Debug {
         Requirements::default()
     }
 
+    /// Number of threads that flags of the role add to those of every role.
+    fn threads(&self) -> usize {
+        0
+    }
+
+    /// The memory budgets of the role, which clients can use up.
+    fn budgets(&mut self) -> Vec<Budget<'_>> {
+        Vec::new()
+    }
+
     /// Whether the cookie of a login is always marked Secure.
     fn has_secure_cookies(&self) -> bool {
         false
@@ -118,8 +129,10 @@ pub trait RoleConfig: Any + fmt::Debug {
 pub struct Requirements<'a> {
     /// The key of signed identities.
     pub secret: Option<&'a shared::Secret>,
-    /// Redis.
-    pub redis: Option<&'a shared::Redis>,
+    /// Redis, and what the role does with it.
+    pub redis: Option<(&'a shared::Redis, &'a [redis::Use])>,
+    /// The names of keys and collections.
+    pub deployment: Option<&'a shared::Deployment>,
     /// The store of durable data, or why its address cannot be read.
     pub store: Option<Result<StoreUrl, String>>,
 }

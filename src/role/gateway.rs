@@ -1,5 +1,7 @@
 //! `godzilla gateway`: the gateway, in front of accounts and of any number of chat nodes, which it finds in Redis.
 
+mod probes;
+
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -15,17 +17,17 @@ use proto::signature::Key;
 use sessions::RedisSessions;
 
 use crate::{
-    admin::Probe,
     config::{shared, sockets},
     doctor::{self, Environment, Finding},
     error::Error,
     http::Settings,
+    limits::budgets::{Budget, unread_answers},
     listener::listen,
     role::{
         definition::{Context, Definition, Neighbours, Requirements, RoleConfig, Service, Together},
         harness::{Process, Role, Running, Step},
     },
-    storage,
+    storage::{self, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -128,7 +130,16 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), store: None }
+        Requirements {
+            secret: Some(&self.secret),
+            redis: Some((&self.redis, &[Use::FindSessions, Use::ReadNodes])),
+            deployment: Some(&self.deployment),
+            store: None,
+        }
+    }
+
+    fn budgets(&mut self) -> Vec<Budget<'_>> {
+        vec![unread_answers(&mut self.gateway)]
     }
 
     async fn examine(&self, environment: &Environment, neighbours: &Neighbours) -> Vec<Finding> {
@@ -214,10 +225,11 @@ impl Role for Gateway {
             payload_limit: self.payload_limit,
         });
         proxy.watch_nodes();
-        for (part, probe) in probes(self.sessions, Arc::new(self.watcher), proxy.clone()) {
+        let watcher = Arc::new(self.watcher);
+        for (part, probe) in probes::needed(self.sessions, watcher.clone(), proxy.clone()) {
             process.add_probe(part, probe);
         }
-        add_degrading(&process, &proxy);
+        probes::add_degrading(&process, &proxy, watcher);
         let idle = gateway.clone();
         process.add_upkeep(move || idle.remove_idle_clients());
         let workers = proxy.clone();
@@ -234,38 +246,6 @@ impl Role for Gateway {
         tracing::info!(address = %self.address, "gateway listens");
         Ok(Box::new(Parts { http, proxy, has_chat, drained_since: None }))
     }
-}
-
-/// Ready while sessions can be verified and a chat node is available. Without accounts the gateway is only degraded: users
-/// who are logged in can still chat, and other gateways would not do better.
-fn probes(sessions: Arc<RedisSessions>, watcher: Arc<Watcher>, proxy: Proxy) -> [(&'static str, Probe); 2] {
-    let redis = move || {
-        let (sessions, watcher) = (sessions.clone(), watcher.clone());
-        Box::pin(async move {
-            let not_ready_reason = sessions.not_ready_reason().await;
-            if not_ready_reason.is_some() { not_ready_reason } else { watcher.not_ready_reason().await }
-        }) as _
-    };
-    let chat = move || {
-        let not_ready_reason = proxy.chat_not_ready_reason();
-        Box::pin(async move { not_ready_reason }) as _
-    };
-    [("Redis", Box::new(redis)), ("chat", Box::new(chat))]
-}
-
-/// Services that cannot be reached or reject the requests of this gateway, while it is ready.
-fn add_degrading(process: &Process, proxy: &Proxy) {
-    let (of_chat, of_accounts) = (proxy.clone(), proxy.clone());
-    let chat = move || {
-        let degradation = of_chat.chat_degradation();
-        Box::pin(async move { degradation }) as _
-    };
-    let accounts = move || {
-        let degradation = of_accounts.accounts_degradation();
-        Box::pin(async move { degradation }) as _
-    };
-    process.add_degrading("chat", Box::new(chat));
-    process.add_degrading("accounts", Box::new(accounts));
 }
 
 #[async_trait(?Send)]

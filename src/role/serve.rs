@@ -25,7 +25,7 @@ use crate::{
     http::Settings,
     listener::listen,
     role::{
-        chat_probe,
+        accounts_failure, chat_probe,
         definition::Context,
         harness::{Process, Role, Running, Step},
         password_probe, presence_probe,
@@ -119,7 +119,7 @@ impl Role for Serve {
         process.add_degrading("presence", presence_probe(&chat));
         let references = Arc::new(RoomReferences(stores.directory));
         let accounts = Accounts::new(stores.users, references, stores.sessions.clone(), &config.accounts)
-            .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
+            .map_err(|error| accounts_failure(&error, &config.accounts))?;
         process.add_probe("password pool", password_probe(&accounts));
         let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
         let gateway = Gateway::new(config.gateway.clone(), stores.sessions);

@@ -5,7 +5,8 @@ mod arguments;
 
 use std::{ffi::OsString, fmt, net::SocketAddr};
 
-use clap::{ArgMatches, Command, FromArgMatches, Subcommand, error::ErrorKind};
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand, error::ErrorKind, parser::ValueSource};
+use tracing::Level;
 
 use super::{
     ROLES,
@@ -18,7 +19,10 @@ use crate::{
     config::{ADMIN, LISTEN, check_apart},
     doctor::{self, Environment, Finding},
     error::Error,
-    limits::Needs,
+    limits::{
+        self, Needs,
+        budgets::{self, Budget},
+    },
     storage, telemetry,
 };
 
@@ -33,6 +37,8 @@ pub struct RoleSet {
     telemetry: telemetry::Config,
     /// The refusal of a flag that contradicts the set of roles, or that no role has. It names the remedy.
     refusal: Option<String>,
+    /// The text about memory budgets that do not fit into the control group.
+    memory_shortage: Option<String>,
 }
 
 /// A role of the set.
@@ -90,11 +96,17 @@ impl RoleSet {
             }
             members.push(Member { definition, config });
         }
+        let is_default = |id: &str| {
+            !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+        };
+        let mut all: Vec<Budget<'_>> = members.iter_mut().flat_map(|role| role.config.budgets()).collect();
+        let memory_shortage = budgets::fit(&mut all, limits::memory(), &is_default);
         Ok(Self {
             roles: members,
             named,
             admin: admin::Config::from_arg_matches(matches)?,
             telemetry: telemetry::Config::from_arg_matches(matches)?,
+            memory_shortage,
             refusal: if named { arguments::refusal(matches, roles) } else { None },
         })
     }
@@ -108,7 +120,8 @@ impl RoleSet {
     /// What the process needs of the system.
     pub fn needs(&self) -> Needs {
         let store = self.roles.iter().any(|role| role.definition.has_embedded_store);
-        Needs { store, roles: self.roles.len() }
+        let threads = self.roles.iter().map(|role| role.config.threads()).sum();
+        Needs { store, roles: self.roles.len(), threads }
     }
 
     /// The addresses of the roles, each with the name of its flag and its variable.
@@ -155,6 +168,7 @@ impl RoleSet {
     /// yet.
     pub async fn examine(&self, environment: &Environment) -> Vec<Finding> {
         let mut findings = doctor::machine::examine(self.needs());
+        findings.extend(self.memory_shortage.clone().map(|text| Finding::warning("memory", text)));
         findings.extend(environment.examine());
         findings.extend(self.check().err().map(|text| Finding::error("configuration", text)));
         findings.extend(doctor::addresses::examine(&self.addresses()));
@@ -163,11 +177,18 @@ impl RoleSet {
         if let Some(secret) = requirements().find_map(|needed| needed.secret) {
             findings.extend(secret.key().err().map(|text| Finding::error("secret", text)));
         }
+        let deployment = requirements().find_map(|needed| needed.deployment);
+        let deployment = deployment.map(|flags| flags.deployment.clone()).unwrap_or_default();
         if let Some(redis) = requirements().find_map(|needed| needed.redis) {
-            findings.extend(storage::redis::examine(redis).await);
+            let uses: Vec<_> = requirements()
+                .filter_map(|needed| needed.redis)
+                .flat_map(|(_, uses)| uses)
+                .copied()
+                .collect();
+            findings.extend(storage::redis::examine(redis.0, &deployment, &uses).await);
         }
         match requirements().find_map(|needed| needed.store) {
-            Some(Ok(url)) => findings.extend(storage::examine(&url).await),
+            Some(Ok(url)) => findings.extend(storage::examine(&url, &deployment).await),
             Some(Err(text)) => findings.push(Finding::error("MongoDB", text)),
             None => {}
         }
@@ -183,6 +204,9 @@ impl RoleSet {
     /// # Errors
     /// When a role cannot be opened or started, or a part ends unexpectedly.
     pub fn run(self) -> Result<(), Error> {
+        if let Some(text) = &self.memory_shortage {
+            telemetry::write_line(Level::WARN, text);
+        }
         let shared =
             Shared { admin: self.admin.clone(), telemetry: self.telemetry.clone(), named: self.named };
         harness::run(shared, async |opening| self.open(opening).await)

@@ -45,7 +45,7 @@ pub struct Backend {
     /// Opens the stores of many processes. They may be unavailable. `None` for a backend that one process uses.
     pub open_shared: Option<OpenShared>,
     /// The findings of the doctor.
-    pub examine: for<'a> fn(&'a StoreUrl) -> LocalBoxFuture<'a, Vec<Finding>>,
+    pub examine: for<'a> fn(&'a StoreUrl, &'a Deployment) -> LocalBoxFuture<'a, Vec<Finding>>,
 }
 
 /// Opens the stores of one process.
@@ -148,10 +148,10 @@ pub async fn open_shared(
     open(url, deployment, opening).await
 }
 
-/// The findings of the doctor about the store at `url`.
-pub async fn examine(url: &StoreUrl) -> Vec<Finding> {
+/// The findings of the doctor about the store of `deployment` at `url`.
+pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
     match url.backend() {
-        Some(backend) => (backend.examine)(url).await,
+        Some(backend) => (backend.examine)(url, deployment).await,
         None => {
             vec![Finding::error(url.flag, refused(url, |backend| backend.open_shared.is_some()).to_string())]
         }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::{Mongo, Redis};
+use testkit::{Mongo, Redis, RedisFault};
 
 use super::{Role, key_file};
 use crate::support::{TIMEOUT, program};
@@ -45,6 +45,19 @@ impl Role {
                 return;
             }
             assert!(Instant::now() < until, "{what}: the stores work, not {status} {body}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a line of the log contains all of these words.
+    pub(super) async fn wait_for_log(&self, words: &[&str]) {
+        let until = Instant::now() + TIMEOUT;
+        loop {
+            let log = std::fs::read_to_string(self.log.path()).expect("a log");
+            if log.lines().any(|line| words.iter().all(|word| line.contains(word))) {
+                return;
+            }
+            assert!(Instant::now() < until, "no line with {words:?} in {log}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -126,6 +139,39 @@ async fn every_role_reports_why_an_address_of_redis_is_unusable() {
             let role = Role::start_on(name, &mongo.uri(), url, &key).await;
             role.wait_for_readiness(&format!("{name} with {url}"), 503, &["Redis", word, "since 2"]).await;
         }
+    }
+}
+
+/// A part of the reply of Redis to a write.
+fn reply(fault: RedisFault) -> &'static str {
+    match fault {
+        RedisFault::Full => "OOM",
+        RedisFault::Demoted => "READONLY",
+        RedisFault::Alone => "NOREPLICAS",
+        RedisFault::NoDisk => "MISCONF",
+        RedisFault::Forbidden => "grant the rights",
+    }
+}
+
+/// The list of closed sessions and the table of nodes are empty on such a Redis, which is an effect and not the cause.
+#[tokio::test]
+async fn roles_that_start_on_a_redis_that_refuses_writes_report_its_reply() {
+    let (mongo, key) = (Mongo::start().await, key_file());
+    let key = key.path().to_string_lossy();
+    for fault in RedisFault::ALL {
+        let redis = Redis::start();
+        fault.inject(&redis);
+        for name in ROLES {
+            let role = Role::start_on(name, &mongo.uri(), &redis.url(), &key).await;
+            let words = ["Redis", fault.word(), reply(fault)];
+            role.wait_for_readiness(&format!("{name} with {fault:?}"), 503, &words).await;
+            if name == "accounts" {
+                role.wait_for_log(&["WARN", "closed sessions are not applied", fault.word()]).await;
+            }
+        }
+        fault.clear(&redis);
+        let role = Role::start_on("accounts", &mongo.uri(), &redis.url(), &key).await;
+        role.wait_until_stores_work(&format!("accounts after {fault:?}")).await;
     }
 }
 

@@ -12,7 +12,7 @@ use remote::{Location, Redis};
 pub use backend::{Backend, InvalidBackend};
 pub use lease::NodeLease;
 pub use nodes::{Node, Nodes};
-pub use watcher::Watcher;
+pub use watcher::{Watcher, refusal};
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`
 /// is [`OPEN`] or [`CLOSED`].

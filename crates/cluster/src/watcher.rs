@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use remote::{Location, NO_ANSWER, Redis, SCRIPTS, Unanswered};
+use remote::{Location, NO_ANSWER, Redis, SCRIPTS, Unanswered, cause};
 
 use crate::{Backend, CLOSED, Node, NodeLease, Nodes, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
 
@@ -24,6 +24,7 @@ pub struct Watcher {
     refresh: Arc<Notify>,
     table: Redis,
     not_ready_reason: Arc<Mutex<Option<String>>>,
+    write_refusal: Arc<Mutex<Option<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -58,12 +59,14 @@ impl Watcher {
         let (sender, nodes) = watch::channel(Nodes::default());
         let not_ready_reason = Arc::new(Mutex::new(Some(NO_ANSWER.to_owned())));
         let refresh = Arc::new(Notify::new());
-        let (reason, requested) = (not_ready_reason.clone(), refresh.clone());
-        let (sender, asked) = (Arc::new(sender), table.clone());
+        let write_refusal = Arc::<Mutex<Option<String>>>::default();
+        let reports =
+            Reports { not_ready_reason: not_ready_reason.clone(), write_refusal: write_refusal.clone() };
+        let (sender, asked, requested) = (Arc::new(sender), table.clone(), refresh.clone());
         let task = tokio::spawn(supervision::restart("table of nodes", move || {
-            watch(asked.clone(), sender.clone(), reason.clone(), requested.clone())
+            watch(asked.clone(), sender.clone(), reports.clone(), requested.clone())
         }));
-        Ok(Self { nodes, refresh, table, not_ready_reason, task })
+        Ok(Self { nodes, refresh, table, not_ready_reason, write_refusal, task })
     }
 
     /// The current table, and its changes.
@@ -82,6 +85,28 @@ impl Watcher {
         // The error of a script does not name the refused command.
         Some(self.table.refusal(&NEEDED).await.unwrap_or(not_ready_reason))
     }
+
+    /// Why Redis refused a write at the last read, as text that follows its name: the cause, the remedy, and in brackets the reply. Nodes
+    /// cannot announce themselves meanwhile. `None` when Redis accepted the write, or did not answer.
+    pub fn write_refusal(&self) -> Option<String> {
+        lock(&self.write_refusal).clone()
+    }
+}
+
+/// Why a gateway cannot read the table of nodes at `at`, or a Redis with which nodes cannot renew their leases, as text that follows
+/// "Redis". `None` when both work. For the doctor: it tries the commands of [`Watcher`], and no trial key remains.
+///
+/// # Errors
+/// When the address of Redis is invalid. The text names the flag.
+pub async fn refusal(at: impl Into<Location>) -> Result<Option<String>, String> {
+    let table = table(at)?;
+    let commands = [&NEEDED[..], &["SET"]].concat();
+    let refusal = table.refusal(&commands).await;
+    table.delete_trials().await;
+    Ok(match refusal {
+        Some(refusal) => Some(refusal),
+        None => table.foreign_value(TABLE_KEY, "hash").await,
+    })
 }
 
 impl Drop for Watcher {
@@ -94,17 +119,22 @@ fn lock(not_ready_reason: &Mutex<Option<String>>) -> MutexGuard<'_, Option<Strin
     not_ready_reason.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn watch(
-    table: Redis,
-    nodes: Arc<watch::Sender<Nodes>>,
+/// The texts of a watcher for `/readyz`.
+#[derive(Clone)]
+struct Reports {
     not_ready_reason: Arc<Mutex<Option<String>>>,
-    refresh: Arc<Notify>,
-) {
+    write_refusal: Arc<Mutex<Option<String>>>,
+}
+
+async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, reports: Reports, refresh: Arc<Notify>) {
+    let Reports { not_ready_reason, write_refusal } = reports;
     let mut view = View::default();
     loop {
         match read(&table).await {
             Ok(entries) => {
                 *lock(&not_ready_reason) = None;
+                *lock(&write_refusal) = (!entries.refused.is_empty())
+                    .then(|| format!("{} (SET: {})", cause::of_reply(&entries.refused), entries.refused));
                 view.report(&table, &entries);
                 let live = view.with_grace(&nodes.borrow(), entries);
                 nodes.send_if_modified(|current| {

@@ -16,6 +16,14 @@ pub enum NotAnAddress {
         "TLS (rediss://) is not supported: use redis:// in a private network, or through a local TLS proxy such as stunnel"
     )]
     Tls,
+    /// It names a Unix socket.
+    #[error("Unix sockets are not supported: name a host and a port, such as redis://127.0.0.1:6379/0")]
+    UnixSocket,
+    /// It names a Sentinel.
+    #[error(
+        "Redis Sentinel is not supported: name the host and the port of the primary, such as redis://127.0.0.1:6379/0"
+    )]
+    Sentinel,
     /// Its user or password is not encoded.
     #[error("{UNENCODED}")]
     Unencoded,
@@ -28,6 +36,13 @@ pub enum NotAnAddress {
 pub fn check_redis_url(url: &str) -> Result<(), NotAnAddress> {
     if url.starts_with("rediss:") {
         return Err(NotAnAddress::Tls);
+    }
+    let scheme = url.split(':').next().unwrap_or_default();
+    if ["unix", "redis+unix", "valkey+unix"].contains(&scheme) {
+        return Err(NotAnAddress::UnixSocket);
+    }
+    if scheme.contains("sentinel") {
+        return Err(NotAnAddress::Sentinel);
     }
     // Such an address can be valid: of a host with the name of the user.
     let ends_early =
@@ -64,6 +79,9 @@ mod tests {
             ("redis://:s3%2Fcret%40@host", Ok(())),
             ("redis://host/0?protocol=resp3", Ok(())),
             ("rediss://:s3cret@host:6379/0", Err(NotAnAddress::Tls)),
+            ("unix:///run/s3cret.sock", Err(NotAnAddress::UnixSocket)),
+            ("redis+unix:///run/s3cret.sock?db=1", Err(NotAnAddress::UnixSocket)),
+            ("redis-sentinel://s3cret:26379/main", Err(NotAnAddress::Sentinel)),
             ("redis://:s3/cret@host:6379/0", Err(NotAnAddress::Unencoded)),
             ("redis://:s3cret#1@host:6379/0", Err(NotAnAddress::Unencoded)),
             ("redis://user:12?s3cret@host", Err(NotAnAddress::Unencoded)),

@@ -3,7 +3,7 @@
 
 use deadpool_redis::{
     HookError, PoolError,
-    redis::{ErrorKind, RedisError},
+    redis::{ErrorKind, RedisError, make_extension_error},
 };
 
 use crate::Unanswered;
@@ -123,6 +123,13 @@ pub fn of(error: &RedisError) -> &'static str {
     }
 }
 
+/// The cause of an error reply in its text form, such as `NOREPLICAS Not enough good replicas to write.`, which scripts return for the
+/// commands that they call. A phrase that follows "Redis".
+pub fn of_reply(reply: &str) -> &'static str {
+    let (code, text) = reply.split_once(' ').unwrap_or((reply, ""));
+    of(&make_extension_error(code.to_owned(), Some(text.to_owned())))
+}
+
 /// The cause that the text of an error, in lower case, names. `None` when it names no cause of [`BY_TEXT`].
 pub(crate) fn by_text(text: &str) -> Option<&'static str> {
     BY_TEXT.iter().find(|(part, _)| text.contains(part)).map(|(_, phrase)| *phrase)
@@ -130,8 +137,6 @@ pub(crate) fn by_text(text: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use deadpool_redis::redis::make_extension_error;
-
     use super::*;
 
     #[test]

@@ -6,6 +6,7 @@ mod documents;
 mod duplicates;
 mod prepared;
 mod refusals;
+pub mod trials;
 mod writes;
 
 use std::{

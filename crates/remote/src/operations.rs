@@ -3,7 +3,9 @@
 
 use deadpool_redis::redis::{AsyncCommands, Cmd, RedisError, Value, cmd, pipe};
 
-use crate::{Redis, Unanswered, cause};
+use tokio::time::timeout;
+
+use crate::{MAX_DEADLINE, Redis, Unanswered, cause};
 
 /// The prefix of the trial keys. The type of the value follows it.
 const KEY: &str = "godzilla:tried:";
@@ -89,6 +91,34 @@ impl Redis {
             Some(format!("{} ({name}: {error})", cause::of(&error)))
         });
         refusal.or(self.delete_overwritten(overwritten).await)
+    }
+
+    /// Deletes all trial keys. An error is ignored: most of them expire.
+    pub async fn delete_trials(&self) {
+        let kinds = OPERATIONS.iter().map(|(_, kind, _)| *kind).filter(|kind| !kind.is_empty());
+        let keys: Vec<String> = kinds.map(|kind| self.key(&format!("{KEY}{kind}"))).collect();
+        let _ = self.ask(async |mut redis| redis.del::<_, u64>(&keys).await).await;
+    }
+
+    /// Why the key has a value that no role writes, as a phrase that follows "Redis". `None` when it is absent or of the type `kind`.
+    pub async fn foreign_value(&self, key: &str, kind: &str) -> Option<String> {
+        let key = self.key(key);
+        let request =
+            self.ask(async |mut redis| cmd("TYPE").arg(&key).query_async::<String>(&mut redis).await);
+        let found = request.await.ok().filter(|found| found != kind && found != "none")?;
+        Some(format!(
+            "has a {found} of another program under the key {key} of the roles: use another database or --deployment"
+        ))
+    }
+
+    /// Why a channel cannot be subscribed to, as a phrase that follows "Redis". `None` when it can.
+    pub async fn subscription_refusal(&self, channel: &str) -> Option<String> {
+        let subscribe = async { self.client().get_async_pubsub().await?.subscribe(channel).await };
+        match timeout(MAX_DEADLINE, subscribe).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{} (SUBSCRIBE: {error})", cause::of(&error))),
+            Err(_) => Some(cause::NO_ANSWER.to_owned()),
+        }
     }
 
     /// Deletes trial keys that another program has overwritten. Returns the refusal of that.

@@ -20,7 +20,7 @@ use proto::{Timestamp, Username};
 pub use closings::{ClosingSender, Closings, RecvError};
 pub use error::Error;
 pub use presented::{Claim, PresentedTokens};
-pub use redis::{NotAnAddress, RedisSessions};
+pub use redis::{NotAnAddress, RedisSessions, redis_refusal};
 #[cfg(feature = "mongodb")]
 pub use revocations::MongoRevocations;
 pub use revocations::Revocations;

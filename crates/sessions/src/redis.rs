@@ -25,6 +25,8 @@ use std::sync::{
 use async_trait::async_trait;
 use proto::{Timestamp, Username};
 pub use remote::NotAnAddress;
+
+pub use self::readiness::refusal as redis_refusal;
 use remote::{Location, Redis, Unanswered};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
@@ -48,6 +50,9 @@ const EVICTED: &str = "crowded:";
 /// The maximum number of connections to Redis.
 const CONNECTIONS: usize = 16;
 
+/// The maximum number of connections for trials: one request at a time, and one more while a late request is abandoned.
+const TRIAL_CONNECTIONS: usize = 2;
+
 /// The number of closings that are buffered for a watcher. A watcher that lags further loses the oldest.
 const CLOSINGS: usize = 1_024;
 
@@ -57,6 +62,8 @@ const LIFETIME_MILLIS: u64 = LIFETIME_SECONDS * 1_000;
 /// Sessions in one Redis.
 pub struct RedisSessions {
     redis: Redis,
+    /// Connections to the same Redis that are also established while it is not confirmed.
+    trial: Redis,
     names: Names,
     clock: Clock,
     closings: ClosingSender,
@@ -64,6 +71,8 @@ pub struct RedisSessions {
     subscribed: Arc<AtomicBool>,
     /// The cause when the subscription is not established.
     subscription_fault: watch::SubscriptionFault,
+    /// Why the fence record cannot be maintained. `None` while it can, and in processes that only find sessions.
+    fence_fault: fence::FenceFault,
     /// Writes closings to the durable list. `None` in processes that only find sessions.
     writer: Option<Arc<RevocationWriter>>,
     /// The latest generation of Redis that this process has seen.
@@ -115,8 +124,9 @@ impl RedisSessions {
         let mut this = Self::with_access(at.into(), clock, Access::Write)?;
         let writer = Arc::new(RevocationWriter::new(revocations, this.names.clone()));
         let (client, latest, kept) = (this.redis.client().clone(), this.latest.clone(), writer.clone());
+        let fault = this.fence_fault.clone();
         this.tasks.push(tokio::spawn(supervision::restart("revocation writer", move || {
-            fence::maintain(client.clone(), kept.clone(), latest.clone())
+            fence::maintain(client.clone(), kept.clone(), latest.clone(), fault.clone())
         })));
         this.writer = Some(writer);
         Ok(this)
@@ -130,6 +140,7 @@ impl RedisSessions {
         let latest = Arc::new(LatestGeneration::default());
         let names = Names::of(&at);
         let hook = fence::hook(access, latest.clone(), names.clone());
+        let trial = Redis::new(at.clone(), TRIAL_CONNECTIONS)?;
         let redis = Redis::with_hook(at, CONNECTIONS, Some(hook))?;
         let closings = ClosingSender::new(CLOSINGS);
         let subscribed = Arc::new(AtomicBool::new(false));
@@ -149,11 +160,13 @@ impl RedisSessions {
         let (clock, tasks) = (Arc::new(clock), vec![watch]);
         Ok(Self {
             redis,
+            trial,
             names,
             clock,
             closings,
             subscribed,
             subscription_fault,
+            fence_fault: fence::FenceFault::default(),
             writer: None,
             latest,
             tasks,

@@ -12,7 +12,7 @@ use crate::{
         definition::{Context, Definition, OwnListen, Requirements, RoleConfig, Together},
         harness::Role,
     },
-    storage::StoreUrl,
+    storage::{StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -77,9 +77,14 @@ impl RoleConfig for Config {
     fn requirements(&self) -> Requirements<'_> {
         Requirements {
             secret: Some(&self.secret),
-            redis: Some(&self.redis),
+            redis: Some((&self.redis, &[Use::OpenSessions])),
+            deployment: Some(&self.deployment),
             store: Some(StoreUrl::of_services(&self.mongo)),
         }
+    }
+
+    fn threads(&self) -> usize {
+        self.accounts.pool_threads()
     }
 
     fn has_secure_cookies(&self) -> bool {

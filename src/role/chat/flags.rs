@@ -4,18 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use clap::Args;
+use cluster::NodeLease;
 
 use crate::{
     config::{Sockets, check_limits, shared},
     doctor::{self, Environment, Finding},
     error::Error,
+    limits::budgets::{Budget, queued_bytes},
     role::{
         definition::{
             Context, Definition, Neighbours, OwnListen, Requirements, RoleConfig, Service, Together,
         },
         harness::Role,
     },
-    storage::StoreUrl,
+    storage::{StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -88,13 +90,21 @@ impl RoleConfig for Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        NodeLease::check_name(&self.chat.node_name())?;
+        self.address()?;
+        ::chat::config::check_presence_url(&self.chat.presence_url)?;
         check_limits(&self.sockets, &self.chat)
+    }
+
+    fn budgets(&mut self) -> Vec<Budget<'_>> {
+        vec![queued_bytes(&mut self.sockets)]
     }
 
     fn requirements(&self) -> Requirements<'_> {
         Requirements {
             secret: Some(&self.secret),
-            redis: Some(&self.redis),
+            redis: Some((&self.redis, &[Use::FindSessions, Use::Chat])),
+            deployment: Some(&self.deployment),
             store: Some(StoreUrl::of_services(&self.mongo)),
         }
     }

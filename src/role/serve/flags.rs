@@ -9,6 +9,7 @@ use crate::{
     config::{Sockets, Store, check_limits},
     doctor::{self, Environment, Finding},
     error::Error,
+    limits::budgets::{Budget, queued_bytes, unread_answers},
     role::{
         definition::{Context, Definition, Neighbours, Requirements, RoleConfig},
         harness::Role,
@@ -122,6 +123,14 @@ impl RoleConfig for Config {
 
     fn requirements(&self) -> Requirements<'_> {
         Requirements { store: Some(Ok(StoreUrl::of_data_dir(&self.store))), ..Requirements::default() }
+    }
+
+    fn threads(&self) -> usize {
+        self.accounts.pool_threads()
+    }
+
+    fn budgets(&mut self) -> Vec<Budget<'_>> {
+        vec![unread_answers(&mut self.gateway), queued_bytes(&mut self.sockets)]
     }
 
     async fn examine(&self, environment: &Environment, _: &Neighbours) -> Vec<Finding> {

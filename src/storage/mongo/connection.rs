@@ -15,6 +15,7 @@ use remote::{Deployment, mongo::Store};
 use runtime::Backoff;
 use tokio::time::timeout;
 
+use super::address;
 use crate::{
     admin::{Opening, Waiting},
     error::Error,
@@ -122,7 +123,11 @@ async fn look_up(
     waiting: Option<&Waiting>,
 ) -> Result<Store, Failure> {
     let uri = address.reveal();
-    let why = if remote::is_unencoded(uri) { remote::UNENCODED } else { FORM };
+    let why = match address::fault(uri) {
+        _ if remote::is_unencoded(uri) => remote::UNENCODED.to_owned(),
+        Some(fault) => return Err(Failure::Address(Error::Config(address.refused(&fault)))),
+        None => FORM.to_owned(),
+    };
     let refused = || Failure::Address(Error::Config(address.refused(&why)));
     let address = ConnectionString::parse(uri).map_err(|_| refused())?;
     let name = match &address.host_info {

@@ -1,5 +1,6 @@
 //! The backend MongoDB, for roles in many processes.
 
+mod address;
 mod connection;
 mod examine;
 
@@ -9,7 +10,7 @@ use accounts::MongoUsers;
 use async_trait::async_trait;
 use chat::MongoStore;
 use futures_util::FutureExt;
-use remote::Deployment;
+use remote::{Deployment, mongo::Store};
 use sessions::MongoRevocations;
 
 use self::connection::Hosts;
@@ -22,7 +23,7 @@ pub const BACKEND: Backend = Backend {
     form: "mongodb://host/database?replicaSet=name",
     open_embedded: None,
     open_shared: Some(|url, deployment, opening| open(url, deployment, opening).boxed_local()),
-    examine: |url| examine::examine(url).boxed_local(),
+    examine: |url, deployment| examine::examine(url, deployment).boxed_local(),
 };
 
 /// The collections as the roles use them.
@@ -35,17 +36,22 @@ struct MongoHealth {
 
 async fn open(url: &StoreUrl, deployment: &Deployment, opening: &Opening) -> Result<SharedStores, Error> {
     let store = connection::store(url, deployment, opening).await?;
-    let (users, chat) = (Arc::new(MongoUsers::new(&store)), MongoStore::new(&store));
-    Ok(SharedStores {
+    Ok(stores(&store, Hosts::of(url)))
+}
+
+/// All collections of `store`, on the servers `hosts`.
+fn stores(store: &Store, hosts: Hosts) -> SharedStores {
+    let (users, chat) = (Arc::new(MongoUsers::new(store)), MongoStore::new(store));
+    SharedStores {
         users: users.clone(),
-        revocations: Arc::new(MongoRevocations::new(&store)),
+        revocations: Arc::new(MongoRevocations::new(store)),
         history: chat.history(),
         directory: chat.directory(),
         changes: chat.changes(),
         unpublished: chat.unpublished(),
         lineage: chat.lineage(),
-        health: Arc::new(MongoHealth { users, hosts: Hosts::of(url), chat }),
-    })
+        health: Arc::new(MongoHealth { users, hosts, chat }),
+    }
 }
 
 #[async_trait]

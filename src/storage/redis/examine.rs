@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use remote::{Redis, redis};
+use remote::{Deployment, Location, Redis, redis};
 
 use crate::{config::shared, doctor::Finding};
 
@@ -12,8 +12,21 @@ const OLDEST_REDIS: u32 = 7;
 /// The reply of Redis: its `INFO server`, and settings by name.
 type Settings = (String, HashMap<String, String>);
 
-/// Checks that Redis answers and that its settings do not lose sessions.
-pub async fn examine(config: &shared::Redis) -> Vec<Finding> {
+/// What a role does with Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Finds sessions.
+    FindSessions,
+    /// Opens and closes sessions, and counts failed logins.
+    OpenSessions,
+    /// Reads the table of nodes.
+    ReadNodes,
+    /// Holds a lease, writes the stream and stores recovery sessions.
+    Chat,
+}
+
+/// Checks that Redis answers, that its settings do not lose sessions, and that it accepts what the roles do with it.
+pub async fn examine(config: &shared::Redis, deployment: &Deployment, uses: &[Use]) -> Vec<Finding> {
     let url = match config.url() {
         Ok(url) => url,
         Err(text) => return vec![Finding::error("Redis", text)],
@@ -35,11 +48,33 @@ pub async fn examine(config: &shared::Redis) -> Vec<Finding> {
         Ok((info, settings))
     });
     match asked.await {
-        Ok(settings) => examine_settings(&settings),
+        Ok(settings) => {
+            let mut findings = examine_settings(&settings);
+            let mut refusals = Vec::new();
+            for role in uses {
+                refusals.extend(refusals_of(*role, &Location::new(url.reveal(), deployment)).await);
+            }
+            // Roles share some commands.
+            refusals.sort();
+            refusals.dedup();
+            findings.extend(refusals.into_iter().map(|text| Finding::error("Redis", text)));
+            findings
+        }
         Err(error) => vec![Finding::error(
             "Redis",
             format!("{}; start it, or correct {} and its password", error.not_ready_reason(), url.flag()),
         )],
+    }
+}
+
+/// What Redis refuses, as phrases that follow its name.
+async fn refusals_of(role: Use, at: &Location) -> Vec<String> {
+    // The address was read before.
+    match role {
+        Use::FindSessions => sessions::redis_refusal(at, false).await.ok().flatten().into_iter().collect(),
+        Use::OpenSessions => sessions::redis_refusal(at, true).await.ok().flatten().into_iter().collect(),
+        Use::ReadNodes => cluster::refusal(at.clone()).await.ok().flatten().into_iter().collect(),
+        Use::Chat => chat::Redis::refusals(at.clone()).await.unwrap_or_default(),
     }
 }
 

@@ -10,7 +10,7 @@ use actix_web::rt::time::sleep;
 use remote::Location;
 use sessions::{RedisSessions, Revocations, ages};
 
-pub use self::examine::examine;
+pub use self::examine::{Use, examine};
 use crate::{config::shared, error::Error};
 
 /// Maximum number of connections to the Redis that counts failed logins.

@@ -32,7 +32,7 @@ pub const BACKEND: Backend = Backend {
     form: "sqlite:directory",
     open_embedded: Some(|url| open(url.directory())),
     open_shared: None,
-    examine: |url| ready(examine::examine(url.directory())).boxed_local(),
+    examine: |url, _| ready(examine::examine(url.directory())).boxed_local(),
 };
 
 /// How long the stores may take to close. A disk that hangs must not block the end of the process.

@@ -46,7 +46,7 @@ const BRIEF: usize = 300;
 pub(super) const FOREIGN_INDEX: &str = "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
 
 /// Phrases by the code of an error reply.
-const BY_CODE: [(i32, &str); 20] = [
+const BY_CODE: [(i32, &str); 19] = [
     (18, REFUSES),
     (13, cause::FORBIDS),
     (8000, cause::FORBIDS),
@@ -64,7 +64,6 @@ const BY_CODE: [(i32, &str); 20] = [
     (121, "has a validator that refuses documents of the roles: remove it with collMod"),
     (166, "has a view under the name of a collection of the roles: drop it"),
     (50, "takes too long to write: look for locks and slow operations in db.currentOp()"),
-    (20, STANDALONE),
     (262, "refuses writes because a limit on time or space is exceeded"),
     (10334, "refuses a document that is too large"),
 ];
@@ -87,7 +86,11 @@ const NAMES: [(i32, &str); 9] = [
 const OF_DOCUMENT: [i32; 5] = [112, 10334, 17419, 17420, 15];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
-const BY_TEXT: [(&str, &str); 7] = [
+const BY_TEXT: [(&str, &str); 8] = [
+    (
+        "unreplicated ns",
+        "has a database that it does not replicate: name another database than local in its address",
+    ),
     ("authentication fail", REFUSES),
     ("scram failure", REFUSES),
     ("no space left", FULL),

@@ -47,7 +47,7 @@ pub enum Operation {
 
 impl Operation {
     /// The operation, as a phrase before the name of the collection.
-    fn phrase(self) -> &'static str {
+    pub(super) fn phrase(self) -> &'static str {
         match self {
             Self::Insert => "insert into",
             Self::Update => "update of",
@@ -148,6 +148,11 @@ impl Refusals {
 
     pub(super) fn set_trial(&self, collection: &str, trial: Trial) {
         self.record().trials.insert(collection.to_owned(), trial);
+    }
+
+    /// The trials, by the name of their collection.
+    pub(super) fn trials(&self) -> Vec<(String, Trial)> {
+        self.record().trials.iter().map(|(name, trial)| (name.clone(), trial.clone())).collect()
     }
 
     pub(super) fn set_optional(&self, collection: &str, operation: Operation, effect: &'static str) {
@@ -259,7 +264,7 @@ impl Refusals {
 }
 
 /// Writes the trial document in a transaction that is aborted, so that no reader gets it.
-async fn attempt(trial: &Trial, operation: Operation) -> Result<(), MongoError> {
+pub(super) async fn attempt(trial: &Trial, operation: Operation) -> Result<(), MongoError> {
     let documents = &trial.documents;
     let mut session = documents.client().start_session().await?;
     session.start_transaction().await?;

@@ -55,6 +55,14 @@ struct State {
     last: Option<(Instant, Option<String>)>,
 }
 
+/// Whether MongoDB is locked by fsyncLock. A user needs no right to list its own operations. `false` when MongoDB does not answer.
+pub(super) async fn is_locked(database: &Database) -> bool {
+    let admin = database.client().database("admin");
+    let operations = admin.run_command(doc! { "currentOp": 1, "$ownOps": true });
+    let answer = timeout(LOCK_TIMEOUT, operations.into_future()).await;
+    matches!(answer, Ok(Ok(answer)) if answer.get_bool("fsyncLock").unwrap_or(false))
+}
+
 /// A guard of a write that has begun. When it is dropped before the write has a result, because the driver panicked, it records
 /// a failure, so that the next write can begin.
 struct Unfinished(Writes);
@@ -80,7 +88,9 @@ impl Writes {
     /// write was refused. `None` when writes are accepted. Returns within a second, also when MongoDB does not respond.
     pub async fn not_ready_reason(&self) -> Option<String> {
         match self.of_trial().await {
-            Some(reason) if reason == UNCONFIRMED && self.is_locked().await => Some(LOCKED.to_owned()),
+            Some(reason) if reason == UNCONFIRMED && is_locked(&self.database).await => {
+                Some(LOCKED.to_owned())
+            }
             Some(reason) => Some(reason),
             None => self.refusals.not_ready_reason().await,
         }
@@ -89,14 +99,6 @@ impl Writes {
     /// The refused writes without which the role works, as [`Refusals::degradation`].
     pub async fn degradation(&self) -> Option<String> {
         self.refusals.degradation().await
-    }
-
-    /// Whether MongoDB is locked by fsyncLock. A user needs no right to list its own operations. `false` when MongoDB does not answer.
-    async fn is_locked(&self) -> bool {
-        let admin = self.database.client().database("admin");
-        let operations = admin.run_command(doc! { "currentOp": 1, "$ownOps": true });
-        let answer = timeout(LOCK_TIMEOUT, operations.into_future()).await;
-        matches!(answer, Ok(Ok(answer)) if answer.get_bool("fsyncLock").unwrap_or(false))
     }
 
     /// The cause that prevents a trial write. Starts one when the last result is older than 1 s; concurrent callers share it.

@@ -17,13 +17,13 @@ use std::{
 };
 
 use remote::{
-    Hook, HookError,
+    Hook, HookError, cause,
     redis::{
         self, AsyncCommands, AsyncConnectionConfig, Client, FromRedisValue, RedisError,
         aio::{ConnectionLike, MultiplexedConnection},
     },
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{error::Elapsed, sleep, timeout};
 
 use super::{names::Names, revocation_writer::RevocationWriter, unavailable};
 use crate::Error;
@@ -164,23 +164,52 @@ pub fn hook(access: Access, latest: Arc<LatestGeneration>, names: Names) -> Hook
     })
 }
 
-/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record. Never returns.
-pub async fn maintain(client: Client, writer: Arc<RevocationWriter>, latest: Arc<LatestGeneration>) {
+/// Why the fence record cannot be maintained, as a text of its own. `None` while it can.
+pub type FenceFault = Arc<Mutex<Option<String>>>;
+
+/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record. Logs the cause when it cannot, and
+/// keeps it in `fault`. Never returns.
+pub async fn maintain(
+    client: Client,
+    writer: Arc<RevocationWriter>,
+    latest: Arc<LatestGeneration>,
+    fault: FenceFault,
+) {
     // A record of an earlier process may have been restored from a backup, so this process always writes a first record of its own.
     let mut has_written = false;
     loop {
-        let Err(error) = maintain_connected(&client, &writer, &latest, &mut has_written).await;
-        tracing::debug!(%error, "checking the fence record in Redis failed, retrying");
+        let Err(error) = maintain_connected(&client, &writer, &latest, &mut has_written, &fault).await;
+        let found = described(&error);
+        let before = fault.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
+        if before.as_ref() == Some(&found) {
+            tracing::debug!(%error, "checking the fence record in Redis failed, retrying");
+        } else {
+            tracing::warn!(%error, "the closed sessions are not applied to Redis, retrying: {found}");
+        }
         sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Does the work of [`maintain`] on one connection, until an error.
+/// The cause of a failure of [`maintain`]: of Redis with the cause of the reply, or of the list.
+fn described(error: &Error) -> String {
+    match error {
+        Error::Unavailable(source) => match source.downcast_ref::<RedisError>() {
+            Some(error) => format!("Redis {} ({error})", cause::of(error)),
+            // Redis, or the store of the list.
+            None if source.is::<Elapsed>() => "a store does not answer in time".to_owned(),
+            None => source.to_string(),
+        },
+        error => error.to_string(),
+    }
+}
+
+/// Does the work of [`maintain`] on one connection, until an error. Clears `fault` when the record names the current Redis.
 async fn maintain_connected(
     client: &Client,
     writer: &RevocationWriter,
     latest: &LatestGeneration,
     has_written: &mut bool,
+    fault: &FenceFault,
 ) -> Result<Infallible, Error> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
     let connect = client.get_multiplexed_async_connection_with_config(&config);
@@ -202,6 +231,7 @@ async fn maintain_connected(
             *has_written = true;
             tracing::info!(revoked, incarnation, "applied the closed sessions to a new incarnation of Redis");
         }
+        *fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
         sleep(CHECK_INTERVAL).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use remote::{
-    DEADLINE, HookError, NO_ANSWER, PoolError, SCRIPTS, Unanswered,
+    DEADLINE, HookError, Location, NO_ANSWER, NotAnAddress, PoolError, Redis, SCRIPTS, Unanswered,
     redis::{self, AsyncCommands},
 };
 use tokio::time::timeout;
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{
     RedisSessions,
     fence::{self, NOT_CONFIRMED},
+    names::Names,
 };
 
 /// The commands that finding sessions needs.
@@ -21,6 +22,23 @@ const WRITE_COMMANDS: [&str; 14] = [
     "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "PEXPIRE", "PUBLISH",
     SCRIPTS[0], SCRIPTS[1],
 ];
+
+/// Why a role cannot find sessions in the Redis at `at`, or open and close them when it `opens` them: the first refused command, or the
+/// refused subscription to closings. A phrase that follows "Redis". `None` when Redis accepts all of them. For the doctor: it tries what
+/// [`RedisSessions::not_ready_reason`] tries, and no trial key remains.
+///
+/// # Errors
+/// When the address is not valid, as for [`RedisSessions::new`].
+pub async fn refusal(at: &Location, opens: bool) -> Result<Option<String>, NotAnAddress> {
+    let redis = Redis::new(at.clone(), 1)?;
+    let commands: &[&str] = if opens { &WRITE_COMMANDS } else { &READ_COMMANDS };
+    let refusal = redis.refusal(commands).await;
+    redis.delete_trials().await;
+    match refusal {
+        Some(refusal) => Ok(Some(refusal)),
+        None => Ok(redis.subscription_refusal(&Names::of(at).channel).await),
+    }
+}
 
 impl RedisSessions {
     /// Why sessions cannot be found, or opened and closed, in Redis: it does not respond, the subscription to closings is not
@@ -40,7 +58,7 @@ impl RedisSessions {
             Err(error) => return Some(error.description()),
         };
         if !is_confirmed {
-            return Some(NOT_CONFIRMED.to_owned());
+            return Some(self.not_confirmed_reason().await);
         } else if !self.is_subscribed() {
             let fault = self.subscription_fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
             return Some(fault.unwrap_or_else(|| NO_ANSWER.to_owned()));
@@ -48,6 +66,19 @@ impl RedisSessions {
         match self.writer {
             Some(_) => self.redis.refusal(&WRITE_COMMANDS).await,
             None => self.redis.refusal(&READ_COMMANDS).await,
+        }
+    }
+
+    /// Why accounts has not confirmed this Redis. A Redis that refuses a needed command or writes is the cause, because accounts cannot
+    /// write the fence record. The pool for sessions has no connections meanwhile.
+    async fn not_confirmed_reason(&self) -> String {
+        let commands: &[&str] = if self.writer.is_some() { &WRITE_COMMANDS } else { &["SET"] };
+        if let Some(refusal) = self.trial.refusal(commands).await {
+            return refusal;
+        }
+        match &*self.fence_fault.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(fault) => format!("{NOT_CONFIRMED}: {fault}"),
+            None => NOT_CONFIRMED.to_owned(),
         }
     }
 

@@ -114,9 +114,9 @@ impl RedisSessions {
     ) -> Result<Self, NotAnAddress> {
         let mut this = Self::with_access(at.into(), clock, Access::Write)?;
         let writer = Arc::new(RevocationWriter::new(revocations, this.names.clone()));
-        let (client, latest, kept) = (this.redis.client().clone(), this.latest.clone(), writer.clone());
+        let (redis, latest, kept) = (this.redis.clone(), this.latest.clone(), writer.clone());
         this.tasks.push(tokio::spawn(supervision::restart("revocation writer", move || {
-            fence::maintain(client.clone(), kept.clone(), latest.clone())
+            fence::maintain(redis.clone(), kept.clone(), latest.clone())
         })));
         this.writer = Some(writer);
         Ok(this)

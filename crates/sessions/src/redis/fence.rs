@@ -17,9 +17,9 @@ use std::{
 };
 
 use remote::{
-    Hook, HookError,
+    Hook, HookError, Redis,
     redis::{
-        self, AsyncCommands, AsyncConnectionConfig, Client, FromRedisValue, RedisError,
+        self, AsyncCommands, AsyncConnectionConfig, FromRedisValue, RedisError,
         aio::{ConnectionLike, MultiplexedConnection},
     },
 };
@@ -164,12 +164,14 @@ pub fn hook(access: Access, latest: Arc<LatestGeneration>, names: Names) -> Hook
     })
 }
 
-/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record. Never returns.
-pub async fn maintain(client: Client, writer: Arc<RevocationWriter>, latest: Arc<LatestGeneration>) {
+/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record, while the fence of
+/// the stores is open. Never returns.
+pub async fn maintain(redis: Redis, writer: Arc<RevocationWriter>, latest: Arc<LatestGeneration>) {
     // A record of an earlier process may have been restored from a backup, so this process always writes a first record of its own.
     let mut has_written = false;
     loop {
-        let Err(error) = maintain_connected(&client, &writer, &latest, &mut has_written).await;
+        redis.fence().opened().await;
+        let Err(error) = maintain_connected(&redis, &writer, &latest, &mut has_written).await;
         tracing::debug!(%error, "checking the fence record in Redis failed, retrying");
         sleep(CHECK_INTERVAL).await;
     }
@@ -177,16 +179,20 @@ pub async fn maintain(client: Client, writer: Arc<RevocationWriter>, latest: Arc
 
 /// Does the work of [`maintain`] on one connection, until an error.
 async fn maintain_connected(
-    client: &Client,
+    stores: &Redis,
     writer: &RevocationWriter,
     latest: &LatestGeneration,
     has_written: &mut bool,
 ) -> Result<Infallible, Error> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
-    let connect = client.get_multiplexed_async_connection_with_config(&config);
+    let connect = stores.client().get_multiplexed_async_connection_with_config(&config);
     let mut redis = timeout(TIMEOUT, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     let names = writer.names();
     loop {
+        if let Err(fenced) = stores.fence().check() {
+            *has_written = false;
+            return Err(unavailable(fenced));
+        }
         writer.flush().await?;
         let Observed { process, history, record } = observe(&mut redis, names).await.map_err(unavailable)?;
         let recorded = record.as_deref().and_then(Incarnation::parse);

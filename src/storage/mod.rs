@@ -120,9 +120,10 @@ pub trait DatabaseIdentity: Send + Sync {
     /// Why the backend does not return it, as a text that follows [`Health::name`].
     async fn id(&self) -> Result<String, String>;
 
-    /// Renews the lease on the database for the Redis with this id, or acquires it. Returns the id of another Redis that holds it. `None` also
+    /// Renews the lease on the database for the Redis with this id, or acquires it, also when it is held for `last`, the id that the same
+    /// Redis had before. Returns the id of another Redis that holds it. `None` also
     /// when the backend does not answer.
-    async fn hold(&self, redis: &str, ttl: Duration) -> Option<String>;
+    async fn hold(&self, redis: &str, last: Option<&str>, ttl: Duration) -> Option<String>;
 }
 
 /// The state of a backend that may be unavailable. Each reason is a text that follows [`Health::name`]; `None` when all is well.

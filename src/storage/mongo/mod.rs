@@ -84,8 +84,8 @@ impl DatabaseIdentity for Identity {
         Identity::id(self).await.map_err(|error| error.description())
     }
 
-    async fn hold(&self, redis: &str, ttl: Duration) -> Option<String> {
-        let held = Identity::hold(self, redis, ttl).await;
+    async fn hold(&self, redis: &str, last: Option<&str>, ttl: Duration) -> Option<String> {
+        let held = Identity::hold(self, redis, last, ttl).await;
         held.inspect_err(
             |error| tracing::debug!(%error, "the lease on the database is not renewed; retrying"),
         )

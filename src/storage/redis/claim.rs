@@ -2,7 +2,8 @@
 //! it together. A role that finds another database, or another Redis, in use closes its [`Fence`]: it opens no sessions, publishes nothing
 //! and accepts no messages.
 //!
-//! - `{stores}:id` is the id of this part of Redis. It is created once. A role that has read it writes it again when it is lost.
+//! - `{stores}:id` is the id of this part of Redis. It is created once, by accounts or a chat node. A role that has read it writes it again
+//!   when it is lost.
 //! - `{stores}:claim` is a lease: `DATABASE UNTIL NAME`, with the id of the database, the end in milliseconds of the clock of Redis, and the
 //!   name of the database.
 //! - The collection `stores` has the id of the database, and a lease for the id of Redis ([`DatabaseIdentity`]).
@@ -41,8 +42,8 @@ const UNCLAIMED: &str = "is not claimed for the MongoDB database of this role ye
 const REMEDY: &str = "set --deployment (GODZILLA_DEPLOYMENT) or another database number in --redis-url (GODZILLA_REDIS_URL), or correct --mongo-uri (GODZILLA_MONGO_URI)";
 
 /// Keys: [`ID`], [`CLAIM`]. Arguments: the last id of Redis that the caller has read, or an empty string; the id and the name of the
-/// database; the time of the lease in milliseconds, or 0 to read only. Replies the id of Redis, and the id and name of another database that
-/// holds the lease, or empty strings. Values that no role writes count as absent.
+/// database; the time of the lease in milliseconds, or 0 to acquire no lease. Replies the id of Redis, and the id and name of another
+/// database that holds the lease, or empty strings. Without an id of a database, no id of Redis is created. Values that no role writes count as absent.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -56,6 +57,7 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
         local id = string.match(text(KEYS[1]), '^%x+$')
         if not id or #id ~= 24 then
             id = ARGV[1]
+            if id == '' and ARGV[2] == '' then return { '', '', '' } end
             if id == '' then
                 id = string.sub(redis.sha1hex(redis.call('INFO', 'server') .. time[1] .. ' ' .. time[2]), 1, 24)
             end
@@ -180,6 +182,7 @@ impl Claim {
         };
         lock(&self.0.ids).database = Some(id.clone());
         let is_held = *lock(&self.0.state) == State::Held;
+        let last = lock(&self.0.ids).redis.clone().filter(|_| is_held);
         // A role that is refused by one store must not hold the other one.
         let lease = if is_held { TTL } else { Duration::ZERO };
         match self.ask(redis, (&id, database.name()), lease).await {
@@ -188,7 +191,7 @@ impl Claim {
             Err(error) => return State::Waits(Part::Redis, error.description()),
         }
         let redis_id = lock(&self.0.ids).redis.clone().unwrap_or_default();
-        if let Some(other) = database.hold(&redis_id, TTL).await {
+        if let Some(other) = database.hold(&redis_id, last.as_deref(), TTL).await {
             return State::Conflict(format!(
                 "(id {redis_id}) is another one than the Redis (id {other}) of running roles that use the same collections of MongoDB: {REMEDY}. {}",
                 when_free()
@@ -248,7 +251,7 @@ impl Claim {
     }
 }
 
-/// Watches the id of the part of Redis `at`, which may be unavailable. Creates the id if there is none. Needs a running runtime.
+/// Watches the id of the part of Redis `at`, which may be unavailable. `None` before a role has created the id. Needs a running runtime.
 ///
 /// # Errors
 /// When the address of Redis is invalid.
@@ -264,6 +267,7 @@ async fn read_id(redis: Redis, id: Arc<watch::Sender<Option<String>>>) {
     loop {
         let last = id.borrow().clone();
         let pause = match run(&redis, last.as_deref().unwrap_or_default(), ("", ""), Duration::ZERO).await {
+            Ok((read, ..)) if read.is_empty() => RETRY,
             Ok((read, ..)) => {
                 id.send_replace(Some(read));
                 INTERVAL

@@ -90,14 +90,20 @@ impl Identity {
         Err(Unanswered::Late)
     }
 
-    /// Renews the lease for the Redis `redis`, or acquires it when it is free. Returns the id of the other Redis that holds it, if one does.
+    /// Renews the lease for the Redis `redis`, or acquires it when it is free or held for `last`, the id that the Redis of the caller had
+    /// before. Returns the id of the other Redis that holds it, if one does.
     ///
     /// # Errors
     /// When MongoDB does not answer, or refuses the write.
-    pub async fn hold(&self, redis: &str, ttl: Duration) -> Result<Option<String>, Unanswered> {
+    pub async fn hold(
+        &self,
+        redis: &str,
+        last: Option<&str>,
+        ttl: Duration,
+    ) -> Result<Option<String>, Unanswered> {
         let ttl = i64::try_from(ttl.as_millis()).unwrap_or(MAX_LEASE);
         let is_live = doc! { "$and": [
-            { "$ne": ["$id", redis] },
+            { "$not": [{ "$in": ["$id", [redis, last.unwrap_or(redis)]] }] },
             { "$gt": ["$until", "$$NOW"] },
             { "$lte": ["$until", { "$add": ["$$NOW", MAX_LEASE] }] },
         ] };
@@ -171,15 +177,19 @@ mod tests {
         let identity = Identity::new(&Store::from(&database));
         let ttl = Duration::from_secs(20);
         for _ in 0..2 {
-            assert_eq!(identity.hold("a", ttl).await.unwrap(), None);
+            assert_eq!(identity.hold("a", None, ttl).await.unwrap(), None);
         }
-        assert_eq!(identity.hold("b", ttl).await.unwrap().as_deref(), Some("a"));
+        assert_eq!(identity.hold("b", None, ttl).await.unwrap().as_deref(), Some("a"));
+        assert_eq!(identity.hold("b", Some("c"), ttl).await.unwrap().as_deref(), Some("a"));
+        assert_eq!(identity.hold("b", Some("a"), ttl).await.unwrap(), None, "the id of the same Redis");
+        assert_eq!(identity.hold("a", None, ttl).await.unwrap().as_deref(), Some("b"));
+        assert_eq!(identity.hold("a", Some("b"), ttl).await.unwrap(), None);
         for until in [0_i64, i64::MAX / 2] {
-            assert_eq!(identity.hold("a", ttl).await.unwrap(), None);
+            assert_eq!(identity.hold("a", None, ttl).await.unwrap(), None);
             let expired = doc! { "$set": { "until": mongodb::bson::DateTime::from_millis(until) } };
             let stores = database.collection::<Document>(COLLECTION);
             stores.update_one(doc! { "_id": REDIS }, expired).await.unwrap();
-            assert_eq!(identity.hold("b", ttl).await.unwrap(), None, "{until}");
+            assert_eq!(identity.hold("b", None, ttl).await.unwrap(), None, "{until}");
             let expired = doc! { "$set": { "until": mongodb::bson::DateTime::from_millis(0) } };
             stores.update_one(doc! { "_id": REDIS }, expired).await.unwrap();
         }

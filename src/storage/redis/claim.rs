@@ -9,15 +9,15 @@
 //! - The collection `stores` has the id of the database, and a lease for the id of Redis ([`DatabaseIdentity`]).
 
 use std::{
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use actix_web::rt::{spawn, time::sleep};
-use remote::{Fence, Location, Redis, Unanswered, redis::AsyncCommands, redis::Script};
+use remote::{Fence, Location, Redis, Unanswered, redis::AsyncCommands};
 use tokio::sync::watch;
 
-use super::refused;
+use super::{claim_script::SCRIPT, refused};
 use crate::{error::Error, storage::DatabaseIdentity, supervision::restart};
 
 /// The key of the id.
@@ -40,43 +40,6 @@ const UNCLAIMED: &str = "is not claimed for the MongoDB database of this role ye
 
 /// What an operator corrects.
 const REMEDY: &str = "set --deployment (GODZILLA_DEPLOYMENT) or another database number in --redis-url (GODZILLA_REDIS_URL), or correct --mongo-uri (GODZILLA_MONGO_URI)";
-
-/// Keys: [`ID`], [`CLAIM`]. Arguments: the last id of Redis that the caller has read, or an empty string; the id and the name of the
-/// database; the time of the lease in milliseconds, or 0 to acquire no lease. Replies the id of Redis, and the id and name of another
-/// database that holds the lease, or empty strings. Without an id of a database, no id of Redis is created. Values that no role writes count as absent.
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
-        local time = redis.call('TIME')
-        local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local function text(key)
-            local value = redis.pcall('GET', key)
-            if type(value) == 'table' and not string.find(value.err, 'WRONGTYPE', 1, true) then return redis.call('GET', key) end
-            return type(value) == 'string' and value or ''
-        end
-        local id = string.match(text(KEYS[1]), '^%x+$')
-        if not id or #id ~= 24 then
-            id = ARGV[1]
-            if id == '' and ARGV[2] == '' then return { '', '', '' } end
-            if id == '' then
-                id = string.sub(redis.sha1hex(redis.call('INFO', 'server') .. time[1] .. ' ' .. time[2]), 1, 24)
-            end
-            redis.call('SET', KEYS[1], id)
-        end
-        local holder, till, name = string.match(text(KEYS[2]), '^(%x+) (%d+) (.*)$')
-        till = tonumber(till)
-        -- No lease is longer than a minute: the clock was set back, or another program has written the value.
-        if holder and holder ~= ARGV[2] and till > now and till <= now + 60000 then
-            return { id, holder, name }
-        end
-        local lease = tonumber(ARGV[4])
-        if lease > 0 then
-            redis.call('SET', KEYS[2], string.format('%s %d %s', ARGV[2], now + lease, ARGV[3]), 'PX', lease)
-        end
-        return { id, '', '' }
-        ",
-    )
-});
 
 /// The claim of one role. Cheap to clone.
 #[derive(Clone)]

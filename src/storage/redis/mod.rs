@@ -2,6 +2,7 @@
 //! the address in `--redis-url`. Redis may be unavailable.
 
 mod claim;
+mod claim_script;
 mod examine;
 
 use std::{fmt, sync::Arc, time::Duration};

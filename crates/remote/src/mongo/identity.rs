@@ -62,7 +62,7 @@ impl Identity {
         Ok(id.map(str::to_owned))
     }
 
-    /// The id of the database. Creates it when the database has none, or when its document was copied from a database of another name.
+    /// The id of the database. Creates it when it does not exist, or when its document was copied from a database of another name.
     ///
     /// # Errors
     /// When MongoDB does not answer, or refuses the creation.

@@ -9,6 +9,7 @@ mod gateway;
 mod half_working;
 mod readiness;
 mod starts;
+mod stores;
 mod swapped;
 mod together;
 

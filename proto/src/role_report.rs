@@ -26,12 +26,16 @@ pub struct RoleReport {
     pub node: Option<String>,
     /// Why the service is not ready. `None` when it is. At most 512 characters.
     pub not_ready: Option<String>,
+    /// The id of the Redis that the service uses, for its deployment. `None` before it is read, and in an older release.
+    pub redis_id: Option<String>,
+    /// The id of the database of MongoDB that the service uses, for its deployment. `None` as for `redis_id`.
+    pub database_id: Option<String>,
 }
 
 impl RoleReport {
     /// The report of a service of `role` that is ready. `node` is the name of a chat node.
     pub fn new(role: &str, node: Option<&str>) -> Self {
-        Self { role: Some(role.to_owned()), node: node.map(str::to_owned), not_ready: None }
+        Self { role: Some(role.to_owned()), node: node.map(str::to_owned), ..Self::default() }
     }
 
     /// This report with the cause `not_ready`, which is `None` when the service is ready.
@@ -40,12 +44,26 @@ impl RoleReport {
         Self { not_ready: not_ready.map(|cause| brief(&cause)), ..self }
     }
 
+    /// This report with the ids of the stores in use.
+    #[must_use]
+    pub fn with_stores(self, redis_id: Option<String>, database_id: Option<String>) -> Self {
+        Self { redis_id, database_id, ..self }
+    }
+
     /// The report in the body of a response. Without fields when the body has no report. A chat node of an older release reports its
     /// name only.
     pub fn parse(body: &[u8]) -> Self {
-        let Self { role, node, not_ready } = serde_json::from_slice(body).unwrap_or_default();
-        let role = role.map(|role| brief(&role)).or_else(|| node.is_some().then(|| CHAT.to_owned()));
-        Self { role, node, not_ready: not_ready.map(|cause| brief(&cause)) }
+        let Self { role, node, not_ready, redis_id, database_id } =
+            serde_json::from_slice(body).unwrap_or_default();
+        let text = |text: Option<String>| text.map(|text| brief(&text));
+        let role = text(role).or_else(|| node.is_some().then(|| CHAT.to_owned()));
+        Self {
+            role,
+            node,
+            not_ready: text(not_ready),
+            redis_id: text(redis_id),
+            database_id: text(database_id),
+        }
     }
 }
 
@@ -62,6 +80,7 @@ mod tests {
     fn a_body_without_a_report_is_a_ready_service_without_a_role() {
         let long = "x".repeat(MAX_TEXT + 1);
         let full = RoleReport::new(CHAT, Some("n1")).with_cause(Some(format!("\r\n{long}")));
+        let full = full.with_stores(Some("5e".to_owned()), Some("0d".to_owned()));
         assert_eq!(full.not_ready.as_deref(), Some(&long[1..]));
         assert_eq!(RoleReport::parse(&serde_json::to_vec(&full).unwrap()), full);
         let rows: [(&str, RoleReport); 8] = [

@@ -13,6 +13,7 @@ use ::accounts::LoginThrottle;
 use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::spawn, web};
 use async_trait::async_trait;
 use proto::{RoleReport, role_report::ACCOUNTS, signature::Key};
+use remote::Location;
 use sessions::RedisSessions;
 
 pub use self::flags::{Config, ROLE};
@@ -30,7 +31,7 @@ use crate::{
         verify_identity,
     },
     room_references::RoomReferences,
-    storage::{self, SharedStores, StoreUrl},
+    storage::{self, Shared, SharedStores, StoreUrl, redis::Claim},
     supervision::restart,
 };
 
@@ -50,6 +51,8 @@ struct Accounts {
     address: SocketAddr,
     key: Key,
     stores: SharedStores,
+    redis: Location,
+    claim: Claim,
     sessions: Arc<RedisSessions>,
     throttle: LoginThrottle,
     service: ::accounts::Config,
@@ -63,15 +66,19 @@ impl Accounts {
     async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
-        let redis = storage::redis::location(&config.redis, &config.deployment)?;
-        let stores = storage::open_shared(&url, &config.deployment.deployment, &context.opening).await?;
+        let claim = Claim::new();
+        let redis = storage::redis::location(&config.redis, &config.deployment)?.with_fence(claim.fence());
+        let shared = Shared { deployment: &config.deployment.deployment, fence: claim.fence() };
+        let stores = storage::open_shared(&url, shared, &context.opening).await?;
         let sessions = storage::redis::sessions_with_revocations(redis.clone(), stores.revocations.clone())?;
-        let throttle = storage::redis::login_throttle(redis)?;
+        let throttle = storage::redis::login_throttle(redis.clone())?;
         Ok(Self {
             listener: listen(context.listen_flag, &mut config.listen)?,
             address: config.listen,
             key,
             stores,
+            redis,
+            claim,
             sessions: Arc::new(sessions),
             throttle,
             service: config.accounts,
@@ -80,13 +87,15 @@ impl Accounts {
 
     fn probes(&self) -> [(&'static str, Probe); 2] {
         let (health, sessions) = (self.stores.health.clone(), self.sessions.clone());
+        let (of_store, of_redis) = (self.claim.clone(), self.claim.clone());
         let store = move || {
-            let health = health.clone();
-            Box::pin(async move { health.users_not_ready_reason().await }) as _
+            let (health, claim) = (health.clone(), of_store.clone());
+            Box::pin(async move { claim.database_not_ready_reason(health.users_not_ready_reason().await) })
+                as _
         };
         let redis = move || {
-            let sessions = sessions.clone();
-            Box::pin(async move { sessions.not_ready_reason().await }) as _
+            let (sessions, claim) = (sessions.clone(), of_redis.clone());
+            Box::pin(async move { claim.redis_not_ready_reason(sessions.not_ready_reason().await) }) as _
         };
         [(self.stores.health.name(), Box::new(store)), ("Redis", Box::new(redis))]
     }
@@ -111,6 +120,7 @@ impl Role for Accounts {
     }
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        self.claim.start(&self.redis, self.stores.identity.clone())?;
         let (probes, health) = (self.probes(), self.stores.health);
         let references = Arc::new(RoomReferences(self.stores.directory));
         let (users, sessions) = (self.stores.users, self.sessions.clone());
@@ -122,7 +132,7 @@ impl Role for Accounts {
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
-        let reporter = RoleReporter::start(RoleReport::new(ACCOUNTS, None), process.clone());
+        let reporter = RoleReporter::start(RoleReport::new(ACCOUNTS, None), self.claim, process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());

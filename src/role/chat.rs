@@ -18,7 +18,6 @@ use actix_web::{
 use async_trait::async_trait;
 use cluster::NodeLease;
 use proto::{RoleReport, identity::POLL_LIMIT, role_report::CHAT, signature::Key};
-use remote::Location;
 use socketio::{CloseReason, Io, Server};
 
 pub use self::flags::{Config, ROLE};
@@ -67,7 +66,6 @@ struct Chat {
     address: cluster::Backend,
     key: Key,
     stores: Stores,
-    redis: Location,
     node: String,
     config: Config,
 }
@@ -97,13 +95,13 @@ impl Chat {
     async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
         let redis = storage::redis::location(&config.redis, &config.deployment)?;
-        let stores = Stores::new(&config, redis.clone(), &context.opening).await?;
+        let stores = Stores::new(&config, redis, &context.opening).await?;
         let node = config.chat.node_name();
         config.chat.deployment = config.deployment.deployment.name().to_owned();
         NodeLease::check_name(&node).map_err(Error::Config)?;
         let listener = listen(context.listen_flag, &mut config.listen)?;
         let address = config.address().map_err(Error::Config)?;
-        Ok(Self { listener, address, key, stores, redis, node, config })
+        Ok(Self { listener, address, key, stores, node, config })
     }
 }
 
@@ -127,8 +125,9 @@ impl Role for Chat {
         for (part, probe) in this.stores.probes(status.clone()) {
             process.add_probe(part, probe);
         }
-        let lease = NodeLease::start(this.redis, &this.node, this.address, NodeLease::TTL);
-        let lease = lease.map_err(Error::Config)?;
+        let Some(lease) = this.stores.lease(&this.node, this.address, process.clone()).await? else {
+            return Ok(Box::new(Parts { lease: None, opened: None }));
+        };
         _ = status.set(Box::new(lease.not_ready_reason()));
         let Some(order) = this.stores.prepared(&lease, &this.node, process.clone()).await else {
             return Ok(Box::new(Parts { lease: Some(lease), opened: None }));
@@ -149,25 +148,27 @@ impl Role for Chat {
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
-        let (sockets, new_session_gate) = sockets(&this.config.sockets, &this.node, &io, &chat);
-        let reporter = RoleReporter::start(RoleReport::new(CHAT, Some(&this.node)), process.clone());
-        let checks = (this.key, new_session_gate.clone());
+        let claim = &this.stores.claim;
+        let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.fence().clone());
+        let sockets = sockets(&this.config.sockets, &this.node, &io, &chat);
+        let reporter =
+            RoleReporter::start(RoleReport::new(CHAT, Some(&this.node)), claim.clone(), process.clone());
+        let checks = (this.key, gate.clone());
         let http = http_server(&process, this.listener, (chat.clone(), sockets, reporter), checks)?;
         lease.open().await;
         tracing::info!(address = %this.config.listen, node = this.node, "chat listens");
-        let opened = Opened { new_session_gate, http, chat, io };
+        let opened = Opened { new_session_gate: gate, http, chat, io };
         Ok(Box::new(Parts { lease: Some(lease), opened: Some(opened) }))
     }
 }
 
-/// The Socket.IO server of this node, and the gate for new sessions.
-fn sockets(config: &Sockets, node: &str, io: &Io, chat: &::chat::Chat) -> (Server<Clients>, NewSessionGate) {
+/// The Socket.IO server of this node.
+fn sockets(config: &Sockets, node: &str, io: &Io, chat: &::chat::Chat) -> Server<Clients> {
     let mut config = config.to_config();
     // Gateways read the name of the node from the session id.
     config.sid_suffix = format!(".{node}");
     config.poll_limit_header = Some(HeaderName::from_static(POLL_LIMIT));
-    let new_session_gate = NewSessionGate::at(&config.path);
-    (Server::new(io.clone(), Clients::new(chat.clone()), config), new_session_gate)
+    Server::new(io.clone(), Clients::new(chat.clone()), config)
 }
 
 fn http_server(

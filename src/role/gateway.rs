@@ -15,6 +15,7 @@ use clap::Args;
 use cluster::{Backend, Watcher};
 use proto::signature::Key;
 use sessions::RedisSessions;
+use tokio::sync::watch;
 
 use crate::{
     config::{shared, sockets},
@@ -92,6 +93,8 @@ struct Gateway {
     /// Where clients connect.
     address: SocketAddr,
     sessions: Arc<RedisSessions>,
+    /// The id of Redis.
+    redis_id: watch::Receiver<Option<String>>,
     watcher: Watcher,
     key: Key,
     accounts: Backend,
@@ -163,11 +166,13 @@ impl RoleConfig for Config {
         let redis = storage::redis::location(&self.redis, &self.deployment)?;
         let accounts = self.accounts().map_err(Error::Config)?;
         let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
+        let redis_id = storage::redis::watch_id(redis.clone())?;
         let sessions = storage::redis::sessions(redis)?;
         Ok(Box::new(Gateway {
             listener: listen(context.listen_flag, &mut self.gateway.listen)?,
             address: self.gateway.listen,
             sessions: Arc::new(sessions),
+            redis_id,
             watcher,
             key,
             accounts,
@@ -224,6 +229,7 @@ impl Role for Gateway {
             key: self.key,
             payload_limit: self.payload_limit,
         });
+        proxy.compare_redis(self.redis_id);
         proxy.watch_nodes();
         let watcher = Arc::new(self.watcher);
         for (part, probe) in probes::needed(self.sessions, watcher.clone(), proxy.clone()) {

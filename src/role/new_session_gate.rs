@@ -1,4 +1,4 @@
-//! Refuses new Engine.IO sessions on a chat node that drains. Existing sessions continue. A gateway whose request is
+//! Refuses new Engine.IO sessions on a chat node that drains, or whose stores another deployment uses. Existing sessions continue. A gateway whose request is
 //! refused here tries another node.
 
 use std::sync::{
@@ -14,6 +14,7 @@ use actix_web::{
     middleware::Next,
 };
 use proto::Refusal;
+use remote::Fence;
 
 /// Whether new sessions are refused.
 #[derive(Debug, Clone)]
@@ -21,12 +22,14 @@ pub struct NewSessionGate {
     /// The path at which sessions are opened.
     path: Arc<str>,
     refused: Arc<AtomicBool>,
+    /// The fence of the stores of the node.
+    fence: Fence,
 }
 
 impl NewSessionGate {
-    /// An open gate for sessions at this path.
-    pub fn at(path: &str) -> Self {
-        Self { path: path.into(), refused: Arc::default() }
+    /// A gate for sessions at this path, which is open while `fence` is.
+    pub fn at(path: &str, fence: Fence) -> Self {
+        Self { path: path.into(), refused: Arc::default(), fence }
     }
 
     /// Refuses all new sessions from now on.
@@ -41,7 +44,8 @@ impl NewSessionGate {
         next: Next<B>,
     ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
         let opens = request.path() == &*self.path && !gateway::names_session(request.query_string());
-        if opens && self.refused.load(Ordering::Acquire) {
+        let is_closed = self.refused.load(Ordering::Acquire) || !self.fence.is_open();
+        if opens && is_closed {
             let refusal = Refusal::new(421, "this node takes no new sessions");
             let answer = HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).json(refusal);
             return Ok(request.into_response(answer).map_into_right_body());
@@ -58,7 +62,7 @@ mod tests {
 
     #[actix_web::test]
     async fn only_requests_that_open_a_session_are_refused() {
-        let new_session_gate = NewSessionGate::at("/socket.io/");
+        let new_session_gate = NewSessionGate::at("/socket.io/", Fence::closed(""));
         let middleware = new_session_gate.clone();
         let app = App::new()
             .default_service(web::to(HttpResponse::Ok))
@@ -74,6 +78,10 @@ mod tests {
             "/socket.io/?xsid=a",
             "/socket.io/?EIO=4&transport=polling&sid=",
         ];
+        for uri in opening {
+            assert_eq!(ask(uri).await, 421, "{uri}: the fence is closed");
+        }
+        new_session_gate.fence.set(None);
         for uri in opening {
             assert_eq!(ask(uri).await, 200, "{uri}");
         }

@@ -220,7 +220,7 @@ impl RoleSet {
         let secret = requirements.iter().find_map(|needed| needed.secret);
         let refusals = [
             store.and_then(|url| url.as_ref().err().cloned()),
-            redis.and_then(|redis| redis.url().err()),
+            redis.and_then(|(redis, _)| redis.url().err()),
             secret.and_then(|secret| secret.missing()),
         ];
         let refusals: Vec<String> = refusals.into_iter().flatten().collect();

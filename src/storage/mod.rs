@@ -8,7 +8,7 @@ pub mod redis;
 pub mod sqlite;
 mod url;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use accounts::Users;
 use async_trait::async_trait;
@@ -21,12 +21,13 @@ use chat::{
     unpublished::Unpublished,
 };
 use futures_util::future::LocalBoxFuture;
-use remote::Deployment;
+use remote::{Deployment, Fence};
 use sessions::{Revocations, SharedSessions};
 
 pub use self::url::StoreUrl;
 use crate::{
     admin::{Opening, Probe},
+    config::shared,
     doctor::Finding,
     error::Error,
 };
@@ -53,7 +54,16 @@ type OpenEmbedded = fn(&StoreUrl) -> Result<EmbeddedStores, Error>;
 
 /// Opens the stores of a deployment.
 type OpenShared =
-    for<'a> fn(&'a StoreUrl, &'a Deployment, &'a Opening) -> LocalBoxFuture<'a, Result<SharedStores, Error>>;
+    for<'a> fn(&'a StoreUrl, Shared<'a>, &'a Opening) -> LocalBoxFuture<'a, Result<SharedStores, Error>>;
+
+/// What the stores of a role belong to.
+#[derive(Clone, Copy)]
+pub struct Shared<'a> {
+    /// The deployment.
+    pub deployment: &'a Deployment,
+    /// The fence of the role.
+    pub fence: &'a Fence,
+}
 
 /// All stores of a process that shares no data with others.
 pub struct EmbeddedStores {
@@ -92,8 +102,28 @@ pub struct SharedStores {
     pub unpublished: Arc<dyn Unpublished>,
     /// The id of the history.
     pub lineage: Arc<dyn Lineage>,
+    /// The id of the database.
+    pub identity: Arc<dyn DatabaseIdentity>,
     /// The state of the backend.
     pub health: Arc<dyn Health>,
+}
+
+/// The identity of a database, which the roles of one deployment use with one Redis. Independent of the fence of the role.
+#[async_trait]
+pub trait DatabaseIdentity: Send + Sync {
+    /// The name of the database.
+    fn name(&self) -> &str;
+
+    /// The id of the database, 24 hex digits, which is created once.
+    ///
+    /// # Errors
+    /// Why the backend does not return it, as a text that follows [`Health::name`].
+    async fn id(&self) -> Result<String, String>;
+
+    /// Renews the lease on the database for the Redis with this id, or acquires it, also when it is held for `last`, the id that the same
+    /// Redis had before. Returns the id of another Redis that holds it. `None` also
+    /// when the backend does not answer.
+    async fn hold(&self, redis: &str, last: Option<&str>, ttl: Duration) -> Option<String>;
 }
 
 /// The state of a backend that may be unavailable. Each reason is a text that follows [`Health::name`]; `None` when all is well.
@@ -134,18 +164,18 @@ pub fn open_embedded(url: &StoreUrl) -> Result<EmbeddedStores, Error> {
     open(url)
 }
 
-/// Opens the stores that processes of `deployment` share. They may be unavailable: `opening` reports what the role waits for.
+/// Opens the stores that processes of a deployment share. They may be unavailable: `opening` reports what the role waits for.
 ///
 /// # Errors
 /// When the backend of the URL cannot be shared, or when the URL is invalid.
 pub async fn open_shared(
     url: &StoreUrl,
-    deployment: &Deployment,
+    shared: Shared<'_>,
     opening: &Opening,
 ) -> Result<SharedStores, Error> {
     let open = url.backend().and_then(|backend| backend.open_shared);
     let open = open.ok_or_else(|| refused(url, |backend| backend.open_shared.is_some()))?;
-    open(url, deployment, opening).await
+    open(url, shared, opening).await
 }
 
 /// The findings of the doctor about the store of `deployment` at `url`.
@@ -156,6 +186,17 @@ pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
             vec![Finding::error(url.flag, refused(url, |backend| backend.open_shared.is_some()).to_string())]
         }
     }
+}
+
+/// The finding of the doctor about the keys of `deployment` in Redis: other roles use them with another database.
+pub async fn examine_claim(
+    url: &Result<StoreUrl, String>,
+    redis: &shared::Redis,
+    deployment: &shared::Deployment,
+) -> Option<Finding> {
+    let (url, at) = (url.as_ref().ok()?, redis::location(redis, deployment).ok()?);
+    let id = mongo::stored_id(url, &deployment.deployment).await?;
+    Some(Finding::error("Redis", redis::examine_claim(at, id.as_deref()).await?))
 }
 
 /// The refusal names the forms of the backends that are `usable`.
@@ -170,7 +211,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{admin::Readiness, config, config::shared};
+    use crate::{admin::Readiness, config};
 
     #[test]
     fn every_scheme_has_one_backend() {
@@ -187,7 +228,8 @@ mod tests {
         for value in ["sqlite:./s3cret", "postgres://s3cret", "s3cret", ""] {
             let flags = shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
             let url = StoreUrl::of_services(&flags).unwrap();
-            let refused = open_shared(&url, &Deployment::default(), &opening).await.err().unwrap();
+            let shared = Shared { deployment: &Deployment::default(), fence: &Fence::default() };
+            let refused = open_shared(&url, shared, &opening).await.err().unwrap();
             let Error::Config(text) = refused else { panic!("{refused:?}") };
             for part in ["--mongo-uri (GODZILLA_MONGO_URI)", "mongodb://host/database?replicaSet=name"] {
                 assert!(text.contains(part) && !text.contains("s3cret"), "{text}");

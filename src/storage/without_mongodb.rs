@@ -2,7 +2,9 @@
 
 use futures_util::{FutureExt, future::ready};
 
-use super::Backend;
+use remote::Deployment;
+
+use super::{Backend, StoreUrl};
 use crate::{
     doctor::Finding,
     error::{Error, WITHOUT_MONGODB},
@@ -16,3 +18,8 @@ pub const BACKEND: Backend = Backend {
     open_shared: Some(|_, _, _| ready(Err(Error::Config(WITHOUT_MONGODB.to_owned()))).boxed_local()),
     examine: |_, _| ready(vec![Finding::error("this binary", WITHOUT_MONGODB)]).boxed_local(),
 };
+
+/// No id is stored.
+pub async fn stored_id(_: &StoreUrl, _: &Deployment) -> Option<Option<String>> {
+    None
+}

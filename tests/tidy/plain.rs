@@ -140,6 +140,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("chat/src/broker/stream/tests.rs", "said", "the tag of a record in the Redis Stream"),
     ("chat/src/history/mongo/tests.rs", "untold", "the name of a collection in MongoDB"),
     ("chat/src/mongo_store.rs", "untold", "the name of a collection in MongoDB"),
+    ("src/storage/mongo/mod.rs", "untold", "the name of a collection in MongoDB"),
     ("chat/src/unpublished/mongo.rs", "untold", "the name of a collection in MongoDB"),
     ("chat/tests/support/gated_directory.rs", "forget", "tokio::sync::SemaphorePermit::forget"),
     ("crates/remote/src/cause.rs", "known", "a text of the C library (getaddrinfo)"),

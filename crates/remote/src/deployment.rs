@@ -5,6 +5,8 @@ use std::{str::FromStr, sync::Arc};
 
 use deadpool_redis::redis::Client;
 
+use crate::Fence;
+
 /// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default. With it
 /// the names of keys, channels and collections have no prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,12 +75,20 @@ pub struct Location {
     pub url: String,
     /// The deployment.
     pub deployment: Deployment,
+    /// The fence of the role that uses it.
+    pub fence: Fence,
 }
 
 impl Location {
-    /// The keys of `deployment` in the Redis at `url`.
+    /// The keys of `deployment` in the Redis at `url`, without a fence.
     pub fn new(url: &str, deployment: &Deployment) -> Self {
-        Self { url: url.to_owned(), deployment: deployment.clone() }
+        Self { url: url.to_owned(), deployment: deployment.clone(), fence: Fence::default() }
+    }
+
+    /// The same keys, behind `fence`.
+    #[must_use]
+    pub fn with_fence(self, fence: &Fence) -> Self {
+        Self { fence: fence.clone(), ..self }
     }
 
     /// The name of a key of the deployment.

@@ -4,9 +4,11 @@
 mod cause;
 mod documents;
 mod duplicates;
+mod identity;
 mod prepared;
 mod refusals;
 pub mod trials;
+mod ttl_indexes;
 mod writes;
 
 use std::{
@@ -24,12 +26,14 @@ use mongodb::{
 };
 use tokio::time::timeout;
 
-use crate::Deployment;
+use crate::{Deployment, Fence};
 
 pub use cause::{brief, is_refusal};
 pub use documents::{Documents, trial_of};
+pub use identity::Identity;
 pub use prepared::Prepared;
 pub use refusals::{Operation, Refusals};
+pub use ttl_indexes::TtlIndexes;
 pub use writes::Writes;
 
 /// The maximum time of one call, including the server selection.
@@ -61,12 +65,20 @@ pub struct Store {
     pub deployment: Deployment,
     /// The refused writes to collections of this store.
     pub refusals: Refusals,
+    /// The fence of the role that uses the store.
+    pub fence: Fence,
 }
 
 impl Store {
-    /// The collections of `deployment` in `database`, with an empty record.
+    /// The collections of `deployment` in `database`, with an empty record and without a fence.
     pub fn new(database: Database, deployment: Deployment) -> Self {
-        Self { database, deployment, refusals: Refusals::default() }
+        Self { database, deployment, refusals: Refusals::default(), fence: Fence::default() }
+    }
+
+    /// The same collections, with an empty record of their own and without a fence.
+    #[must_use]
+    pub fn unfenced(&self) -> Self {
+        Self::new(self.database.clone(), self.deployment.clone())
     }
 }
 
@@ -85,8 +97,8 @@ impl From<&Store> for Store {
 
 /// A collection of a store, whose refused writes are recorded in the store.
 pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Documents<T> {
-    let Store { database, deployment, refusals } = store.into();
-    Documents::new(durable(&database, &deployment.collection(name)), refusals)
+    let Store { database, deployment, refusals, fence } = store.into();
+    Documents::new(durable(&database, &deployment.collection(name)), refusals, fence)
 }
 
 /// A collection whose writes are acknowledged once they are in the journals of a majority. It is read from the primary with read

@@ -123,10 +123,10 @@ impl RedisSessions {
     ) -> Result<Self, NotAnAddress> {
         let mut this = Self::with_access(at.into(), clock, Access::Write)?;
         let writer = Arc::new(RevocationWriter::new(revocations, this.names.clone()));
-        let (client, latest, kept) = (this.redis.client().clone(), this.latest.clone(), writer.clone());
+        let (redis, latest, kept) = (this.redis.clone(), this.latest.clone(), writer.clone());
         let fault = this.fence_fault.clone();
         this.tasks.push(tokio::spawn(supervision::restart("revocation writer", move || {
-            fence::maintain(client.clone(), kept.clone(), latest.clone(), fault.clone())
+            fence::maintain(redis.clone(), kept.clone(), latest.clone(), fault.clone())
         })));
         this.writer = Some(writer);
         Ok(this)

@@ -126,6 +126,12 @@ impl Proxy {
         }));
     }
 
+    /// Compares the Redis of each service with the one of this gateway, whose id `id` is, and sends no requests to services with another
+    /// one. Services of releases without ids are not compared.
+    pub fn compare_redis(&self, id: watch::Receiver<Option<String>>) {
+        self.0.health.reports.compare_redis(id);
+    }
+
     /// The proxy for the calling worker.
     pub fn worker(&self) -> ProxyWorker {
         ProxyWorker(Rc::new(Worker { shared: self.0.clone(), upstream: Upstream::new() }))

@@ -7,12 +7,13 @@ use clap::Args;
 
 use crate::{
     config::shared,
+    doctor::{Environment, Finding},
     error::Error,
     role::{
-        definition::{Context, Definition, OwnListen, Requirements, RoleConfig, Together},
+        definition::{Context, Definition, Neighbours, OwnListen, Requirements, RoleConfig, Together},
         harness::Role,
     },
-    storage::{StoreUrl, redis::Use},
+    storage::{self, StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -89,6 +90,11 @@ impl RoleConfig for Config {
 
     fn has_secure_cookies(&self) -> bool {
         self.accounts.cookie_secure
+    }
+
+    async fn examine(&self, _: &Environment, _: &Neighbours) -> Vec<Finding> {
+        let url = StoreUrl::of_services(&self.mongo);
+        storage::examine_claim(&url, &self.redis, &self.deployment).await.into_iter().collect()
     }
 
     async fn open(self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {

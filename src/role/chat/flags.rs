@@ -17,7 +17,7 @@ use crate::{
         },
         harness::Role,
     },
-    storage::{StoreUrl, redis::Use},
+    storage::{self, StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -115,6 +115,10 @@ impl RoleConfig for Config {
             doctor::addresses::examine_advertised(advertised).await.into_iter().collect();
         if !neighbours.has("presence") {
             findings.extend(doctor::addresses::examine_service(PRESENCE_FLAG, &self.chat.presence_url).await);
+        }
+        if !neighbours.has("accounts") {
+            let url = StoreUrl::of_services(&self.mongo);
+            findings.extend(storage::examine_claim(&url, &self.redis, &self.deployment).await);
         }
         findings
     }

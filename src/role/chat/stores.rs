@@ -16,7 +16,7 @@ use crate::{
     admin::{Opening, Probe, not_ready_unless},
     error::Error,
     role::harness::Process,
-    storage::{self, SharedStores, StoreUrl},
+    storage::{self, Shared, SharedStores, StoreUrl, redis::Claim},
 };
 
 /// The waits between two attempts to open the stores.
@@ -27,6 +27,9 @@ pub(super) struct Stores {
     pub(super) shared: SharedStores,
     pub(super) sessions: Arc<RedisSessions>,
     pub(super) redis: Redis,
+    /// The claim of the stores, which all of them need.
+    pub(super) claim: Claim,
+    at: Location,
 }
 
 /// Why gateways cannot find this node. Set when the lease has started.
@@ -35,9 +38,31 @@ pub(super) type NodeStatus = Arc<OnceLock<Box<dyn Fn() -> Option<String> + Send 
 impl Stores {
     pub(super) async fn new(config: &Config, redis: Location, opening: &Opening) -> Result<Self, Error> {
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
-        let shared = storage::open_shared(&url, &config.deployment.deployment, opening).await?;
+        let claim = Claim::new();
+        let redis = redis.with_fence(claim.fence());
+        let shared = Shared { deployment: &config.deployment.deployment, fence: claim.fence() };
+        let shared = storage::open_shared(&url, shared, opening).await?;
         let sessions = Arc::new(storage::redis::sessions(redis.clone())?);
-        Ok(Self { shared, sessions, redis: storage::redis::chat(redis)? })
+        Ok(Self { shared, sessions, redis: storage::redis::chat(redis.clone())?, claim, at: redis })
+    }
+
+    /// Claims the stores and starts the lease of the node, which is written while the claim is held. `None` when the end of the process is
+    /// requested before the claim is acquired: a node of another deployment takes no name.
+    pub(super) async fn lease(
+        &self,
+        node: &str,
+        address: cluster::Backend,
+        process: Process,
+    ) -> Result<Option<NodeLease>, Error> {
+        self.claim.start(&self.at, self.shared.identity.clone())?;
+        tokio::select! {
+            () = self.claim.fence().opened() => {}
+            () = process.stop_requested() => {
+                tracing::info!("stopped while waiting for the stores");
+                return Ok(None);
+            }
+        }
+        NodeLease::start(self.at.clone(), node, address, NodeLease::TTL).map(Some).map_err(Error::Config)
     }
 
     /// Waits until the node holds its lease and its stores are available. No work is done under a name that another node
@@ -80,28 +105,34 @@ impl Stores {
     pub(super) fn probes(&self, node_status: NodeStatus) -> [(&'static str, Probe); 3] {
         let (health, sessions, log) = (self.shared.health.clone(), self.sessions.clone(), self.redis.clone());
         let name = health.name();
+        let [of_store, of_redis, of_node] = std::array::from_fn(|_| self.claim.clone());
         let store = move || {
-            let health = health.clone();
+            let (health, claim) = (health.clone(), of_store.clone());
             Box::pin(async move {
-                let not_ready_reason = health.users_not_ready_reason().await;
-                if not_ready_reason.is_some() {
-                    not_ready_reason
-                } else {
-                    health.chat_not_ready_reason().await
+                let mut not_ready_reason = health.users_not_ready_reason().await;
+                // A closed fence refuses the creation of indexes.
+                if not_ready_reason.is_none() && claim.fence().is_open() {
+                    not_ready_reason = health.chat_not_ready_reason().await;
                 }
+                claim.database_not_ready_reason(not_ready_reason)
             }) as _
         };
         let redis = move || {
-            let (sessions, log) = (sessions.clone(), log.clone());
+            let (sessions, log, claim) = (sessions.clone(), log.clone(), of_redis.clone());
             Box::pin(async move {
-                let not_ready_reason = sessions.not_ready_reason().await;
-                if not_ready_reason.is_some() { not_ready_reason } else { log.not_ready_reason().await }
+                let mut not_ready_reason = sessions.not_ready_reason().await;
+                if not_ready_reason.is_none() {
+                    not_ready_reason = log.not_ready_reason().await;
+                }
+                claim.redis_not_ready_reason(not_ready_reason)
             }) as _
         };
         let node = move || {
             let not_ready_reason = node_status
                 .get()
-                .map_or_else(|| not_ready_unless(false), |not_ready_reason| not_ready_reason());
+                .map_or_else(|| not_ready_unless(false), |not_ready_reason| not_ready_reason())
+                // The lease is not written without the claim, whose probe names the cause.
+                .filter(|_| of_node.fence().is_open());
             Box::pin(async move { not_ready_reason }) as _
         };
         [(name, Box::new(store)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]

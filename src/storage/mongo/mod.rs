@@ -4,17 +4,20 @@ mod address;
 mod connection;
 mod examine;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use accounts::MongoUsers;
 use async_trait::async_trait;
 use chat::MongoStore;
 use futures_util::FutureExt;
-use remote::{Deployment, mongo::Store};
+use remote::{
+    Deployment,
+    mongo::{Identity, Store, TtlIndexes},
+};
 use sessions::MongoRevocations;
 
 use self::connection::Hosts;
-use super::{Backend, Health, SharedStores, StoreUrl};
+use super::{Backend, DatabaseIdentity, Health, Shared, SharedStores, StoreUrl};
 use crate::{admin::Opening, error::Error};
 
 /// The row of the table of backends.
@@ -22,7 +25,7 @@ pub const BACKEND: Backend = Backend {
     schemes: &["mongodb", "mongodb+srv"],
     form: "mongodb://host/database?replicaSet=name",
     open_embedded: None,
-    open_shared: Some(|url, deployment, opening| open(url, deployment, opening).boxed_local()),
+    open_shared: Some(|url, shared, opening| open(url, shared, opening).boxed_local()),
     examine: |url, deployment| examine::examine(url, deployment).boxed_local(),
 };
 
@@ -32,10 +35,20 @@ struct MongoHealth {
     /// The servers of the address.
     hosts: Hosts,
     chat: MongoStore,
+    /// The collections without a TTL index, of users and of chat.
+    users_ttl: TtlIndexes,
+    chat_ttl: TtlIndexes,
 }
 
-async fn open(url: &StoreUrl, deployment: &Deployment, opening: &Opening) -> Result<SharedStores, Error> {
-    let store = connection::store(url, deployment, opening).await?;
+/// The collections of accounts whose documents do not expire.
+const OF_USERS: [&str; 1] = ["users"];
+
+/// The collections of chat whose documents do not expire.
+const OF_CHAT: [&str; 5] = ["messages", "rooms", "changes", "untold", "lineage"];
+
+async fn open(url: &StoreUrl, shared: Shared<'_>, opening: &Opening) -> Result<SharedStores, Error> {
+    let mut store = connection::store(url, shared.deployment, opening).await?;
+    store.fence = shared.fence.clone();
     Ok(stores(&store, Hosts::of(url)))
 }
 
@@ -50,7 +63,39 @@ fn stores(store: &Store, hosts: Hosts) -> SharedStores {
         changes: chat.changes(),
         unpublished: chat.unpublished(),
         lineage: chat.lineage(),
-        health: Arc::new(MongoHealth { users, hosts, chat }),
+        identity: Arc::new(Identity::new(store)),
+        health: Arc::new(MongoHealth {
+            users,
+            hosts,
+            chat,
+            users_ttl: TtlIndexes::new(store, &OF_USERS),
+            chat_ttl: TtlIndexes::new(store, &OF_CHAT),
+        }),
+    }
+}
+
+/// The id that the database at `url` has for `deployment`, or `None` in it before its creation. `None` when MongoDB does not answer.
+pub async fn stored_id(url: &StoreUrl, deployment: &Deployment) -> Option<Option<String>> {
+    let store = connection::store_once(url, deployment).await.ok()?;
+    Identity::new(&store).stored().await.ok()
+}
+
+#[async_trait]
+impl DatabaseIdentity for Identity {
+    fn name(&self) -> &str {
+        Identity::name(self)
+    }
+
+    async fn id(&self) -> Result<String, String> {
+        Identity::id(self).await.map_err(|error| error.description())
+    }
+
+    async fn hold(&self, redis: &str, last: Option<&str>, ttl: Duration) -> Option<String> {
+        let held = Identity::hold(self, redis, last, ttl).await;
+        held.inspect_err(
+            |error| tracing::debug!(%error, "the lease on the database is not renewed; retrying"),
+        )
+        .ok()?
     }
 }
 
@@ -65,7 +110,8 @@ impl Health for MongoHealth {
     }
 
     async fn users_not_ready_reason(&self) -> Option<String> {
-        self.hosts.explained(self.users.not_ready_reason().await).await
+        let reason = self.hosts.explained(self.users.not_ready_reason().await).await;
+        if reason.is_some() { reason } else { self.users_ttl.problem().await }
     }
 
     async fn registration_problem(&self) -> Option<String> {
@@ -73,7 +119,8 @@ impl Health for MongoHealth {
     }
 
     async fn chat_not_ready_reason(&self) -> Option<String> {
-        self.chat.not_ready_reason().await
+        let reason = self.chat.not_ready_reason().await;
+        if reason.is_some() { reason } else { self.chat_ttl.problem().await }
     }
 
     async fn degradation(&self) -> Option<String> {

@@ -1,6 +1,8 @@
 //! What roles keep in Redis: login sessions, failed logins, and of chat nodes their leases, the stream and recovery sessions. Opened from
 //! the address in `--redis-url`. Redis may be unavailable.
 
+mod claim;
+mod claim_script;
 mod examine;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -10,7 +12,10 @@ use actix_web::rt::time::sleep;
 use remote::Location;
 use sessions::{RedisSessions, Revocations, ages};
 
-pub use self::examine::{Use, examine};
+pub use self::{
+    claim::{Claim, examine as examine_claim, watch_id},
+    examine::{Use, examine},
+};
 use crate::{config::shared, error::Error};
 
 /// Maximum number of connections to the Redis that counts failed logins.

@@ -1,7 +1,8 @@
 //! A collection whose writes are recorded: the type has no method that writes without [`Refusals`].
 
+use futures_util::TryStreamExt;
 use mongodb::{
-    Collection,
+    Collection, IndexModel,
     action::{Aggregate, CountDocuments, Find, FindOne},
     bson::Document,
     error::Error as MongoError,
@@ -10,7 +11,7 @@ use mongodb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Refusals,
+    Fence, Refusals,
     duplicates::OwnIndexes,
     refusals::{Operation, Trial},
 };
@@ -21,18 +22,24 @@ use super::{
 pub struct Documents<T: Send + Sync> {
     documents: Collection<T>,
     refusals: Refusals,
+    fence: Fence,
     own: OwnIndexes,
 }
 
 impl<T: Send + Sync> Clone for Documents<T> {
     fn clone(&self) -> Self {
-        Self { documents: self.documents.clone(), refusals: self.refusals.clone(), own: self.own }
+        Self {
+            documents: self.documents.clone(),
+            refusals: self.refusals.clone(),
+            fence: self.fence.clone(),
+            own: self.own,
+        }
     }
 }
 
 impl<T: Send + Sync> Documents<T> {
-    pub(super) fn new(documents: Collection<T>, refusals: Refusals) -> Self {
-        Self { documents, refusals, own: OwnIndexes::default() }
+    pub(super) fn new(documents: Collection<T>, refusals: Refusals, fence: Fence) -> Self {
+        Self { documents, refusals, fence, own: OwnIndexes::default() }
     }
 
     /// Sets the names of the unique indexes of this collection besides that of `_id`.
@@ -72,18 +79,20 @@ impl<T: Send + Sync> Documents<T> {
     /// The same collection with documents of another type.
     pub fn clone_with_type<U: Send + Sync>(&self) -> Documents<U> {
         let documents = self.documents.clone_with_type();
-        Documents { documents, refusals: self.refusals.clone(), own: self.own }
+        let (refusals, fence) = (self.refusals.clone(), self.fence.clone());
+        Documents { documents, refusals, fence, own: self.own }
     }
 
     /// Runs a write and records its result for readiness. A write that is cancelled before its result counts if it took 2 s or more.
     ///
     /// # Errors
-    /// The error of `write`.
+    /// The error of `write`, or that the fence of the role is closed.
     pub async fn write<R: WriteResult>(
         &self,
         operation: Operation,
         write: impl AsyncFnOnce(Collection<T>) -> Result<R, MongoError>,
     ) -> Result<R, MongoError> {
+        self.fence.check().map_err(MongoError::custom)?;
         let begun = self.refusals.begin(self.documents.name(), operation, self.own);
         let result = write(self.documents.clone()).await;
         match &result {
@@ -91,6 +100,19 @@ impl<T: Send + Sync> Documents<T> {
             result => begun.finish(result.as_ref().err()),
         }
         result
+    }
+
+    /// The indexes.
+    ///
+    /// # Errors
+    /// When MongoDB does not answer, or the collection does not exist.
+    pub async fn indexes(&self) -> Result<Vec<IndexModel>, MongoError> {
+        self.documents.list_indexes().await?.try_collect().await
+    }
+
+    /// The name of the collection.
+    pub fn name(&self) -> &str {
+        self.documents.name()
     }
 
     /// Finds an aggregate of documents, with stages that do not write.

@@ -17,9 +17,9 @@ use std::{
 };
 
 use remote::{
-    Hook, HookError, cause,
+    Hook, HookError, Redis, cause,
     redis::{
-        self, AsyncCommands, AsyncConnectionConfig, Client, FromRedisValue, RedisError,
+        self, AsyncCommands, AsyncConnectionConfig, FromRedisValue, RedisError,
         aio::{ConnectionLike, MultiplexedConnection},
     },
 };
@@ -167,10 +167,10 @@ pub fn hook(access: Access, latest: Arc<LatestGeneration>, names: Names) -> Hook
 /// Why the fence record cannot be maintained, as a text of its own. `None` while it can.
 pub type FenceFault = Arc<Mutex<Option<String>>>;
 
-/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record. Logs the cause when it cannot, and
-/// keeps it in `fault`. Never returns.
+/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record, while the fence of the stores is
+/// open. Logs the cause when it cannot, and keeps it in `fault`. Never returns.
 pub async fn maintain(
-    client: Client,
+    redis: Redis,
     writer: Arc<RevocationWriter>,
     latest: Arc<LatestGeneration>,
     fault: FenceFault,
@@ -178,7 +178,8 @@ pub async fn maintain(
     // A record of an earlier process may have been restored from a backup, so this process always writes a first record of its own.
     let mut has_written = false;
     loop {
-        let Err(error) = maintain_connected(&client, &writer, &latest, &mut has_written, &fault).await;
+        redis.fence().opened().await;
+        let Err(error) = maintain_connected(&redis, &writer, &latest, &mut has_written, &fault).await;
         let found = described(&error);
         let before = fault.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
         if before.as_ref() == Some(&found) {
@@ -205,17 +206,21 @@ fn described(error: &Error) -> String {
 
 /// Does the work of [`maintain`] on one connection, until an error. Clears `fault` when the record names the current Redis.
 async fn maintain_connected(
-    client: &Client,
+    stores: &Redis,
     writer: &RevocationWriter,
     latest: &LatestGeneration,
     has_written: &mut bool,
     fault: &FenceFault,
 ) -> Result<Infallible, Error> {
     let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
-    let connect = client.get_multiplexed_async_connection_with_config(&config);
+    let connect = stores.client().get_multiplexed_async_connection_with_config(&config);
     let mut redis = timeout(TIMEOUT, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     let names = writer.names();
     loop {
+        if let Err(fenced) = stores.fence().check() {
+            *has_written = false;
+            return Err(unavailable(fenced));
+        }
         writer.flush().await?;
         let Observed { process, history, record } = observe(&mut redis, names).await.map_err(unavailable)?;
         let recorded = record.as_deref().and_then(Incarnation::parse);

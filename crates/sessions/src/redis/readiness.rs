@@ -46,9 +46,9 @@ impl RedisSessions {
     /// "Redis", for `/readyz`. `None` when the sessions are ready.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let record = &self.names.fence;
-        let request = self
-            .redis
-            .ask(async |mut redis| fence::get_with_record::<redis::Value>(&mut redis, record, "").await);
+        let request = self.redis.ask_unfenced(async |mut redis| {
+            fence::get_with_record::<redis::Value>(&mut redis, record, "").await
+        });
         let is_confirmed = match request.await {
             Ok((record, history, _)) => self.accepts(record.as_deref(), &history).await,
             Err(Unanswered::Connection(PoolError::PostCreateHook(HookError::Message(_)))) => {
@@ -94,6 +94,9 @@ impl RedisSessions {
     /// Publishes the latest generation that this process has seen. When accounts has written a record with an earlier one, because
     /// its counter was restored from a backup, it receives the later one and writes a record with a still later one.
     async fn publish_latest(&self) {
+        if !self.redis.fence().is_open() {
+            return;
+        }
         let Some(generation) = self.latest.to_publish() else { return };
         let publish = async {
             let mut redis = self.redis.client().get_multiplexed_async_connection().await?;

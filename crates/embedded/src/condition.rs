@@ -38,7 +38,7 @@ pub struct Condition {
     low: AtomicBool,
     /// A read found damaged content. Never cleared.
     damaged: AtomicBool,
-    /// The refusals of transactions that have none of the causes above.
+    /// The refusals of transactions for a cause that is not one of the above.
     refusals: Refusals,
 }
 

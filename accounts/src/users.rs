@@ -38,7 +38,7 @@ pub enum Creation {
 /// The store of users. Names are unique by [`Username::key`].
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
-    /// Checks that the store of users was not replaced since the last check. In a replaced store the names of lost users would be free.
+    /// Checks that the store of users was not replaced by another one. In the other store the names of lost users would be free.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store was replaced, or when that cannot be determined. No user may then be registered.

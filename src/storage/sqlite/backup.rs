@@ -70,7 +70,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     }
 }
 
-/// Makes a usable store of the copied files: migrates them to the schema of this release, begins a new epoch and deletes all sessions.
+/// Makes a store of the copied files: migrates them to the schema of this release, begins a new epoch and adds an empty file of sessions.
 fn finish(to: &Path, group: &str) -> Result<(), Error> {
     let sessions = SqliteSessions::open(&to.join(SESSIONS), Timestamp::now).map_err(failed(to))?;
     drop(sessions.database().set_group(group));

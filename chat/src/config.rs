@@ -39,6 +39,9 @@ pub struct Config {
     /// The name of the deployment; empty for the default. Set by the role.
     #[arg(skip)]
     pub deployment: String,
+    /// The id of the database of MongoDB; `None` with the embedded store. Set by the role.
+    #[arg(skip)]
+    pub database_id: Option<String>,
 }
 
 /// Refuses the URL of a presence service that no client can use. The text names the flag.
@@ -95,6 +98,7 @@ impl Default for Config {
             presence_url: "http://127.0.0.1:50051".to_owned(),
             node: None,
             deployment: String::new(),
+            database_id: None,
         }
     }
 }

@@ -180,7 +180,11 @@ fn start_outward(
     let refused =
         |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));
     check_presence_url(&config.presence_url).map_err(Error::BadRequest)?;
-    let node = Node { name: config.node_name(), deployment: config.deployment.clone() };
+    let node = Node {
+        name: config.node_name(),
+        deployment: config.deployment.clone(),
+        database: config.database_id.clone(),
+    };
     let presence = Presence::start(&config.presence_url, node, sender).map_err(|error| refused(&error))?;
     let (list_sender, online_list) = watch::channel(OnlineList::Unknown);
     let relay = online::relay(updates, broker.clone(), list_sender);

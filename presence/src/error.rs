@@ -17,6 +17,12 @@ pub enum Error {
     /// A later stream of the same node replaced the stream, or its lease expired (ABORTED).
     #[error("a later stream replaced this one, or its lease expired")]
     Stale,
+    /// Nodes that use another database of MongoDB report to the same roster (FAILED_PRECONDITION).
+    #[error(
+        "chat nodes with another database of MongoDB report to this presence service: give each deployment its own --deployment \
+         (GODZILLA_DEPLOYMENT) or --presence-url (GODZILLA_PRESENCE_URL)"
+    )]
+    OtherDatabase,
     /// The maximum number of users or of typing entries is reached (RESOURCE_EXHAUSTED).
     #[error("the roster is full")]
     Full,
@@ -40,6 +46,7 @@ impl From<Error> for Status {
         match error {
             Error::Name(_) | Error::Node | Error::Report(_) => Self::invalid_argument(message),
             Error::Stale => Self::aborted(message),
+            Error::OtherDatabase => Self::failed_precondition(message),
             Error::Full => Self::resource_exhausted(message),
             Error::Unavailable => Self::unavailable(message),
             Error::Listen(_) | Error::Serve(_) | Error::Reflection(_) => Self::internal("internal error"),

@@ -309,3 +309,52 @@ async fn a_connection_over_the_limit_waits_until_another_ends() {
     let online = timeout(Duration::from_secs(10), second).await.expect("its turn in time").unwrap();
     assert_eq!(online, ["alice", "bob"]);
 }
+
+/// Opens the stream of a node that uses `database`, and returns the id of the service.
+async fn report_of_database(
+    client: &mut Client,
+    node: &str,
+    database: &str,
+    deployment: &str,
+) -> Result<(String, Node), tonic::Status> {
+    let (reports, received) = mpsc::channel(16);
+    reports.send(snapshot(node, &[("bob", 1)], false)).await.unwrap();
+    let mut request = tonic::Request::new(ReceiverStream::new(received));
+    for (key, value) in [(proto::presence::DATABASE, database), (proto::presence::DEPLOYMENT, deployment)] {
+        if !value.is_empty() {
+            request.metadata_mut().insert(key, value.parse().unwrap());
+        }
+    }
+    let response = client.report(request).await?;
+    let id = response.metadata().get(proto::presence::SERVICE_ID).unwrap().to_str().unwrap().to_owned();
+    Ok((id, Node { reports, updates: response.into_inner() }))
+}
+
+/// Two deployments with one name would see each other's users. Nodes with equal names would end each other's streams.
+#[actix::test]
+async fn nodes_of_another_database_are_refused_while_nodes_of_the_first_report() {
+    let running = start(quick());
+    let mut client = client(&running).await;
+    let (id, first) = report_of_database(&mut client, "a", "one", "").await.unwrap();
+    let (same, second) = report_of_database(&mut client, "b", "one", "").await.unwrap();
+    let (_, older) = report_of_database(&mut client, "c", "", "").await.unwrap();
+    assert_eq!(same, id, "one process has one id");
+    for node in ["a", "d"] {
+        let refused = report_of_database(&mut client, node, "two", "").await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("--deployment"), "{refused}");
+    }
+    let (_, other) = report_of_database(&mut client, "a", "two", "staging").await.unwrap();
+    // The nodes of the first database end.
+    drop((first, second));
+    let accepted = async {
+        while report_of_database(&mut client, "a", "two", "").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), accepted).await.expect("the streams have ended");
+    drop((older, other));
+    let another = start(quick());
+    let mut client = self::client(&another).await;
+    assert_ne!(report_of_database(&mut client, "a", "one", "").await.unwrap().0, id);
+}

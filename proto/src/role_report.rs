@@ -30,6 +30,8 @@ pub struct RoleReport {
     pub redis_id: Option<String>,
     /// The id of the database of MongoDB that the service uses, for its deployment. `None` as for `redis_id`.
     pub database_id: Option<String>,
+    /// The id of the presence service to which a chat node reports. `None` while it reports to no service, and in an older release.
+    pub presence_id: Option<String>,
 }
 
 impl RoleReport {
@@ -50,10 +52,16 @@ impl RoleReport {
         Self { redis_id, database_id, ..self }
     }
 
+    /// This report with the id of the presence service to which a chat node reports.
+    #[must_use]
+    pub fn with_presence(self, presence_id: Option<String>) -> Self {
+        Self { presence_id, ..self }
+    }
+
     /// The report in the body of a response. Without fields when the body has no report. A chat node of an older release reports its
     /// name only.
     pub fn parse(body: &[u8]) -> Self {
-        let Self { role, node, not_ready, redis_id, database_id } =
+        let Self { role, node, not_ready, redis_id, database_id, presence_id } =
             serde_json::from_slice(body).unwrap_or_default();
         let text = |text: Option<String>| text.map(|text| brief(&text));
         let role = text(role).or_else(|| node.is_some().then(|| CHAT.to_owned()));
@@ -63,6 +71,7 @@ impl RoleReport {
             not_ready: text(not_ready),
             redis_id: text(redis_id),
             database_id: text(database_id),
+            presence_id: text(presence_id),
         }
     }
 }
@@ -81,6 +90,7 @@ mod tests {
         let long = "x".repeat(MAX_TEXT + 1);
         let full = RoleReport::new(CHAT, Some("n1")).with_cause(Some(format!("\r\n{long}")));
         let full = full.with_stores(Some("5e".to_owned()), Some("0d".to_owned()));
+        let full = full.with_presence(Some("77".to_owned()));
         assert_eq!(full.not_ready.as_deref(), Some(&long[1..]));
         assert_eq!(RoleReport::parse(&serde_json::to_vec(&full).unwrap()), full);
         let rows: [(&str, RoleReport); 8] = [

@@ -85,17 +85,10 @@ impl Redis {
 impl Secret {
     /// Reads the key from the file.
     pub fn key(&self) -> Result<Key, String> {
-        secret::key(self.secret_file.as_ref().ok_or_else(key_missing)?)
+        let flag = "--secret-file (GODZILLA_SECRET_FILE)";
+        let file = self.secret_file.as_ref();
+        secret::key(file.ok_or_else(|| missing(flag, "a file with the key that all roles share"))?)
     }
-
-    /// The error of a role without the flag.
-    pub fn missing(&self) -> Option<String> {
-        self.secret_file.is_none().then(key_missing)
-    }
-}
-
-fn key_missing() -> String {
-    missing("--secret-file (GODZILLA_SECRET_FILE)", "a file with the key that all roles share")
 }
 
 /// The error of a role that needs a flag which is not set.

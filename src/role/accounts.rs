@@ -132,7 +132,12 @@ impl Role for Accounts {
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
-        let reporter = RoleReporter::start(RoleReport::new(ACCOUNTS, None), self.claim, process.clone());
+        let claim = self.claim;
+        let report = move || {
+            let ids = claim.ids();
+            RoleReport::new(ACCOUNTS, None).with_stores(ids.redis, ids.database)
+        };
+        let reporter = RoleReporter::start(report, process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());

@@ -37,7 +37,7 @@ use crate::{
         role_reporter::RoleReporter,
         verify_identity,
     },
-    storage,
+    storage::{self, redis::Claim},
     user_lookup::StoreUserLookup,
 };
 
@@ -141,7 +141,7 @@ impl Role for Chat {
             user_lookup: Arc::new(StoreUserLookup(this.stores.shared.users.clone())),
             sessions: this.stores.sessions.clone(),
             io: io.clone(),
-            config: this.config.chat,
+            config: ::chat::Config { database_id: this.stores.claim.ids().database, ..this.config.chat },
         };
         let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);
@@ -151,8 +151,8 @@ impl Role for Chat {
         let claim = &this.stores.claim;
         let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.fence().clone());
         let sockets = sockets(&this.config.sockets, &this.node, &io, &chat);
-        let reporter =
-            RoleReporter::start(RoleReport::new(CHAT, Some(&this.node)), claim.clone(), process.clone());
+        let reported = (claim.clone(), this.node.clone(), chat.clone());
+        let reporter = RoleReporter::start(move || report(&reported), process.clone());
         let checks = (this.key, gate.clone());
         let http = http_server(&process, this.listener, (chat.clone(), sockets, reporter), checks)?;
         lease.open().await;
@@ -229,4 +229,11 @@ impl Running for Parts {
         }
         Error::part("chat", "another node has acquired the name because the lease of this node expired")
     }
+}
+
+/// The report of a node while it is ready.
+fn report((claim, node, chat): &(Claim, String, ::chat::Chat)) -> RoleReport {
+    let ids = claim.ids();
+    let report = RoleReport::new(CHAT, Some(node)).with_stores(ids.redis, ids.database);
+    report.with_presence(chat.presence_service_id())
 }

@@ -1,8 +1,9 @@
-//! Reports the state of accounts or of a chat node to the probes of gateways: the role, the name of the node, why it is not
-//! ready, and the ids of its stores. A gateway sends new sessions and requests to other nodes while a node is not ready. The state is checked periodically, so
-//! a response needs no store.
+//! Reports the state of accounts or of a chat node to the probes of gateways: the role, the name of the node, why it is not ready, and
+//! the ids of its stores and of its presence service. A gateway sends new sessions and requests to other nodes while a node is not ready.
+//! The state is checked periodically, so a response needs no store.
 
 use std::{
+    rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use proto::{Refusal, RoleReport, role_report::PATH};
 use serde_json::{Value, json};
 
 use super::harness::Process;
-use crate::{storage::redis::Claim, supervision};
+use crate::supervision;
 
 /// The pause between two checks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,14 +31,13 @@ const MIN_FAILURES: u32 = 2;
 pub struct RoleReporter(Arc<Mutex<RoleReport>>);
 
 impl RoleReporter {
-    /// Checks the readiness of the role periodically. `ready` is the report of the role while it is ready, which it is until the first
+    /// Checks the readiness of the role periodically. `ready` returns the report of the role while it is ready, which it is until the first
     /// checks have failed.
-    /// `claim` has the ids of the stores.
-    pub fn start(ready: RoleReport, claim: Claim, process: Process) -> Self {
-        let reporter = Self(Arc::new(Mutex::new(ready.clone())));
-        let updated = reporter.clone();
+    pub fn start(ready: impl Fn() -> RoleReport + 'static, process: Process) -> Self {
+        let reporter = Self(Arc::new(Mutex::new(ready())));
+        let (ready, updated) = (Rc::new(ready), reporter.clone());
         spawn(supervision::restart("role report", move || {
-            watch(ready.clone(), claim.clone(), process.clone(), updated.clone())
+            watch(ready.clone(), process.clone(), updated.clone())
         }));
         reporter
     }
@@ -67,12 +67,12 @@ impl RoleReporter {
     }
 }
 
-async fn watch(ready: RoleReport, claim: Claim, process: Process, reporter: RoleReporter) {
+async fn watch(ready: Rc<impl Fn() -> RoleReport>, process: Process, reporter: RoleReporter) {
     let mut failures = 0;
     loop {
         let cause = reported(process.readiness.role_not_ready_reason(process.role).await, &mut failures);
-        let ids = claim.ids();
-        *reporter.report() = ready.clone().with_cause(cause).with_stores(ids.redis, ids.database);
+        let report = ready().with_cause(cause);
+        *reporter.report() = report;
         sleep(INTERVAL).await;
     }
 }

@@ -221,7 +221,7 @@ impl RoleSet {
         let refusals = [
             store.and_then(|url| url.as_ref().err().cloned()),
             redis.and_then(|(redis, _)| redis.url().err()),
-            secret.and_then(|secret| secret.missing()),
+            secret.and_then(|secret| secret.key().err()),
         ];
         let refusals: Vec<String> = refusals.into_iter().flatten().collect();
         if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n  ")) }

@@ -166,7 +166,7 @@ async fn roles_that_start_on_a_redis_that_refuses_writes_report_its_reply() {
             let words = ["Redis", fault.word(), reply(fault)];
             role.wait_for_readiness(&format!("{name} with {fault:?}"), 503, &words).await;
             if name == "accounts" {
-                role.wait_for_log(&["WARN", "closed sessions are not applied", fault.word()]).await;
+                role.wait_for_log(&["WARN", fault.word()]).await;
             }
         }
         fault.clear(&redis);

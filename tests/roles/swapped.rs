@@ -113,3 +113,30 @@ async fn the_address_of_the_other_store_is_named() {
         role.wait_for_readiness(name, 503, &["MongoDB", "Redis responds at its address"]).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chat_nodes_with_different_presence_services_are_named() {
+    let (mongo, redis) = (Mongo::start().await, Redis::start());
+    let key = key_file();
+    let (key, uri, url) = (key.path().to_string_lossy().into_owned(), mongo.uri(), redis.url());
+    let shared = ["--redis-url", &url, "--secret-file", &key];
+    let stores = [&shared[..], &["--mongo-uri", &uri]].concat();
+    let accounts = Role::start("accounts", &[&stores[..], &["--bcrypt-cost", "4"]].concat());
+    let presences = [Role::start("presence", &[]), Role::start("presence", &[])];
+    let chat = |node: &str, presence: &Role| {
+        let url = format!("http://{}", presence.address);
+        Role::start("chat", &[&stores[..], &["--node", node, "--presence-url", &url]].concat())
+    };
+    let _one = chat("one", &presences[0]);
+    let accounts_url = format!("http://{}", accounts.address);
+    let mut gateway =
+        Role::start_unready("gateway", &[&shared[..], &["--accounts-url", &accounts_url]].concat());
+    gateway.wait_for_admin().await;
+    gateway.wait_for_readiness("one presence", 200, &["\"ok\""]).await;
+    let words = ["degraded", "reports to another presence service than the node at", "--presence-url"];
+    let two = chat("two", &presences[1]);
+    gateway.wait_for_readiness("two presences", 200, &words).await;
+    drop(two);
+    let _two = chat("three", &presences[0]);
+    gateway.wait_for_readiness("one presence again", 200, &["\"ok\""]).await;
+}

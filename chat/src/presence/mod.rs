@@ -45,6 +45,8 @@ pub struct Node {
     pub name: String,
     /// The name of its deployment; empty for the default. Each deployment has its own roster.
     pub deployment: String,
+    /// The id of the database of MongoDB that the node uses. `None` in a process that uses the embedded store.
+    pub database: Option<String>,
 }
 
 /// An update from the presence service.
@@ -88,6 +90,8 @@ struct Shared {
     mirror: Mutex<Mirror>,
     /// Why the last stream ended or could not be opened. `None` while a stream is open.
     lost: Mutex<Option<String>>,
+    /// The id of the service process of the open stream. `None` without a stream, and for a service of an older release.
+    service_id: Mutex<Option<String>>,
     /// The process is shutting down, so the loss of the stream is expected.
     is_ending: AtomicBool,
 }
@@ -174,6 +178,12 @@ impl Presence {
         is_unknown.then(|| format!("at {}: {}; the online users are unknown", self.address, lost()))
     }
 
+    /// The id of the service process to which this node reports. Nodes with different ids do not share the online users. `None` while no
+    /// stream is open.
+    pub fn service_id(&self) -> Option<String> {
+        self.shared.service_id().clone()
+    }
+
     /// Whether the online users are available.
     pub fn is_available(&self) -> bool {
         self.shared.mirror().is_available()
@@ -202,6 +212,10 @@ impl Shared {
 
     fn mirror(&self) -> MutexGuard<'_, Mirror> {
         self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn service_id(&self) -> MutexGuard<'_, Option<String>> {
+        self.service_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lost(&self) -> MutexGuard<'_, Option<String>> {

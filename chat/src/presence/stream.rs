@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use proto::presence::{
-    DEPLOYMENT, Heartbeat, NodeReport, RosterUpdate, node_report::Report,
+    DATABASE, DEPLOYMENT, Heartbeat, NodeReport, RosterUpdate, SERVICE_ID, node_report::Report,
     presence_service_client::PresenceServiceClient,
 };
 use tokio::{
@@ -119,19 +119,20 @@ impl Client {
         let (reports, queue) = mpsc::channel(REPORTS);
         let snapshot = self.shared.local().start_stream(&self.node.name);
         let mut request = Request::new(stream::iter(snapshot).chain(ReceiverStream::new(queue)));
-        if !self.node.deployment.is_empty() {
-            let name = self
-                .node
-                .deployment
-                .parse()
-                .map_err(|_| Status::internal("the name of the deployment is not ASCII"))?;
-            request.metadata_mut().insert(DEPLOYMENT, name);
+        let deployment = Some(&self.node.deployment).filter(|name| !name.is_empty());
+        for (key, value) in [(DEPLOYMENT, deployment), (DATABASE, self.node.database.as_ref())] {
+            let Some(value) = value else { continue };
+            let value = value.parse().map_err(|_| Status::internal(format!("{key} is not ASCII")))?;
+            request.metadata_mut().insert(key, value);
         }
         let response = timeout(self.timeouts.open, client.report(request)).await.map_err(late)??;
+        let id = response.metadata().get(SERVICE_ID).and_then(|id| id.to_str().ok());
+        *self.shared.service_id() = id.map(str::to_owned);
         Ok(Open { reports, updates: response.into_inner() })
     }
 
     fn close(&self) {
+        *self.shared.service_id() = None;
         self.shared.local().end_stream();
         self.shared.mirror().end_stream();
     }

@@ -64,7 +64,7 @@ impl Node {
         let url = format!("http://{address}");
         let presence = Presence::with_timeouts(
             &url,
-            super::Node { name: name.into(), deployment: String::new() },
+            super::Node { name: name.into(), deployment: String::new(), database: None },
             updates,
             timeouts,
         )

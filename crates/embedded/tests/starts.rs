@@ -27,7 +27,7 @@ fn a_failed_start_reports_the_cause_and_the_remedy() {
         ("openat:error=EACCES", "", "chown"),
         ("openat:error=EACCES", "-shm", "chown"),
         ("openat:error=EACCES", "-wal", "chown"),
-        ("fchmod,chmod:error=EPERM", "", "chown"),
+        ("fchmod,chmod:error=EPERM", "", "chattr -i"),
     ];
     for (injected, suffix, expected) in cases {
         for is_new in [true, false] {
@@ -40,7 +40,7 @@ fn a_failed_start_reports_the_cause_and_the_remedy() {
                 assert!(run("\"$0\" dies").status.success());
             }
             if injected.contains("chmod") {
-                // As if the files belonged to another user.
+                // As if the files were immutable.
                 assert!(run("touch words.sqlite3 words.sqlite3.lock; chmod 666 words.*").status.success());
             }
             let file = directory.path().join(format!("words.sqlite3{suffix}"));

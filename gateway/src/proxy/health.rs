@@ -227,7 +227,11 @@ async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
             }
             Err(failure) => {
                 connection = None;
-                probe.after(failure).into_iter().for_each(|state| health.set(&probe.backend, state));
+                if let Some(state) = probe.after(failure) {
+                    health.set(&probe.backend, state);
+                    // The service that responds next may be another one. Others are not compared with a service that has ended.
+                    health.reports.record(&probe.backend, None);
+                }
             }
         }
         health.reports.warn(probe.expected, &probe.nodes.borrow(), &probe.backend);

@@ -51,6 +51,7 @@ impl Proxy {
             let cause = cause.or_else(fault).or_else(|| shared(&nodes, name, &node.backend));
             let cause = cause.or_else(|| health.reports.mismatch(name, &node.backend)).or_else(not_ready);
             let cause = cause.or_else(|| health.reports.database_mismatch(&node.backend));
+            let cause = cause.or_else(|| health.reports.presence_mismatch(&node.backend));
             cause.into_iter().for_each(|cause| problems.add(name, node, cause));
         }
         (!problems.0.is_empty()).then(|| format!("has faulty nodes: {}", problems.describe()))

@@ -26,6 +26,10 @@ const OTHER_REDIS: &str = "uses another Redis, or another part of it, than this 
 /// The remedy for services with different databases.
 const SAME_DATABASE: &str = "give all roles the same --mongo-uri (GODZILLA_MONGO_URI) and the same --deployment (GODZILLA_DEPLOYMENT)";
 
+/// The remedy for nodes with different presence services.
+const ONE_PRESENCE: &str =
+    "run one presence service, and give all chat nodes the same --presence-url (GODZILLA_PRESENCE_URL)";
+
 /// The last reports, by service address.
 #[derive(Debug, Default)]
 pub(super) struct RoleReports {
@@ -113,6 +117,17 @@ impl RoleReports {
             .filter(|(_, other)| is_of(compared, other) && other.database_id.as_ref() != Some(own));
         let (address, role) = others.map(|(address, _)| (address.to_string(), compared)).min()?;
         Some(format!("uses another database of MongoDB than {role} at {address}: {SAME_DATABASE}"))
+    }
+
+    /// Why the presence service of a node is not that of another node. `None` when it is, and for a node of a release without the id. While
+    /// the service restarts, nodes may report different ids for a second.
+    pub(super) fn presence_mismatch(&self, backend: &Backend) -> Option<String> {
+        let reports = lock(&self.reports);
+        let own = reports.get(backend)?.presence_id.as_ref()?;
+        let others =
+            reports.iter().filter(|(_, other)| other.presence_id.as_ref().is_some_and(|other| other != own));
+        let address = others.map(|(address, _)| address.to_string()).min()?;
+        Some(format!("reports to another presence service than the node at {address}: {ONE_PRESENCE}"))
     }
 
     /// Warns of a service that is not of role `expected`, of another node at the address of a node, and of nodes with one address, once

@@ -17,6 +17,8 @@ pub(crate) struct Open {
     pub node: Node,
     /// Connections of all users on the node.
     pub users: Connections,
+    /// The id of the database that the node uses. `None` for a node of an older release.
+    pub database: Option<String>,
 }
 
 /// Response to [`Open`].

@@ -54,6 +54,8 @@ pub struct Roster {
     timings: Timings,
     /// Streams that receive updates. A stream that lagged is removed, although its lease may still be valid.
     streams: HashMap<Lease, mpsc::Sender<RosterUpdate>>,
+    /// The ids of the databases of the nodes with streams. At most one different id.
+    databases: HashMap<Lease, String>,
     /// Origin of [`Millis`].
     start: Instant,
     /// Whether new streams are refused.
@@ -82,6 +84,7 @@ impl Roster {
             state,
             timings,
             streams: HashMap::new(),
+            databases: HashMap::new(),
             start: Instant::now(),
             stopping: false,
             deployment: deployment.to_owned(),
@@ -93,9 +96,14 @@ impl Roster {
         millis(self.start.elapsed())
     }
 
-    fn open(&mut self, Open { node, users }: Open) -> Result<Opened, Error> {
+    fn open(&mut self, Open { node, users, database }: Open) -> Result<Opened, Error> {
         if self.stopping {
             return Err(Error::Unavailable);
+        }
+        self.databases.retain(|lease, _| self.streams.contains_key(lease));
+        if database.as_ref().is_some_and(|id| self.databases.values().any(|other| other != id)) {
+            tracing::warn!(node = node.as_str(), "a node is refused: {}", Error::OtherDatabase);
+            return Err(Error::OtherDatabase);
         }
         let lease = self.state.open(node, users, self.now())?;
         self.streams.retain(|earlier, _| earlier.node() != lease.node());
@@ -103,6 +111,7 @@ impl Roster {
         self.flush();
         let (sender, updates) = mpsc::channel(QUEUE);
         self.streams.insert(lease.clone(), sender);
+        self.databases.extend(database.map(|id| (lease.clone(), id)));
         tracing::info!(node = lease.node().as_str(), online = self.state.online().len(), "node connected");
         Ok(Opened { lease, first: updates::full(&self.state), updates })
     }

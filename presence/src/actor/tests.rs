@@ -16,7 +16,7 @@ const QUICK: Timings = Timings {
 
 async fn open(roster: &Addr<Roster>, node: &str, users: &[&str]) -> Opened {
     let users: Connections = users.iter().map(|name| (name.parse().unwrap(), 1)).collect();
-    roster.send(Open { node: node.parse().unwrap(), users }).await.unwrap().unwrap()
+    roster.send(Open { node: node.parse().unwrap(), users, database: None }).await.unwrap().unwrap()
 }
 
 async fn report(roster: &Addr<Roster>, lease: &Lease, report: Report) -> Result<(), Error> {
@@ -151,6 +151,9 @@ async fn a_stopping_roster_ends_its_streams_and_refuses_new_streams() {
     let mut stream = open(&roster, "n1", &[]).await;
     roster.send(Stop).await.unwrap();
     assert_eq!(next(&mut stream).await, None);
-    let refused = roster.send(Open { node: "n2".parse().unwrap(), users: Connections::new() }).await.unwrap();
+    let refused = roster
+        .send(Open { node: "n2".parse().unwrap(), users: Connections::new(), database: None })
+        .await
+        .unwrap();
     assert!(matches!(refused, Err(Error::Unavailable)));
 }

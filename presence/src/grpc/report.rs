@@ -36,13 +36,14 @@ struct Parts {
     users: Connections,
 }
 
-/// Opens a stream for `reports` and returns its updates. The caller applies a timeout.
+/// Opens a stream for `reports` of a node that uses this `database`, and returns its updates. The caller applies a timeout.
 pub(super) async fn open(
     roster: Addr<Roster>,
     mut reports: Streaming<NodeReport>,
+    database: Option<String>,
     lease: Duration,
 ) -> Result<impl Stream<Item = Result<RosterUpdate, Status>> + Send + use<>, Status> {
-    let open = snapshot(&mut reports).await?;
+    let open = Open { database, ..snapshot(&mut reports).await? };
     let opened = roster.send(open).await.map_err(Error::from)??;
     tokio::spawn(receive(roster, reports, opened.lease, lease));
     let updates = stream::iter(opened.first).chain(ReceiverStream::new(opened.updates));
@@ -60,7 +61,7 @@ async fn snapshot(reports: &mut Streaming<NodeReport>) -> Result<Open, Status> {
         let more = snapshot.more;
         parts.add(snapshot)?;
         if !more {
-            return Ok(Open { node: parts.node.parse()?, users: parts.users });
+            return Ok(Open { node: parts.node.parse()?, users: parts.users, database: None });
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The calls of `presence.proto`. They validate names and forward to the roster.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::Addr;
 use proto::presence::{
-    Empty, NodeReport, OnlineUsersResponse, SetTypingRequest, TypingUsersResponse, UserRequest,
-    presence_service_server::PresenceService,
+    DATABASE, Empty, NodeReport, OnlineUsersResponse, SERVICE_ID, SetTypingRequest, TypingUsersResponse,
+    UserRequest, presence_service_server::PresenceService,
 };
 use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
@@ -24,12 +24,19 @@ use crate::{
 pub struct Service {
     rosters: Rosters,
     lease: Duration,
+    /// The random id of this process.
+    id: Arc<str>,
 }
+
+/// The maximum length of the id of a database, in bytes.
+const MAX_ID: usize = 64;
 
 impl Service {
     /// A service for `rosters`. A stream without reports for `lease` is ended.
     pub fn new(rosters: Rosters, lease: Duration) -> Self {
-        Self { rosters, lease }
+        // Without random bytes the start time distinguishes two services.
+        let id = getrandom::u64().unwrap_or_else(|_| proto::Timestamp::now().0);
+        Self { rosters, lease, id: format!("{id:016x}").into() }
     }
 
     async fn call(&self, roster: &Addr<Roster>, call: Call) -> Result<(), Status> {
@@ -90,7 +97,13 @@ impl PresenceService for Service {
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
         let roster = self.rosters.of(request.metadata())?;
-        let updates = report::open(roster, request.into_inner(), self.lease).await?;
-        Ok(Response::new(Box::pin(updates)))
+        let database = request.metadata().get(DATABASE).and_then(|id| id.to_str().ok());
+        let database = database.filter(|id| id.len() <= MAX_ID).map(str::to_owned);
+        let updates = report::open(roster, request.into_inner(), database, self.lease).await?;
+        let mut response = Response::new(Box::pin(updates) as Self::ReportStream);
+        if let Ok(id) = self.id.parse() {
+            response.metadata_mut().insert(SERVICE_ID, id);
+        }
+        Ok(response)
     }
 }

@@ -134,9 +134,10 @@ async fn chat_nodes_with_different_presence_services_are_named() {
     gateway.wait_for_admin().await;
     gateway.wait_for_readiness("one presence", 200, &["\"ok\""]).await;
     let words = ["degraded", "reports to another presence service than the node at", "--presence-url"];
-    let two = chat("two", &presences[1]);
+    let mut two = chat("two", &presences[1]);
     gateway.wait_for_readiness("two presences", 200, &words).await;
-    drop(two);
+    let stopped = tokio::task::spawn_blocking(move || two.stop()).await.expect("no panic");
+    assert_eq!(stopped, Some(0));
     let _two = chat("three", &presences[0]);
     gateway.wait_for_readiness("one presence again", 200, &["\"ok\""]).await;
 }

@@ -46,17 +46,7 @@ fn main() -> ExitCode {
     if let [command, suffix, first, last] = &arguments[..]
         && command == "locks"
     {
-        let file = File::options().read(true).write(true).open(format!("words.sqlite3{suffix}")).unwrap();
-        let (first, last): (i64, i64) = (first.parse().unwrap(), last.parse().unwrap());
-        let lock = libc::flock {
-            l_type: libc::F_RDLCK.try_into().unwrap(),
-            l_whence: libc::SEEK_SET.try_into().unwrap(),
-            l_start: first,
-            l_len: last - first + 1,
-            l_pid: 0,
-        };
-        fcntl(&file, FcntlArg::F_SETLKW(&lock)).unwrap();
-        hold();
+        lock_and_hold(suffix, first.parse().unwrap(), last.parse().unwrap());
         return ExitCode::SUCCESS;
     }
     let db = match Database::open(Path::new("words.sqlite3"), Options::new(SCHEMA)) {
@@ -92,6 +82,20 @@ fn main() -> ExitCode {
     }
     // `exit` runs no destructors, so the store is not closed.
     std::process::exit(0)
+}
+
+/// Locks the bytes from `first` to `last` of a file of the store until the end of standard input.
+fn lock_and_hold(suffix: &str, first: i64, last: i64) {
+    let file = File::options().read(true).write(true).open(format!("words.sqlite3{suffix}")).unwrap();
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK.try_into().unwrap(),
+        l_whence: libc::SEEK_SET.try_into().unwrap(),
+        l_start: first,
+        l_len: last - first + 1,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_SETLKW(&lock)).unwrap();
+    hold();
 }
 
 /// Waits for the end of standard input.

@@ -246,6 +246,7 @@ fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
     let key = key.path().to_string_lossy();
     let short = directory.path().join("short");
     std::fs::write(&short, "hunter2").expect("a writable directory");
+    let short = short.to_string_lossy();
     let (mongo, redis) = ("mongodb://user:hunter2@localhost/", "redis://:hunter2@localhost");
     let in_file = |name: &str, content: &str| {
         let path = directory.path().join(name);
@@ -288,11 +289,8 @@ fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
         ),
         (&[], "--mongo-uri"),
         (&["--mongo-uri", mongo], "--redis-url"),
-        (&["--mongo-uri", mongo, "--redis-url", redis], "--secret-file"),
-        (
-            &["--mongo-uri", mongo, "--redis-url", redis, "--secret-file", &short.to_string_lossy()],
-            "--secret-file",
-        ),
+        (&given, "--secret-file"),
+        (&[&given[..], &["--secret-file", &short]].concat(), "--secret-file"),
         (&["--mongo-uri", "hunter2", "--redis-url", redis, "--secret-file", &key], "--mongo-uri"),
         (&["--mongo-uri", mongo, "--redis-url", "hunter2", "--secret-file", &key], "--redis-url"),
     ];

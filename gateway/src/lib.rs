@@ -16,6 +16,7 @@ mod handshake_issue;
 mod hangup;
 mod head;
 mod identify;
+mod in_flight;
 mod login_limit;
 mod metric;
 mod middleware;
@@ -51,6 +52,7 @@ pub use proxy::{Backend, InvalidBackend, Node, Nodes, Proxy, Upstreams, on_conne
 pub use session_id::names_session;
 
 use budget::Budget;
+use in_flight::InFlight;
 use session_cache::SessionCache;
 use warnings::Warnings;
 
@@ -69,6 +71,7 @@ pub struct Gateway {
     response_budget: Budget,
     /// Warnings about the deployment, shared by all workers.
     warnings: Warnings,
+    in_flight: Arc<InFlight>,
 }
 
 impl Gateway {
@@ -78,8 +81,17 @@ impl Gateway {
         let (logins, registrations) = (login_limit::logins(&config), login_limit::logins(&config));
         let response_budget = Budget::new(config.unread_answers);
         let session_cache = SessionCache::new(&sessions);
-        let (anonymous, warnings) = (Arc::new(login_limit::anonymous()), Warnings::default());
-        Self { config, sessions, session_cache, logins, registrations, anonymous, response_budget, warnings }
+        Self {
+            config,
+            sessions,
+            session_cache,
+            logins,
+            registrations,
+            anonymous: Arc::new(login_limit::anonymous()),
+            response_budget,
+            warnings: Warnings::default(),
+            in_flight: Arc::new(InFlight::new()),
+        }
     }
 
     /// The middleware. Must be the outermost one of the whole app.
@@ -99,7 +111,7 @@ impl Gateway {
 
     /// The proxy to services in other processes, behind this gateway's middleware.
     pub fn proxy(&self, upstreams: Upstreams) -> Proxy {
-        Proxy::new(self.config.clone(), upstreams)
+        Proxy::new(self.config.clone(), self.in_flight.clone(), upstreams)
     }
 
     /// Mounts the pages of the gateway itself.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix_web::{
-    Error as ActixError, HttpResponse,
+    Error as ActixError, HttpMessage, HttpResponse,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     error::InternalError,
@@ -99,6 +99,7 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
         let open = request.conn_data::<Hangup>().map(Hangup::begin);
+        request.extensions_mut().insert(gateway.in_flight.request());
         Box::pin(async move {
             let started = Instant::now();
             let origin = AllowedOrigin::of(request.headers(), gateway.allowed());

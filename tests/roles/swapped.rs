@@ -76,11 +76,20 @@ async fn a_role_at_the_address_of_another_one_is_named_with_the_flag_to_correct(
             .await;
     }
 
-    // Presence at the addresses of other services.
-    let rows = [("four", accounts.address.to_string()), ("five", server(&url)), ("six", server(&uri))];
-    for (node, address) in rows {
-        let node_at = format!("http://{address}");
-        let mut role = chat(node, &["--presence-url", &node_at]);
+    name_programs_at_the_address_of_presence(
+        chat,
+        [accounts.address.to_string(), server(&url), server(&uri)],
+    )
+    .await;
+}
+
+/// Starts a node for each of `addresses`, none of which is that of presence.
+async fn name_programs_at_the_address_of_presence(
+    chat: impl Fn(&str, &[&str]) -> Role,
+    addresses: [String; 3],
+) {
+    for (node, address) in ["four", "five", "six"].into_iter().zip(addresses) {
+        let mut role = chat(node, &["--presence-url", &format!("http://{address}")]);
         role.wait_for_admin().await;
         let words =
             [&*address, "another program responds, not presence", "--presence-url (GODZILLA_PRESENCE_URL)"];

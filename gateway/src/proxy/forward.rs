@@ -5,11 +5,8 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use super::{
-    Worker, backend::Backend, drain::RequestGuard, failover::Attempt, incoming, outgoing::Outgoing,
-    upstream::is_final,
-};
-use crate::{body, error::Error};
+use super::{Worker, backend::Backend, failover::Attempt, incoming, outgoing::Outgoing, upstream::is_final};
+use crate::{body, error::Error, in_flight::RequestGuard};
 
 impl Worker {
     /// Rewrites the request, after its body was read.

@@ -22,8 +22,8 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{backend::Backend, drain, headers};
-use crate::error::Error;
+use super::{backend::Backend, headers};
+use crate::{error::Error, in_flight::RequestGuard};
 
 /// How long a service may pause within a response body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,14 +46,14 @@ struct Relayed {
     body: Incoming,
     deadline: Pin<Box<Sleep>>,
     /// In flight until the client has received the whole body.
-    _request: drain::RequestGuard,
+    _request: RequestGuard,
 }
 
 /// The response to the client, after the start of its body was read, which may take `within`.
 pub(super) async fn relay(
     response: Response<Incoming>,
     backend: &Backend,
-    request: drain::RequestGuard,
+    request: RequestGuard,
     within: Duration,
 ) -> Result<HttpResponse, Error> {
     let (head, mut body) = response.into_parts();

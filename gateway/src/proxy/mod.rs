@@ -29,7 +29,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, Resource, ResponseError,
+    HttpMessage, HttpRequest, HttpResponse, Resource, ResponseError,
     http::{ConnectionType, Method, header},
     web,
 };
@@ -42,10 +42,15 @@ pub use nodes::{Node, Nodes};
 pub use splice::on_connect;
 
 use crate::{
-    body, config::Config, error::Error, metric, response::session_unknown, routes::SOCKETS,
+    body,
+    config::Config,
+    error::Error,
+    in_flight::{InFlight, RequestGuard},
+    metric,
+    response::session_unknown,
+    routes::SOCKETS,
     session_id::session_ids,
 };
-use drain::{InFlight, RequestGuard};
 use health::HealthChecks;
 use nodes::Session;
 use outliers::RecentFailures;
@@ -78,7 +83,7 @@ pub struct ProxyWorker(Rc<Worker>);
 struct Shared {
     config: Arc<Config>,
     upstreams: Upstreams,
-    in_flight: InFlight,
+    in_flight: Arc<InFlight>,
     /// The index of the node for the next anonymous request.
     next_node: AtomicUsize,
     recent_failures: RecentFailures,
@@ -106,9 +111,8 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(1_260);
 const MAX_ATTEMPTS: usize = 3;
 
 impl Proxy {
-    pub(crate) fn new(config: Arc<Config>, upstreams: Upstreams) -> Self {
-        let (in_flight, next_node, recent_failures) =
-            (InFlight::new(), AtomicUsize::new(0), RecentFailures::default());
+    pub(crate) fn new(config: Arc<Config>, in_flight: Arc<InFlight>, upstreams: Upstreams) -> Self {
+        let (next_node, recent_failures) = (AtomicUsize::new(0), RecentFailures::default());
         let health = Arc::new(HealthChecks::default());
         Self(Arc::new(Shared { config, upstreams, in_flight, next_node, recent_failures, health }))
     }
@@ -178,7 +182,8 @@ impl Worker {
         payload: web::Payload,
         service: impl AsyncFn(&Self, &HttpRequest, web::Payload, RequestGuard) -> Result<HttpResponse, Error>,
     ) -> HttpResponse {
-        let guard = self.shared.in_flight.request();
+        // The middleware has counted the request since it was read.
+        let guard = request.extensions_mut().remove::<RequestGuard>().unwrap_or_default();
         let mut response = match service(&self, &request, payload, guard).await {
             Ok(response) => response,
             Err(error) => {

@@ -31,7 +31,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::drain;
+use crate::in_flight::SocketGuard;
 
 /// The size of a read, in bytes.
 const READ_SIZE: usize = 16 * 1024;
@@ -80,7 +80,7 @@ impl Splice {
         node: TcpStream,
         ahead: Bytes,
         client: Option<Descriptor>,
-        mut socket: drain::SocketGuard,
+        mut socket: SocketGuard,
         unresponsive: impl Future<Output = ()> + 'static,
     ) -> Self {
         let (node, to_node) = node.into_split();

@@ -13,12 +13,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Proxy;
 use crate::metric;
 
 /// All in-flight requests that began before the drain, and all WebSockets. Each guard holds a receiver of a channel. A channel
 /// is closed when it has no receivers.
-pub(super) struct InFlight {
+pub(crate) struct InFlight {
     requests: Sender<()>,
     /// The current step of closing.
     sockets: Sender<u8>,
@@ -27,11 +26,11 @@ pub(super) struct InFlight {
 }
 
 /// An in-flight request, until all clones are dropped. `None` for a request that began during the drain.
-#[derive(Clone)]
-pub(super) struct RequestGuard(#[expect(dead_code, reason = "held until dropped")] Option<Receiver<()>>);
+#[derive(Clone, Default)]
+pub(crate) struct RequestGuard(#[expect(dead_code, reason = "held until dropped")] Option<Receiver<()>>);
 
 /// A proxied WebSocket, until dropped.
-pub(super) struct SocketGuard {
+pub(crate) struct SocketGuard {
     step: Receiver<u8>,
     /// The step at which it closes.
     close_at: u8,
@@ -50,26 +49,26 @@ const STEP_INTERVAL: Duration = Duration::from_millis(100);
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl InFlight {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { requests: Sender::new(()), sockets: Sender::new(0), draining: AtomicBool::new(false) }
     }
 
     /// Whether no new WebSockets and sessions are accepted, and connections close after their response.
-    pub(super) fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
     /// How long a poll waits at its node. `None` before the drain: until the node answers it.
-    pub(super) fn poll_limit(&self) -> Option<Duration> {
+    pub(crate) fn poll_limit(&self) -> Option<Duration> {
         self.is_draining().then_some(POLL_LIMIT)
     }
 
-    /// Begins a request. Call it before its body is read.
-    pub(super) fn request(&self) -> RequestGuard {
+    /// Begins a request. Call it when its head was read, before any await.
+    pub(crate) fn request(&self) -> RequestGuard {
         RequestGuard((!self.is_draining()).then(|| self.requests.subscribe()))
     }
 
-    pub(super) fn socket(&self) -> SocketGuard {
+    pub(crate) fn socket(&self) -> SocketGuard {
         let mut random = [0];
         // On failure all sockets close at the same step, which only distributes the load less evenly.
         _ = getrandom::fill(&mut random);
@@ -78,13 +77,13 @@ impl InFlight {
     }
 
     /// Begins the drain.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Begins the drain, if it has not begun. Resolves when all requests that began before it have ended or have taken
     /// `within`.
-    pub(super) async fn drain_requests(&self, within: Duration) {
+    pub(crate) async fn drain_requests(&self, within: Duration) {
         self.drain();
         if timeout(within, self.requests.closed()).await.is_err() {
             tracing::warn!(
@@ -95,7 +94,7 @@ impl InFlight {
     }
 
     /// Closes all WebSockets. Resolves when all have ended or their time is over.
-    pub(super) async fn close_sockets(&self) {
+    pub(crate) async fn close_sockets(&self) {
         for step in 1..=STEPS {
             self.sockets.send_replace(step);
             if self.sockets.is_closed() {
@@ -112,28 +111,9 @@ impl InFlight {
     }
 }
 
-impl Proxy {
-    /// Accepts no new sockets from now on. Other requests are answered, also the polls of open sessions, and their
-    /// connections are closed.
-    pub fn drain(&self) {
-        self.0.in_flight.drain();
-    }
-
-    /// Begins the drain, if it has not begun, and waits for the requests that began before it, at most `within`. A pending
-    /// poll gets a ping as response within the ping interval of its node.
-    pub async fn drain_requests(&self, within: Duration) {
-        self.0.in_flight.drain_requests(within).await;
-    }
-
-    /// Closes the WebSockets in steps. Call it after [`Proxy::drain_requests`]. Takes at most 3 s.
-    pub async fn close_sockets(&self) {
-        self.0.in_flight.close_sockets().await;
-    }
-}
-
 impl SocketGuard {
     /// Resolves when this WebSocket must close.
-    pub(super) async fn close_requested(&mut self) {
+    pub(crate) async fn close_requested(&mut self) {
         let close_at = self.close_at;
         // An error means that the proxy was dropped.
         _ = self.step.wait_for(|step| *step >= close_at).await;

@@ -59,6 +59,26 @@ pub struct Check {
     pub telemetry: telemetry::Config,
 }
 
+/// Configuration of `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct Migrate {
+    /// Print whether rooms must be migrated, and change nothing: exit status 0 or 3
+    #[arg(long)]
+    pub status: bool,
+    // The rooms.
+    #[command(flatten)]
+    pub mongo: shared::Mongo,
+    // The table of nodes.
+    #[command(flatten)]
+    pub redis: shared::Redis,
+    // Prefix of the keys and collections.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
+    // Logs.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
 /// Configuration of `healthcheck`.
 #[derive(Debug, Clone, Args)]
 pub struct Healthcheck {

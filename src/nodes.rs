@@ -2,12 +2,14 @@
 //! ([`Watcher`]). Times are those of Redis, so that clocks of several machines need not agree.
 
 mod lease;
+mod running;
 mod scripts;
 mod watcher;
 
 use remote::{Location, Redis};
 
 pub use lease::NodeLease;
+pub use running::running;
 pub use watcher::Watcher;
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`

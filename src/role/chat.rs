@@ -130,8 +130,14 @@ impl Role for Chat {
         let lease = NodeLease::start(this.redis, &this.node, this.address, NodeLease::TTL);
         let lease = lease.map_err(Error::Config)?;
         _ = status.set(Box::new(lease.not_ready_reason()));
-        let Some(order) = this.stores.prepared(&lease, &this.node, process.clone()).await else {
-            return Ok(Box::new(Parts { lease: Some(lease), opened: None }));
+        let order = match this.stores.prepared(&lease, &this.node, process.clone()).await {
+            Ok(Some(order)) => order,
+            Ok(None) => return Ok(Box::new(Parts { lease: Some(lease), opened: None })),
+            Err(refused) => {
+                // A migration waits for the end of all nodes.
+                lease.release().await;
+                return Err(refused);
+            }
         };
         let io = Io::new();
         let deps = Deps {

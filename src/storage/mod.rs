@@ -17,6 +17,7 @@ use chat::{
     directory::Directory,
     history::{History, Journal},
     lineage::Lineage,
+    migration::Migration,
     recovery_sessions::RecoverySessions,
     unpublished::Unpublished,
 };
@@ -44,6 +45,9 @@ pub struct Backend {
     pub open_embedded: Option<OpenEmbedded>,
     /// Opens the stores of many processes. They may be unavailable. `None` for a backend that one process uses.
     pub open_shared: Option<OpenShared>,
+    /// The migration of data to the form of this release. It may be unavailable. `None` for a backend that migrates its data when it is
+    /// opened.
+    pub migrate: Option<OpenMigration>,
     /// The findings of the doctor.
     pub examine: for<'a> fn(&'a StoreUrl) -> LocalBoxFuture<'a, Vec<Finding>>,
 }
@@ -54,6 +58,10 @@ type OpenEmbedded = fn(&StoreUrl) -> Result<EmbeddedStores, Error>;
 /// Opens the stores of a deployment.
 type OpenShared =
     for<'a> fn(&'a StoreUrl, &'a Deployment, &'a Opening) -> LocalBoxFuture<'a, Result<SharedStores, Error>>;
+
+/// Opens the migration of a deployment.
+type OpenMigration =
+    for<'a> fn(&'a StoreUrl, &'a Deployment) -> LocalBoxFuture<'a, Result<Arc<dyn Migration>, Error>>;
 
 /// All stores of a process that shares no data with others.
 pub struct EmbeddedStores {
@@ -102,6 +110,12 @@ pub trait Health: Send + Sync {
     /// The name of the backend in `/readyz`.
     fn name(&self) -> &'static str;
 
+    /// Why a chat node must not start: the data has the form of another release. `None` when it may.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    async fn refusal(&self) -> Result<Option<String>, chat::Error>;
+
     /// Prepares the stores of a chat node, for example their indexes.
     ///
     /// # Errors
@@ -146,6 +160,16 @@ pub async fn open_shared(
     let open = url.backend().and_then(|backend| backend.open_shared);
     let open = open.ok_or_else(|| refused(url, |backend| backend.open_shared.is_some()))?;
     open(url, deployment, opening).await
+}
+
+/// Opens the migration of `deployment`.
+///
+/// # Errors
+/// When the backend of the URL has no migration, or cannot be found.
+pub async fn open_migration(url: &StoreUrl, deployment: &Deployment) -> Result<Arc<dyn Migration>, Error> {
+    let open = url.backend().and_then(|backend| backend.migrate);
+    let open = open.ok_or_else(|| refused(url, |backend| backend.migrate.is_some()))?;
+    open(url, deployment).await
 }
 
 /// The findings of the doctor about the store at `url`.

@@ -14,5 +14,6 @@ pub const BACKEND: Backend = Backend {
     form: "mongodb://host/database?replicaSet=name",
     open_embedded: None,
     open_shared: Some(|_, _, _| ready(Err(Error::Config(WITHOUT_MONGODB.to_owned()))).boxed_local()),
+    migrate: Some(|_, _| ready(Err(Error::Config(WITHOUT_MONGODB.to_owned()))).boxed_local()),
     examine: |_| ready(vec![Finding::error("this binary", WITHOUT_MONGODB)]).boxed_local(),
 };

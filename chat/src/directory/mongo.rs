@@ -1,21 +1,26 @@
-//! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members and its latest changes, so that every
-//! change is one write. A change is decided on the document that was read, and is written only if the room's version is still the same.
-//! The version is the number of the room's changes.
+//! [`Directory`] in MongoDB: the collections `rooms`, `members` and `changes`. A room's document has its properties, the number of its
+//! members and its latest changes; each member is a document, and so is each part of a room that has changed. A change is one transaction
+//! that reads the room and its members, and increments the number of changes (`rev`) in the room's document.
 
 mod change;
 mod change_log;
 mod changes;
-mod copied_changes;
+mod changes_since;
 mod document;
 mod indexes;
 mod items;
 mod limits;
+pub mod migration;
 mod renew;
 mod resolve_unknown;
+mod rounds;
+mod schema;
 mod settings;
+mod snapshot;
 mod stored_changes;
 #[cfg(test)]
 mod tests;
+mod version_1;
 mod writes;
 
 use std::{
@@ -26,7 +31,10 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc, oid::ObjectId};
+use mongodb::{
+    Client,
+    bson::{Document, doc, oid::ObjectId},
+};
 use proto::{
     RoomName, Username,
     event::{ItemType, RoomKind, SettingsPatch},
@@ -36,12 +44,14 @@ use tokio::time::Instant;
 
 use self::{
     change::Change,
-    document::{RoomDocument, RoomSummary, rooms_with},
+    document::{MemberDocument, RoomDocument, RoomSummary},
+    rounds::Turns,
+    schema::Schema,
 };
-use super::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
+use super::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord};
 use crate::{
     Error,
-    mongo::{DEADLINE, MESSAGES, collection, deadline_now, with_deadline},
+    mongo::{DEADLINE, MEMBERS, MESSAGES, collection, deadline_now, with_deadline},
 };
 
 /// Name of the collection.
@@ -50,13 +60,19 @@ const COLLECTION: &str = crate::mongo::ROOMS;
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
+    client: Client,
     rooms: Documents<RoomDocument>,
+    members: Documents<MemberDocument>,
     /// The messages, which are deleted before a name is reused.
     messages: Documents<Document>,
-    /// The older part of the change log, see [`change_log`].
+    /// The change log, see [`change_log`].
     changes: Documents<Document>,
-    /// The rooms whose changes are being copied there.
-    copying: Arc<Mutex<HashSet<RoomName>>>,
+    /// The rooms whose change log is being restarted.
+    restarting: Arc<Mutex<HashSet<RoomName>>>,
+    /// The locks of rooms for transactions of this node.
+    turns: Turns,
+    /// The form of the stored rooms, see [`schema`].
+    schema: Schema,
     /// Id of this process, stored with its changes.
     process: Arc<str>,
     prepared: Prepared,
@@ -68,26 +84,24 @@ impl MongoDirectory {
     /// A directory in `store`. MongoDB need not be reachable yet. A change is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let rooms = collection(&store, COLLECTION).with_trial(document::trial);
-        let messages = collection(&store, MESSAGES);
-        let changes = collection(&store, change_log::COLLECTION)
-            .with_trial(change_log::trial)
-            .with_optional(Operation::Update, change_log::NOT_COPIED)
-            .with_optional(Operation::Delete, change_log::NOT_DELETED);
+        let rooms = collection(&store, COLLECTION)
+            .with_unique_indexes(&[schema::GUARD])
+            .with_trial(document::room_trial);
         Self {
+            client: store.database.client().clone(),
             rooms,
-            messages,
-            changes,
-            copying: Arc::default(),
+            members: collection(&store, MEMBERS).with_trial(document::member_trial),
+            messages: collection(&store, MESSAGES),
+            changes: collection(&store, change_log::COLLECTION)
+                .with_trial(change_log::trial)
+                .with_optional(Operation::Delete, change_log::NOT_DELETED),
+            restarting: Arc::default(),
+            turns: Turns::default(),
+            schema: Schema::new(&store),
             process: ObjectId::new().to_hex().into(),
             prepared: Prepared::default(),
             reuse_delay: renew::REUSE_DELAY,
         }
-    }
-
-    async fn load(&self, room: &RoomName, deadline: Instant) -> Result<Option<RoomDocument>, Error> {
-        let found = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "recent": 0 });
-        with_deadline(deadline, found.max_time(DEADLINE)).await
     }
 
     /// Checks the limits on memberships that `change` is subject to, see [`limits`].
@@ -104,60 +118,52 @@ impl MongoDirectory {
         }
     }
 
-    /// Checks that `user` has created or joined fewer than `limit` rooms. The check and the write are not atomic: concurrent joins of one
-    /// user to several rooms are writes of independent documents and may all pass. The user then exceeds the limit by these joins, and
-    /// the next join is refused.
-    async fn check_own_limit(&self, user: &Username, limit: usize, deadline: Instant) -> Result<(), Error> {
-        let own =
-            doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
-        if self.count(own, deadline).await? >= limit { Err(refusal::own_room_limit()) } else { Ok(()) }
-    }
-
     async fn change(
         &self,
         room: &RoomName,
         change: Change,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
-        let (this, name, requested) = (self.clone(), room.clone(), change.clone());
-        self.run(room.clone(), change, committed, async move { this.update(&name, &requested).await }).await
+        let (this, name) = (self.clone(), room.clone());
+        self.run(committed, async move { this.update(&name, &change).await }).await
     }
 }
 
 #[async_trait]
 impl Directory for MongoDirectory {
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
-        let (this, name) = (self.clone(), room.name.clone());
-        let change = Change::Add { user: room.owner.clone(), limit };
-        self.run(name, change, committed, async move { this.insert(&room, limit).await }).await
+        let this = self.clone();
+        self.run(committed, async move { this.insert(&room, limit).await }).await
     }
 
     async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         if RoomKind::of(room).is_built_in() {
             return Ok(Some(RoomRecord { room_info: RoomInfo::lobby(), members: vec![], rev: 0 }));
         }
-        let found = self.load(room, deadline_now()).await?.filter(|found| !found.archived);
-        found.map(|found| found.record(room.clone())).transpose()
+        let found = self.load(room, deadline_now()).await?.filter(|found| !found.document.archived);
+        found.map(|found| found.record()).transpose()
     }
 
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
+        let mut stages = vec![doc! { "$match": { "_id.key": user.key() } }];
+        stages.extend(self.open_rooms());
+        stages.push(doc! { "$sort": { "_id.room": 1 } });
         let summaries = async {
-            let rooms = self.rooms.clone_with_type::<RoomSummary>();
-            let found = rooms
-                .find(rooms_with(user))
-                .sort(doc! { "_id": 1 })
-                .projection(RoomSummary::fields())
-                .max_time(DEADLINE);
-            found.await?.try_collect::<Vec<RoomSummary>>().await
+            let found = self.members.aggregate(stages).max_time(DEADLINE).with_type::<RoomSummary>().await?;
+            found.try_collect::<Vec<_>>().await
         };
         let summaries = with_deadline(deadline_now(), summaries).await?;
-        let rooms = summaries.into_iter().map(RoomSummary::room_info);
+        let rooms = summaries.iter().map(RoomSummary::room_info);
         std::iter::once(Ok(RoomInfo::lobby())).chain(rooms).collect()
     }
 
     async fn has_member(&self, name: &Username) -> Result<bool, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(doc! { "members.key": name.key() }).projection(doc! { "_id": 1 });
+        // A room that is migrated meanwhile has its members in one of the two places.
+        if self.is_member_in_version_1(name).await? {
+            return Ok(true);
+        }
+        let members = self.members.clone_with_type::<Document>();
+        let found = members.find_one(doc! { "_id.key": name.key() }).projection(doc! { "_id": 1 });
         Ok(with_deadline(deadline_now(), found.max_time(DEADLINE)).await?.is_some())
     }
 

@@ -1,5 +1,5 @@
 //! [`Lineage`] in MongoDB, collection `lineage`: one document with the id of the history and the UUIDs that MongoDB has assigned to the
-//! collections of messages, rooms and older changes. `mongorestore` creates collections again, so another UUID means that the collection
+//! collections of messages, rooms, members and changes. `mongorestore` creates collections again, so another UUID means that the collection
 //! was dropped or restored from a backup.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::{
     Error,
     directory::mongo::MongoDirectory,
     id::new_id,
-    mongo::{CHANGES, DEADLINE, MESSAGES, ROOMS, collection, deadline_now, with_deadline},
+    mongo::{CHANGES, DEADLINE, MEMBERS, MESSAGES, ROOMS, collection, deadline_now, with_deadline},
     redis::EPOCH_LENGTH,
 };
 
@@ -42,7 +42,7 @@ pub struct MongoLineage {
     directory: MongoDirectory,
     lost_rooms: LostRooms,
     /// The watched collections.
-    watched: [Watched; 3],
+    watched: [Watched; 4],
 }
 
 /// A collection whose UUID is stored.
@@ -80,8 +80,12 @@ impl MongoLineage {
     /// The lineage in `store`, which may be unavailable. `directory` has the rooms of the same store.
     pub fn new(store: impl Into<Store>, directory: MongoDirectory) -> Self {
         let store = store.into();
-        let watched =
-            [("uuid", MESSAGES, "messages"), ("rooms", ROOMS, "rooms"), ("changes", CHANGES, "changes")];
+        let watched = [
+            ("uuid", MESSAGES, "messages"),
+            ("rooms", ROOMS, "rooms"),
+            ("members", MEMBERS, "members of rooms"),
+            ("changes", CHANGES, "changes"),
+        ];
         let watched = watched.map(|(field, name, what)| Watched {
             name: store.deployment.collection(name),
             field,
@@ -154,7 +158,7 @@ impl MongoLineage {
         begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
     }
 
-    /// Compares the UUID of a collection with the stored one. Begins a new history when messages or rooms have another one; older changes
+    /// Compares the UUID of a collection with the stored one. Begins a new history when messages, rooms or members have another one; older changes
     /// that have another one are not used.
     async fn compare(
         &self,
@@ -181,7 +185,7 @@ impl MongoLineage {
                 if *field == "changes" {
                     tracing::warn!(
                         collection = watched.name,
-                        "the collection of older changes was dropped or restored: clients that lack more than the latest changes of a room load the room anew"
+                        "the collection of changes was dropped or restored: clients that lack more than the latest changes of a room load the room anew"
                     );
                     self.directory.reset_older_changes().await?;
                 } else {
@@ -308,13 +312,13 @@ mod tests {
 
     /// Each collection is dropped, dropped and created again, and restored.
     #[actix_rt::test]
-    async fn a_history_ends_when_rooms_are_dropped_or_restored_and_not_with_the_changes() {
+    async fn a_history_ends_when_rooms_or_members_are_dropped_or_restored_and_not_with_the_changes() {
         let mongo = Mongo::start().await;
         let database = Client::with_uri_str(mongo.uri()).await.unwrap().default_database().unwrap();
         MongoStore::new(&database).prepare().await.unwrap();
         let (here, there) = (lineage(&database), lineage(&database));
         let mut history = here.current().await.unwrap();
-        for (name, ends) in [(ROOMS, true), (CHANGES, false), (MESSAGES, true)] {
+        for (name, ends) in [(ROOMS, true), (MEMBERS, true), (CHANGES, false), (MESSAGES, true)] {
             for how in ["restored", "dropped", "created"] {
                 match how {
                     "restored" => recreate(&database, name).await,

@@ -6,6 +6,7 @@ mod documents;
 mod duplicates;
 mod prepared;
 mod refusals;
+mod transaction;
 mod writes;
 
 use std::{
@@ -29,6 +30,9 @@ pub use cause::{brief, is_refusal};
 pub use documents::{Documents, trial_of};
 pub use prepared::Prepared;
 pub use refusals::{Operation, Refusals};
+pub use transaction::{
+    is_duplicate_in, is_snapshot_unavailable, is_transient, is_unknown_commit, transaction,
+};
 pub use writes::Writes;
 
 /// The maximum time of one call, including the server selection.
@@ -91,14 +95,17 @@ pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Docume
 /// A collection whose writes are acknowledged once they are in the journals of a majority. It is read from the primary with read
 /// concern "majority". Options of the address do not override these settings.
 fn durable<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
-    let durable =
-        WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build();
     let options = CollectionOptions::builder()
-        .write_concern(durable)
+        .write_concern(durable_writes())
         .read_concern(ReadConcern::majority())
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     database.collection_with_options(name, options)
+}
+
+/// Writes are acknowledged once they are in the journals of a majority.
+fn durable_writes() -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build()
 }
 
 /// Awaits `call` for at most [`DEADLINE`].

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use accounts::MongoUsers;
 use async_trait::async_trait;
-use chat::MongoStore;
+use chat::{MongoStore, migration::Migration};
 use futures_util::FutureExt;
 use remote::Deployment;
 use sessions::MongoRevocations;
@@ -22,6 +22,7 @@ pub const BACKEND: Backend = Backend {
     form: "mongodb://host/database?replicaSet=name",
     open_embedded: None,
     open_shared: Some(|url, deployment, opening| open(url, deployment, opening).boxed_local()),
+    migrate: Some(|url, deployment| open_migration(url, deployment).boxed_local()),
     examine: |url| examine::examine(url).boxed_local(),
 };
 
@@ -48,10 +49,22 @@ async fn open(url: &StoreUrl, deployment: &Deployment, opening: &Opening) -> Res
     })
 }
 
+async fn open_migration(url: &StoreUrl, deployment: &Deployment) -> Result<Arc<dyn Migration>, Error> {
+    match connection::store_once(url, deployment).await {
+        Ok(store) => Ok(MongoStore::new(&store).migration()),
+        Err(connection::Failure::Address(error)) => Err(error),
+        Err(connection::Failure::Dns(problem)) => Err(Error::Tool(format!("MongoDB {problem}"))),
+    }
+}
+
 #[async_trait]
 impl Health for MongoHealth {
     fn name(&self) -> &'static str {
         "MongoDB"
+    }
+
+    async fn refusal(&self) -> Result<Option<String>, chat::Error> {
+        self.chat.refusal().await
     }
 
     async fn prepare(&self) -> Result<(), chat::Error> {

@@ -1,4 +1,4 @@
-//! Changes of rooms: each is decided on the room that was read, and results in an update of its document. Pure.
+//! Changes of rooms: each is decided on the room that was read, and results in writes to its document and those of its members. Pure.
 
 use mongodb::bson::{DateTime, Document, doc};
 use proto::{
@@ -7,12 +7,12 @@ use proto::{
 };
 
 use super::{
-    document::{member_document, owner_of},
+    document::{RoomDocument, owner_of},
     settings,
 };
 use crate::{
     Error,
-    directory::{Additions, ChangeKind, Member, Role, RoomInfo, RoomRecord},
+    directory::{Additions, ChangeKind, Member, NewRoom, Role, RoomInfo, RoomRecord},
 };
 
 /// A change of an existing room.
@@ -35,28 +35,74 @@ pub enum Change {
 /// Maximum number of departures kept in a room. The oldest are dropped.
 const MAX_DEPARTURES: i32 = 1_000;
 
+/// What a change writes, and the members after it.
+#[derive(Debug)]
+pub struct Edit {
+    /// The members after the change.
+    pub members: Vec<Member>,
+    /// The writes to documents of members.
+    pub writes: Vec<MemberWrite>,
+    /// The update of the room's document, without what every change writes.
+    pub room: Document,
+}
+
+/// A write to the document of one member.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MemberWrite {
+    /// The member joins.
+    Insert(Member),
+    /// The membership of the user with this key ends.
+    Delete(String),
+    /// The member with this key becomes the owner.
+    Promote(String),
+}
+
+impl Edit {
+    /// The creation of a room, or its replacement, with its owner as the only member. `base` is the number of the last message of an earlier
+    /// room of the name.
+    pub fn creation(room: &NewRoom, base: i64) -> Self {
+        let owner = Member { username: room.owner.clone(), role: Role::Owner, added_by: None };
+        let document = RoomDocument::creation(room, base);
+        Self { members: vec![owner.clone()], writes: vec![MemberWrite::Insert(owner)], room: document }
+    }
+}
+
 /// A new member of a room with the members `others`.
 fn new_member(others: &[Member], user: &Username, added_by: Option<Username>) -> Member {
     let role = if others.is_empty() { Role::Owner } else { Role::Member };
     Member { username: user.clone(), role, added_by }
 }
 
-/// The update that ends the membership of `user`, and the remaining members. `None` when `user` is not a member.
-fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<(Document, Vec<Member>)> {
+/// Makes `user` a member. `None` when `user` is a member.
+fn addition(
+    mut members: Vec<Member>,
+    user: &Username,
+    by: Option<&Username>,
+    room: Document,
+) -> Option<Edit> {
+    if index_of(&members, user).is_some() {
+        return None;
+    }
+    let member = new_member(&members, user, by.cloned());
+    members.push(member.clone());
+    Some(Edit { members, writes: vec![MemberWrite::Insert(member)], room })
+}
+
+/// Ends the membership of `user`. `None` when `user` is not a member.
+fn removal(private: bool, mut members: Vec<Member>, user: &Username) -> Option<Edit> {
     let removed = members.remove(index_of(&members, user)?);
-    let update = match members.first_mut() {
+    let mut writes = vec![MemberWrite::Delete(user.key())];
+    let room = match members.first_mut() {
         Some(successor) if removed.role == Role::Owner => {
             successor.role = Role::Owner;
-            let members: Vec<Document> = members.iter().map(member_document).collect();
-            doc! { "$set": { "members": members } }
+            writes.push(MemberWrite::Promote(successor.username.key()));
+            doc! {}
         }
         // No user could ever join it again.
-        None if private => {
-            doc! { "$set": { "members": [], "archived": true, "ended": DateTime::now() } }
-        }
-        _ => doc! { "$pull": { "members": { "key": user.key() } } },
+        None if private => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
+        _ => doc! {},
     };
-    Some((update, members))
+    Some(Edit { members, writes, room })
 }
 
 fn index_of(members: &[Member], user: &Username) -> Option<usize> {
@@ -111,41 +157,29 @@ impl Change {
         }
     }
 
-    /// The update of a room with these members, and the members after it. `None` when there is nothing to change.
-    pub fn apply(&self, private: bool, mut members: Vec<Member>) -> Option<(Document, Vec<Member>)> {
-        let update = match self {
+    /// The change of a room with these members. `None` when there is nothing to change.
+    pub fn apply(&self, private: bool, members: Vec<Member>) -> Option<Edit> {
+        let room = match self {
             Self::Add { user, .. } => {
-                if index_of(&members, user).is_some() {
-                    return None;
-                }
-                members.push(new_member(&members, user, None));
-                doc! {
-                    "$push": { "members": members.last().map(member_document) },
-                    "$pull": { "departures": { "key": user.key() } },
-                }
+                let departures = doc! { "$pull": { "departures": { "key": user.key() } } };
+                return addition(members, user, None, departures);
             }
-            Self::AddBy { user, by, .. } => {
-                if index_of(&members, user).is_some() {
-                    return None;
-                }
-                members.push(new_member(&members, user, Some(by.clone())));
-                doc! { "$push": { "members": members.last().map(member_document) } }
-            }
+            Self::AddBy { user, by, .. } => return addition(members, user, Some(by), doc! {}),
             Self::Leave { user } => {
                 let added_by = members[index_of(&members, user)?].added_by.clone();
-                let (mut update, members) = removal(private, members, user)?;
+                let mut edit = removal(private, members, user)?;
                 if let Some(by) = added_by {
                     let departure = doc! { "key": user.key(), "by": by.key(), "at": DateTime::now() };
                     let pushed = doc! { "$each": [departure], "$slice": -MAX_DEPARTURES };
-                    update.insert("$push", doc! { "departures": pushed });
+                    edit.room.insert("$push", doc! { "departures": pushed });
                 }
-                return Some((update, members));
+                return Some(edit);
             }
             Self::Remove { user, .. } => return removal(private, members, user),
             Self::Settings { patch, .. } if patch.is_empty() => return None,
             Self::Settings { patch, .. } => doc! { "$set": settings::update(patch) },
             Self::Archive { .. } => doc! { "$set": { "archived": true, "ended": DateTime::now() } },
         };
-        Some((update, members))
+        Some(Edit { members, writes: vec![], room })
     }
 }

@@ -1,58 +1,39 @@
-//! The change log of rooms. A room's document contains its latest changes (`recent`, at most [`KEPT`]). Before they are dropped there,
-//! they are copied to the collection `changes`, which has one document for each part of a room with the number of its last change.
+//! The change log of rooms: the collection `changes` has one row for each part of a room that has changed, with the number of its last
+//! change. A change writes its rows in its transaction. A room's document contains the latest changes (`recent`, at most [`KEPT`]), so that
+//! most clients are answered from it alone.
 //!
-//! The copy is not part of the change's write, so the numbers up to which it is complete are in the room's document: `logged`, and
-//! `log_floor`, before which changes are missing because they were dropped before they were copied, or are of an earlier room of the same
-//! name. A client whose number is before `log_floor` loads the room anew.
+//! The room's document has the number of its rows and the sum of their numbers ([`Log`]). When rows are lost, because the collection was
+//! dropped, restored alone or changed, these differ. Then clients load the room anew, and the log begins at the present change.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::sync::PoisonError;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc, oid::ObjectId};
-use proto::{
-    RoomName,
-    event::{Item, ItemType, RoomKind},
+use mongodb::{
+    ClientSession,
+    bson::{Document, doc, oid::ObjectId},
 };
+use proto::{RoomName, event::ItemType};
 use remote::mongo::Operation;
 use serde::Deserialize;
 
-use super::{
-    MongoDirectory,
-    document::RoomDocument,
-    stored_changes::{note_damage, possible_parts, without_gaps},
-};
+use super::{MongoDirectory, document::Log, rounds::Fault, writes::Numbered};
 use crate::{
     Error,
-    changes::{Change, KEPT},
-    column::integer,
-    directory::{
-        ChangeKind, ChangesSince, RoomRecord,
-        change::{Part, PresentState},
-    },
-    mongo::{DEADLINE, count_failure, damaged, deadline_now, number, with_deadline},
-    room_change::MAX_CHANGED,
+    directory::{ChangeKind, change::Part},
+    mongo::{damaged, deadline_now, number, with_deadline},
 };
 
-/// Name of the collection of older changes.
+/// Name of the collection of rows.
 pub const COLLECTION: &str = crate::mongo::CHANGES;
 
-/// The effect of refused copies.
-pub const NOT_COPIED: &str = "clients that miss more than 64 changes of a room meanwhile load the room anew";
-
-/// The effect of refused deletions of the changes of an ended room.
-pub const NOT_DELETED: &str = "changes of ended rooms are kept";
-
-/// The number of changes after which the latest ones are copied. Half of those that are kept, so a copy that fails is repeated in time.
-const COPY_AFTER: i64 = KEPT as i64 / 2;
+/// The effect of refused deletions of rows.
+pub const NOT_DELETED: &str = "names of ended rooms cannot be used again";
 
 /// The document of a trial write.
 pub fn trial() -> Document {
     let id = format!("trial {}", ObjectId::new());
     doc! { "_id": { "room": &id, "type": "room", "key": "" }, "room": id, "type": "room", "key": "", "rev": 1_i64 }
 }
-
-/// The changed part of a room: its type and, for a member, the key of the name.
-type Key = (ItemType, String);
 
 /// A document of the collection.
 #[derive(Debug, Deserialize)]
@@ -63,206 +44,148 @@ struct Row {
     rev: i64,
 }
 
-/// The last change of each part of a room.
+/// The rows that a change writes.
 #[derive(Debug, Default)]
-struct Parts(HashMap<Key, (u64, Part)>);
+pub(super) struct RowWrites {
+    /// The documents of parts that have not changed before.
+    pub new: Vec<Document>,
+    /// The ids of the other rows, and their new number.
+    pub existing: Vec<(Document, i64)>,
+    /// The number of new rows.
+    pub added: i64,
+    /// The amount by which the sum of the numbers grows.
+    pub raised: i64,
+}
 
-impl MongoDirectory {
-    /// Copies the latest changes of a room in the background, if enough were made since the last copy. `found` is the room before its last
-    /// change.
-    pub(super) fn log_older_changes(&self, room: &RoomName, found: &RoomDocument) {
-        if found.version - found.logged < COPY_AFTER {
-            return;
-        }
-        let (this, room) = (self.clone(), room.clone());
-        let is_new = this.copying.lock().unwrap_or_else(PoisonError::into_inner).insert(room.clone());
-        if !is_new {
-            return;
-        }
-        tokio::spawn(async move {
-            if let Err(error) = this.copy_changes(&room).await {
-                count_failure(COLLECTION);
-                tracing::warn!(%room, %error, "the latest changes of a room cannot be copied; its next change retries");
-            }
-            this.copying.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
-        });
-    }
-
-    async fn copy_changes(&self, room: &RoomName) -> Result<(), Error> {
-        let Some((record, changes, document)) = self.read_log(room).await? else { return Ok(()) };
-        let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(()) };
-        let mut parts = Parts::default();
-        let logged = number(document.logged)?;
-        let deadline = deadline_now();
-        // Of a room whose earlier changes are before the floor nothing is missing.
-        let lost = match document.log_floor < document.logged
-            && !self.has_copies(room, &document, deadline).await?
-        {
-            true => document.logged,
-            false => 0,
-        };
-        if lost > 0 {
-            tracing::warn!(%room, "older changes of a room are missing in the collection `changes`: clients that lack them load the room anew");
-        }
-        changes.iter().filter(|change| change.version > logged).for_each(|change| parts.add(change, &record));
-        for ((kind, key), (rev, part)) in parts.0 {
-            let name = part.name();
-            let id = doc! { "room": room.as_str(), "type": kind.name(), "key": &key };
-            let update = doc! {
-                "$max": { "rev": integer(rev) },
-                "$setOnInsert": { "room": room.as_str(), "type": kind.name(), "key": name },
-            };
-            let copy = self.changes.write(Operation::Update, async |changes| {
-                changes.update_one(doc! { "_id": id }, update).upsert(true).await
-            });
-            with_deadline(deadline, copy).await?;
-        }
-        let gap = if first.version > logged + 1 { integer(first.version - 1) } else { 0 };
-        let floor = document.log_floor.max(gap).max(lost);
-        let mut numbers = doc! { "logged": integer(last.version), "log_floor": floor };
-        let count = self.count_copies(room, None, deadline).await?;
-        let mut update = match lost {
-            0 => doc! {},
-            _ => doc! { "$set": { "log_parts": count } },
-        };
-        if lost == 0 {
-            numbers.insert("log_parts", count);
-        }
-        update.insert("$max", numbers);
-        let note = self.rooms.write(Operation::Update, async |rooms| {
-            rooms.update_one(doc! { "_id": room.as_str() }, update).await
-        });
-        with_deadline(deadline, note).await.map(drop)
-    }
-
-    /// The room, its latest changes in order and without gaps, and its document. `None` when the room does not exist.
-    async fn read_log(
-        &self,
-        room: &RoomName,
-    ) -> Result<Option<(RoomRecord, Vec<Change>, RoomDocument)>, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE);
-        let Some(found) = with_deadline(deadline_now(), found).await? else { return Ok(None) };
-        let mut document: RoomDocument =
-            mongodb::bson::deserialize_from_document(found.clone()).map_err(damaged)?;
-        let record = document.record(room.clone())?;
-        let mut changes = without_gaps(self.changes_of(found)?, record.rev);
-        // The release before does not write the floor when a name is reused.
-        let renewed = changes.iter().rev().find(|change| matches!(change.what, ChangeKind::Renewed(_)));
-        document.log_floor =
-            document.log_floor.max(renewed.map_or(0, |change| integer(change.version.saturating_sub(1))));
-        // Changes of an earlier room of the same name are not for the members of this one.
-        changes.retain(|change| integer(change.version) > document.log_floor);
-        Ok(Some((record, changes, document)))
-    }
-
-    /// See [`crate::directory::Directory::changes_since`].
-    pub(super) async fn read_changes_since(
-        &self,
-        room: &RoomName,
-        rev: u64,
-        types: &[ItemType],
-    ) -> Result<Option<ChangesSince>, Error> {
-        if RoomKind::of(room).is_built_in() {
-            let changes = if rev > 0 { ChangesSince::reset(0) } else { ChangesSince::page(0, vec![]) };
-            return Ok(Some(changes));
-        }
-        // Most clients that reconnect have missed nothing. The members are not read for them.
-        if self.is_open_at(room, rev).await? {
-            return Ok(Some(ChangesSince::page(rev, vec![])));
-        }
-        let Some((record, changes, document)) = self.read_log(room).await?.filter(|found| !found.2.archived)
-        else {
-            return Ok(None);
-        };
-        let last = record.rev;
-        let first = changes.first().map_or(last + 1, |change| change.version);
-        if rev > last {
-            return Ok(Some(ChangesSince::reset(last)));
-        }
-        let mut parts = Parts::default();
-        if rev + 1 < first && !self.read_older(room, rev, first - 1, &document, &mut parts).await? {
-            return Ok(Some(ChangesSince::reset(last)));
-        }
-        changes.iter().filter(|change| change.version > rev).for_each(|change| parts.add(change, &record));
-        Ok(Some(parts.since(&record, types)))
-    }
-
-    /// Whether the room exists and its last change is `rev`.
-    async fn is_open_at(&self, room: &RoomName, rev: u64) -> Result<bool, Error> {
-        let at = doc! { "_id": room.as_str(), "version": integer(rev), "archived": false };
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(at).projection(doc! { "_id": 1 }).max_time(DEADLINE);
-        Ok(with_deadline(deadline_now(), found).await?.is_some())
-    }
-
-    /// Adds the parts that have changed after `rev` and up to `end`, which are not in the room's document. Returns whether all of them are
-    /// stored and readable.
-    async fn read_older(
-        &self,
-        room: &RoomName,
-        rev: u64,
-        end: u64,
-        document: &RoomDocument,
-        parts: &mut Parts,
-    ) -> Result<bool, Error> {
-        let is_stored = number(document.logged)? >= end && rev >= number(document.log_floor)?;
-        if !is_stored || !self.has_copies(room, document, deadline_now()).await? {
-            return Ok(false);
-        }
-        // A copy may run at the same time, and raise numbers beyond those of the room that was read.
-        let later = doc! { "room": room.as_str(), "rev": { "$gt": integer(rev), "$lte": integer(end) } };
-        let limit = i64::try_from(MAX_CHANGED).unwrap_or(i64::MAX) + 1;
-        let read = async {
-            let found = self.changes.find(later).limit(limit).max_time(DEADLINE).await?;
-            found.try_collect::<Vec<Document>>().await
-        };
-        for row in with_deadline(deadline_now(), read).await? {
-            match Row::read(row) {
-                Ok((rev, part)) => part.into_iter().for_each(|part| parts.insert(rev, part)),
-                Err(error) => {
-                    note_damage(room.as_str(), &error);
-                    return Ok(false);
+impl RowWrites {
+    /// The rows of `parts`, which change with the number `rev`. `found` are the ids and numbers of those that exist.
+    pub(super) fn of(room: &RoomName, parts: &[Part], rev: i64, found: &[(Document, i64)]) -> Self {
+        let mut this = Self::default();
+        for part in parts {
+            let id = row_id(room, part);
+            match found.iter().find(|(existing, _)| *existing == id) {
+                Some((_, before)) => {
+                    this.raised += rev - before;
+                    this.existing.push((id, rev));
+                }
+                None => {
+                    this.raised += rev;
+                    this.added += 1;
+                    let kind = part.kind().name();
+                    this.new.push(
+                        doc! { "_id": id, "room": room.as_str(), "type": kind, "key": part.name(), "rev": rev },
+                    );
                 }
             }
         }
-        Ok(true)
+        this
     }
 }
 
-impl Row {
-    /// The number and the changed part of a document. Without a part for a type that a later release stores.
-    fn read(document: Document) -> Result<(u64, Option<Part>), Error> {
-        let row: Self = mongodb::bson::deserialize_from_document(document).map_err(damaged)?;
-        Ok((number(row.rev)?, Part::stored(&row.kind, row.key).map_err(damaged)?))
-    }
+/// The `_id` of the row of a part.
+pub(super) fn row_id(room: &RoomName, part: &Part) -> Document {
+    doc! { "room": room.as_str(), "type": part.kind().name(), "key": part.key() }
 }
 
-impl Parts {
-    fn add(&mut self, change: &Change, room: &RoomRecord) {
-        let parts = match &change.items {
-            Some(items) => items.iter().map(Part::of).collect(),
-            None => possible_parts(&change.what, room.room_info.owner.as_ref()),
+/// The number and the changed part of a row. Without a part for a type that a later release stores.
+pub(super) fn read_row(document: Document) -> Result<(u64, Option<Part>), Error> {
+    let row: Row = mongodb::bson::deserialize_from_document(document).map_err(damaged)?;
+    Ok((number(row.rev)?, Part::stored(&row.kind, row.key).map_err(damaged)?))
+}
+
+/// The stages that count the rows of a room and add up their numbers. The result is like [`Log`]; without rows there is none.
+pub(super) fn totals(room: &str) -> Vec<Document> {
+    vec![
+        doc! { "$match": { "room": room } },
+        doc! { "$group": { "_id": null, "rows": { "$sum": 1_i64 }, "sum": { "$sum": "$rev" } } },
+    ]
+}
+
+impl MongoDirectory {
+    /// Reads which rows of a change exist, in the snapshot of its transaction.
+    pub(super) async fn row_writes(
+        &self,
+        session: &mut ClientSession,
+        numbered: &Numbered<'_>,
+    ) -> Result<RowWrites, Fault> {
+        let (room, parts) = (numbered.room, numbered.entry.parts());
+        let rev = numbered.before + 1;
+        // A new room, and one that takes the place of another, have no rows.
+        if matches!(numbered.entry.what(), ChangeKind::Renewed(_)) || numbered.before == 0 {
+            return Ok(RowWrites::of(room, &parts, rev, &[]));
+        }
+        let ids: Vec<Document> = parts.iter().map(|part| row_id(room, part)).collect();
+        let rows = self.changes.find(doc! { "_id": { "$in": ids } });
+        let mut rows = rows.projection(doc! { "rev": 1 }).session(&mut *session).await?;
+        let rows: Vec<Document> = rows.stream(session).try_collect().await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let id = row.get_document("_id").map_err(damaged)?.clone();
+            // A number of another type counts as 0, as in the sum of the server.
+            found.push((id, row.get_i64("rev").unwrap_or(0)));
+        }
+        Ok(RowWrites::of(room, &parts, rev, &found))
+    }
+
+    /// Makes the log of a room begin at its present change, in the background, because its rows are not those that its document states.
+    pub(super) fn restart_log(&self, room: &RoomName) {
+        let (this, room) = (self.clone(), room.clone());
+        if !this.restarting.lock().unwrap_or_else(PoisonError::into_inner).insert(room.clone()) {
+            return;
+        }
+        tracing::warn!(%room, "rows of a room are missing in the collection `changes`: clients that have missed more than its latest changes load the room anew");
+        tokio::spawn(async move {
+            if let Err(error) = this.write_restart(&room).await {
+                tracing::warn!(%room, %error, "the change log of a room cannot be restarted; the next read retries");
+            }
+            this.restarting.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
+        });
+    }
+
+    async fn write_restart(&self, room: &RoomName) -> Result<(), Error> {
+        let deadline = deadline_now();
+        let mut stages = self.room_stages(room, doc! { "rev": 1, "log": 1 });
+        // Without the members.
+        stages.truncate(2);
+        stages
+            .push(doc! { "$unionWith": { "coll": self.changes.name(), "pipeline": totals(room.as_str()) } });
+        let found = self.snapshot(stages, deadline).await?;
+        let Some(stored) = found.first() else { return Ok(()) };
+        let rev = stored.get_i64("rev").map_err(damaged)?;
+        let actual = match found.get(1) {
+            Some(totals) => mongodb::bson::deserialize_from_document(totals.clone()).map_err(damaged)?,
+            None => Log::default(),
         };
-        parts.into_iter().for_each(|part| self.insert(change.version, part));
+        // A concurrent change increments `rev` and prevents this write; the next read restarts the log.
+        let at = doc! { "_id": room.as_str(), "rev": rev };
+        let log = Log { floor: rev, ..actual };
+        let write = self.rooms.write(Operation::Update, async |rooms| {
+            rooms.update_one(at, doc! { "$set": { "log": log.document() } }).await
+        });
+        with_deadline(deadline, write).await.map(drop)
     }
 
-    fn insert(&mut self, rev: u64, part: Part) {
-        let entry = self.0.entry((part.kind(), part.key())).or_insert_with(|| (rev, part.clone()));
-        if entry.0 <= rev {
-            *entry = (rev, part);
-        }
+    /// Makes all rooms answer numbers before their present change with a reset, except those that their latest changes cover, because the
+    /// collection of rows was dropped or restored.
+    pub async fn reset_older_changes(&self) -> Result<(), Error> {
+        let raised = doc! { "$set": { "log.floor": { "$max": ["$log.floor", "$rev"] } } };
+        let update = self.rooms.write(Operation::Update, async |rooms| {
+            rooms.update_many(doc! { "rev": { "$exists": true } }, vec![raised]).await
+        });
+        with_deadline(deadline_now(), update).await.map(drop)
     }
 
-    fn since(self, room: &RoomRecord, types: &[ItemType]) -> ChangesSince {
-        if self.0.len() > MAX_CHANGED {
-            return ChangesSince::reset(room.rev);
-        }
-        let state = PresentState::of(room);
-        let parts = self.0.into_values().filter(|(_, part)| types.contains(&part.kind()));
-        let mut parts: Vec<(u64, Part)> = parts.collect();
-        parts.sort_by_cached_key(|(rev, part)| (*rev, *part != Part::Room, part.name()));
-        let items: Vec<(u64, Item)> = parts.into_iter().map(|(rev, part)| (rev, state.item(&part))).collect();
-        ChangesSince::page(room.rev, items)
+    /// Deletes the rows of an ended room, in parts that no deadline of a transaction limits. Rows that remain are deleted in the transaction
+    /// that reuses the name.
+    pub(super) async fn delete_rows(&self, room: &RoomName) -> Result<(), Error> {
+        let delete = self.changes.write(Operation::Delete, async |changes| {
+            changes.delete_many(doc! { "room": room.as_str() }).await
+        });
+        with_deadline(deadline_now(), delete).await.map(drop)
     }
+}
+
+/// The types of items of a log.
+pub(super) fn is_listed(types: &[ItemType], part: &Part) -> bool {
+    types.contains(&part.kind())
 }

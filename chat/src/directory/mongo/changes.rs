@@ -11,16 +11,18 @@ use proto::{
 
 use super::{
     Change, MongoDirectory,
-    document::PartialRoom,
+    change_log::RowWrites,
+    document::{MemberDocument, member_id},
     items,
     stored_changes::{Row, note_damage, possible_parts, room_name, user_of},
+    writes::Numbered,
 };
 use crate::{
     Error,
     changes::{self, AT_ONCE, Changed, Changes, KEPT},
     directory::{
         ChangeKind, ChangesSince, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord,
-        change::{PresentState, settings},
+        change::{Part, PresentState, settings},
     },
     mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
 };
@@ -32,19 +34,14 @@ const WINDOW_MS: i64 = 15_000;
 #[derive(Debug, Clone)]
 pub struct ChangeEntry {
     what: ChangeKind,
-    by: Option<Username>,
-    /// The changed parts in their state after the change. `None` for an empty change.
-    items: Option<Vec<Item>>,
+    by: Username,
+    /// The changed parts in their state after the change.
+    items: Vec<Item>,
     /// The members of a room that is archived.
     members: Vec<Username>,
 }
 
 impl ChangeEntry {
-    /// A change without effect, which takes a version.
-    pub fn empty() -> Self {
-        Self { what: ChangeKind::Other, by: None, items: None, members: vec![] }
-    }
-
     /// The creation of a room, or the reuse of the name of one that has ended.
     pub fn creation(room: &NewRoom, is_renewed: bool) -> Self {
         let owner = &room.owner;
@@ -69,22 +66,24 @@ impl ChangeEntry {
     }
 
     fn new(change: NewChange<'_>, room_info: &RoomInfo, members: &[Member]) -> Self {
-        let items = Some(change.items(room_info, members));
-        Self { what: change.what, by: Some(change.by.clone()), items, members: vec![] }
+        let items = change.items(room_info, members);
+        Self { what: change.what, by: change.by.clone(), items, members: vec![] }
+    }
+
+    /// The kind of the change.
+    pub fn what(&self) -> &ChangeKind {
+        &self.what
+    }
+
+    /// The changed parts.
+    pub fn parts(&self) -> Vec<Part> {
+        self.items.iter().map(Part::of).collect()
     }
 
     /// The committed change with the number `rev`.
     pub fn committed(self, room: &RoomName, rev: u64) -> RoomChange {
         let Self { what, by, items, members } = self;
-        RoomChange {
-            room: room.clone(),
-            rev,
-            what,
-            by,
-            items: items.unwrap_or_default(),
-            members,
-            offset: None,
-        }
+        RoomChange { room: room.clone(), rev, what, by: Some(by), items, members, offset: None }
     }
 }
 
@@ -98,27 +97,41 @@ impl MongoDirectory {
             ChangeKind::Archived => ("archived", None),
             ChangeKind::Other => ("other", None),
         };
-        let mut stored =
-            doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
-        let names = [("user", user), ("actor", entry.by.as_ref())];
-        for (field, name) in names.into_iter().filter_map(|(field, name)| Some((field, name?))) {
-            stored.insert(field, name.as_str());
-        }
-        if let Some(items) = &entry.items {
-            stored.insert("items", items.iter().map(items::document).collect::<Vec<_>>());
+        let items: Vec<Document> = entry.items.iter().map(items::document).collect();
+        let mut stored = doc! {
+            "version": version,
+            "at": DateTime::now(),
+            "by": &*self.process,
+            "what": what,
+            "actor": entry.by.as_str(),
+            "items": items,
+        };
+        if let Some(user) = user {
+            stored.insert("user", user.as_str());
         }
         stored
     }
 
-    /// Adds the fields that every change writes to `update` of a room at `version`.
-    pub(super) fn with_change(&self, mut update: Document, version: i64, entry: &ChangeEntry) -> Document {
+    /// Adds the fields that every change writes to `update`.
+    pub(super) fn with_change(
+        &self,
+        mut update: Document,
+        numbered: &Numbered<'_>,
+        rows: &RowWrites,
+    ) -> Document {
         let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
-        let push = doc! { "$each": [self.change_document(version + 1, entry)], "$slice": -latest };
+        let stored = self.change_document(numbered.before + 1, numbered.entry);
+        let push = doc! { "$each": [stored], "$slice": -latest };
         match update.get_mut("$push").and_then(Bson::as_document_mut) {
             Some(pushed) => drop(pushed.insert("recent", push)),
             None => drop(update.insert("$push", doc! { "recent": push })),
         }
-        update.insert("$inc", doc! { "version": 1_i64 });
+        let mut raised = doc! { "rev": 1_i64 };
+        // A change that sets the numbers of the log has counted its rows.
+        if !update.get_document("$set").is_ok_and(|set| set.contains_key("log")) {
+            raised.extend(doc! { "log.rows": rows.added, "log.sum": rows.raised });
+        }
+        update.insert("$inc", raised);
         update.insert("$currentDate", doc! { "changed": true });
         update
     }
@@ -136,10 +149,10 @@ impl MongoDirectory {
     }
 
     async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
-        let rows = self.read(filter, doc! { "version": 1 }, latest).await?;
+        let rows = self.read(filter, doc! { "rev": 1 }, latest).await?;
         Ok(each_readable(rows, |row| {
             let name = row.get_str("_id").map_err(damaged)?.to_owned();
-            Ok((room_name(name)?, number(row.get_i64("version").map_err(damaged)?)?))
+            Ok((room_name(name)?, number(row.get_i64("rev").map_err(damaged)?)?))
         }))
     }
 }
@@ -156,7 +169,7 @@ impl Changes for MongoDirectory {
     }
 
     async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
-        let fields = doc! { "version": 1, "archived": 1, "recent": 1 };
+        let fields = doc! { "rev": 1, "archived": 1, "recent": 1 };
         let rows = self.read(names_filter(rooms), fields, false).await?;
         let mut found = each_readable(rows, |row| Row::read(row)?.changed(&self.process));
         for changed in &mut found {
@@ -171,7 +184,7 @@ impl Changes for MongoDirectory {
 
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
         let found = self.load(room, deadline_now()).await?;
-        let members = found.map(|found| found.members()).transpose()?.unwrap_or_default();
+        let members = found.map(|found| found.members).unwrap_or_default();
         Ok(members.into_iter().map(|member| member.username).collect())
     }
 }
@@ -188,17 +201,24 @@ impl MongoDirectory {
         if incomplete().next().is_none() {
             return Ok(());
         }
-        let keys: Vec<String> =
-            incomplete().filter_map(|change| user_of(&change.what)).map(Username::key).collect();
-        let read = async {
-            let stages = PartialRoom::stages(&changed.room, &keys);
-            let found = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<PartialRoom>().await?;
-            found.try_collect::<Vec<_>>().await
+        let users = || incomplete().filter_map(|change| user_of(&change.what));
+        let deadline = deadline_now();
+        let room = doc! { "_id": changed.room.as_str() };
+        let found = self.rooms.find_one(room).projection(doc! { "recent": 0 }).max_time(DEADLINE);
+        let Some(found) = with_deadline(deadline, found).await? else { return Ok(()) };
+        let (room_info, count) = (found.room_info()?, found.member_count()?);
+        let ids: Vec<Document> = users()
+            .chain(&room_info.owner)
+            .map(|user| member_id(changed.room.as_str(), &user.key()))
+            .collect();
+        let members = async {
+            let members = self.members.find(doc! { "_id": { "$in": ids } }).max_time(DEADLINE).await?;
+            members.try_collect::<Vec<_>>().await
         };
-        let Some(found) = with_deadline(deadline_now(), read).await?.pop() else { return Ok(()) };
-        let is_archived = found.archived;
-        let (room_info, members, count) = found.read()?;
-        let state = PresentState::new((!is_archived).then(|| settings(&room_info, count)), &members);
+        let members = with_deadline(deadline, members).await?;
+        let members: Vec<Member> =
+            members.into_iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
+        let state = PresentState::new((!found.archived).then(|| settings(&room_info, count)), &members);
         for change in changed.changes.iter_mut().filter(|change| change.items.is_none()) {
             let parts = possible_parts(&change.what, room_info.owner.as_ref());
             change.items = Some(parts.iter().map(|part| state.item(part)).collect());

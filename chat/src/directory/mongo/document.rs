@@ -1,264 +1,250 @@
-//! The documents of rooms in MongoDB. Pure.
+//! The documents of rooms and of members in MongoDB. Pure.
 
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
-use proto::{RoomName, Username, event::Settings};
-use serde::{Deserialize, Serialize};
+use proto::{RoomName, Username};
+use serde::Deserialize;
 
-use super::{change::Change, settings};
+use super::settings;
 use crate::{
     Error,
+    column::integer,
     directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
     mongo::{damaged, number},
 };
 
 /// A room's document without its changes. Its `_id` is the room's name, also after it was archived, so that MongoDB itself keeps names
 /// unique.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub struct RoomDocument {
     #[serde(rename = "_id")]
-    name: String,
+    pub name: String,
     pub private: bool,
     ephemeral: bool,
     /// The settings without a field of their own. Absent in rooms of earlier releases.
     #[serde(default)]
     settings: Document,
     pub archived: bool,
-    /// In the order in which they joined.
-    members: Vec<MemberDocument>,
-    /// Departures of users that others had added. Absent in rooms of earlier releases.
+    /// The owner's name. Absent in a room without members.
+    #[serde(default)]
+    owner: Option<String>,
+    /// The number of members.
+    member_count: i64,
+    /// Departures of users that others had added.
     #[serde(default)]
     departures: Vec<Departure>,
     /// The number of the last message of an earlier room of this name; 0 when there was no such room.
     #[serde(default)]
     pub base: i64,
-    /// Time at which the room was archived. Absent in rooms of earlier releases and in rooms that are not archived.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Time at which the room was archived. Absent in rooms of early releases and in rooms that are not archived.
+    #[serde(default)]
     pub ended: Option<DateTime>,
-    /// Number of changes. A change is written only if the version is still the same as at the read.
-    pub version: i64,
-    /// The version up to which the collection of older changes is complete, see [`super::change_log`].
-    #[serde(default)]
-    pub logged: i64,
-    /// The version before which changes are missing, see [`super::change_log`].
-    #[serde(default)]
-    pub log_floor: i64,
-    /// The number of documents of the room in the collection of older changes, at least. Absent in rooms of earlier releases.
-    #[serde(default)]
-    pub log_parts: i64,
+    /// The number of changes. Each change increments it in its transaction.
+    pub rev: i64,
+    /// The rows of the change log, see [`super::change_log`].
+    pub log: Log,
 }
 
-/// A member in a room's document. `key` is the canonical form of the name, under which names are unique.
-#[derive(Debug, Serialize, Deserialize)]
-struct MemberDocument {
+/// The rows of a room in the collection of changes. A room whose rows have another number or sum has lost rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub struct Log {
+    /// The number of rows.
+    pub rows: i64,
+    /// The sum of the numbers of their changes.
+    pub sum: i64,
+    /// The number of the change up to which changes are missing.
+    #[serde(default)]
+    pub floor: i64,
+}
+
+/// A member's document. Its `_id` is the room and the canonical form of the name, so that MongoDB itself keeps members unique.
+#[derive(Debug, Clone, Deserialize)]
+pub struct MemberDocument {
     username: String,
-    key: String,
     role: Role,
     /// Name of the user who added the member. Absent for a member who created or joined the room themselves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     by: Option<String>,
-    /// Key of the user who added the member.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    by_key: Option<String>,
+}
+
+/// The properties of a room, as they are read for each membership of a user.
+#[derive(Debug, Deserialize)]
+pub struct RoomSummary {
+    room: Summary,
+}
+
+#[derive(Debug, Deserialize)]
+struct Summary {
+    #[serde(rename = "_id")]
+    name: String,
+    private: bool,
+    ephemeral: bool,
+    #[serde(default)]
+    settings: Document,
+    #[serde(default)]
+    owner: Option<String>,
 }
 
 /// Departure of a user from a room that another user had added them to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Departure {
     /// Key of the user who left.
     pub key: String,
-    /// Key of the user who had added them.
-    pub by: String,
     /// Time of the departure.
     pub at: DateTime,
 }
 
-/// A room's document with the owner as the only member.
-#[derive(Debug, Deserialize)]
-pub struct RoomSummary {
-    #[serde(rename = "_id")]
-    name: String,
-    private: bool,
-    ephemeral: bool,
-    #[serde(default)]
-    settings: Document,
-    #[serde(default)]
-    members: Vec<MemberDocument>,
+/// A room and its members, of one snapshot.
+#[derive(Debug)]
+pub struct StoredRoom {
+    pub document: RoomDocument,
+    /// In the order in which they joined.
+    pub members: Vec<Member>,
 }
 
-/// A room's document with some of its members.
-#[derive(Debug, Deserialize)]
-pub struct PartialRoom {
-    #[serde(rename = "_id")]
-    name: String,
-    private: bool,
-    ephemeral: bool,
-    pub archived: bool,
-    #[serde(default)]
-    settings: Document,
-    members: Vec<MemberDocument>,
-    /// The number of all members.
-    count: i64,
+impl Log {
+    /// The stored form.
+    pub fn document(self) -> Document {
+        doc! { "rows": self.rows, "sum": self.sum, "floor": self.floor }
+    }
 }
 
 impl RoomDocument {
-    /// The document of a new room without its `_id`.
-    pub fn creation(room: &NewRoom) -> Document {
+    /// The document of a new room without its `_id` and its change. `base` is the number of the last message of an earlier room of the name.
+    pub fn creation(room: &NewRoom, base: i64) -> Document {
         doc! {
             "private": room.settings.private,
             "ephemeral": room.settings.ephemeral,
             settings::FIELD: settings::others(&room.settings),
             "archived": false,
-            "members": [owner(room)],
+            "owner": room.owner.as_str(),
+            "member_count": 1_i64,
             "departures": [],
-            "base": 0_i64,
-            "version": 1_i64,
+            "base": base,
         }
     }
 
-    /// The members.
-    pub fn members(&self) -> Result<Vec<Member>, Error> {
-        self.members.iter().map(MemberDocument::member).collect()
+    /// The projection to what [`RoomSummary`] reads.
+    pub fn summary() -> Document {
+        doc! { "private": 1, "ephemeral": 1, "settings": 1, "owner": 1 }
     }
 
-    /// The settings.
-    fn settings(&self) -> Result<Settings, Error> {
-        settings::settings(self.private, self.ephemeral, &self.settings)
+    /// The properties.
+    pub fn room_info(&self) -> Result<RoomInfo, Error> {
+        let Self { name, private, ephemeral, settings, owner, .. } = self;
+        room_info(name, (*private, *ephemeral, settings), owner.as_deref())
     }
 
-    /// The room's properties and members.
-    pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
-        let members = self.members()?;
-        let room_info = RoomInfo { name, settings: self.settings()?, owner: owner_of(&members) };
-        Ok(RoomRecord { room_info, members, rev: number(self.version)? })
+    /// The number of members.
+    pub fn member_count(&self) -> Result<u64, Error> {
+        number(self.member_count)
     }
 
     /// Whether the room's name may be reused: the room is archived, and it is ephemeral or a private room without members.
     pub fn is_name_free(&self) -> bool {
-        self.archived && (self.ephemeral || (self.private && self.members.is_empty()))
-    }
-
-    /// The update that replaces an archived room by a new one, whose messages are numbered from `base + 1` on.
-    pub fn renewal(room: &NewRoom, version: i64, base: i64) -> Document {
-        // Changes of the earlier room are not for the members of the new one.
-        doc! { "$unset": { "ended": "" }, "$max": { "logged": version, "log_floor": version }, "$set": {
-            "private": room.settings.private,
-            "ephemeral": room.settings.ephemeral,
-            settings::FIELD: settings::others(&room.settings),
-            "archived": false,
-            "members": [owner(room)],
-            "departures": [],
-            "base": base,
-            "log_parts": 0_i64,
-        } }
+        self.archived && (self.ephemeral || (self.private && self.member_count == 0))
     }
 
     /// The departures after `oldest`.
     pub fn departures(&self, oldest: DateTime) -> impl Iterator<Item = &Departure> {
         self.departures.iter().filter(move |departure| departure.at > oldest)
     }
+}
 
-    /// Whether the document is in the state that `change` results in.
-    pub fn reflects(&self, change: &Change) -> bool {
-        let has = |user: &Username| self.members.iter().any(|member| member.key == user.key());
-        match change {
-            Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
-            Change::Remove { user, .. } | Change::Leave { user } => !has(user),
-            Change::Settings { patch, .. } => {
-                self.settings().is_ok_and(|settings| patch.applied_to(&settings) == settings)
-            }
-            Change::Archive { .. } => self.archived,
+impl StoredRoom {
+    /// The room's properties and members.
+    ///
+    /// # Errors
+    /// When the members are not those that the room's document states: one of the collections was dropped, restored or changed alone.
+    pub fn record(&self) -> Result<RoomRecord, Error> {
+        let room_info = self.document.room_info()?;
+        let owner = |owner: Option<&Username>| owner.map(Username::key);
+        let owners = self.members.iter().filter(|member| member.role == Role::Owner).count();
+        let is_consistent = self.document.member_count()? == self.members.len() as u64
+            && owner(room_info.owner.as_ref()) == owner(owner_of(&self.members).as_ref())
+            && owners == usize::from(room_info.owner.is_some());
+        if !is_consistent {
+            return Err(Error::Store(format!(
+                "the members of the room {} are {}, and its document states {}: the collection `members` or `rooms` was dropped, restored or \
+                 changed alone; restore both from one backup",
+                room_info.name,
+                self.members.len(),
+                self.document.member_count,
+            )));
         }
-    }
-}
-
-impl MemberDocument {
-    fn member(&self) -> Result<Member, Error> {
-        let username = Username::try_from(self.username.clone()).map_err(damaged)?;
-        let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
-        Ok(Member { username, role: self.role, added_by })
-    }
-}
-
-impl PartialRoom {
-    /// The stages that read a room with the members of these keys and its owner.
-    pub fn stages(room: &RoomName, keys: &[String]) -> [Document; 2] {
-        let is_read = doc! { "$or": [
-            { "$in": ["$$member.key", keys] },
-            { "$eq": ["$$member.role", Role::Owner.name()] },
-        ] };
-        let members = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_read } };
-        let count = doc! { "$toLong": { "$size": "$members" } };
-        let mut fields = doc! { "private": 1, "ephemeral": 1, "archived": 1, "settings": 1 };
-        fields.extend(doc! { "members": members, "count": count });
-        [doc! { "$match": { "_id": room.as_str() } }, doc! { "$project": fields }]
-    }
-
-    /// The properties, the members that were read, and the number of all members.
-    pub fn read(self) -> Result<(RoomInfo, Vec<Member>, u64), Error> {
-        let members: Vec<Member> =
-            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
-        let room_info = RoomInfo {
-            name: self.name.try_into().map_err(damaged)?,
-            settings: settings::settings(self.private, self.ephemeral, &self.settings)?,
-            owner: owner_of(&members),
-        };
-        Ok((room_info, members, number(self.count)?))
+        Ok(RoomRecord { room_info, members: self.members.clone(), rev: number(self.document.rev)? })
     }
 }
 
 impl RoomSummary {
-    /// The projection. Of the members it reads only the owner, because a room can have many members.
-    pub fn fields() -> Document {
-        doc! { "private": 1, "ephemeral": 1, "settings": 1, "members": { "$elemMatch": { "role": "owner" } } }
-    }
-
-    /// The room's properties.
-    pub fn room_info(self) -> Result<RoomInfo, Error> {
-        let members: Vec<Member> =
-            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
-        Ok(RoomInfo {
-            name: RoomName::try_from(self.name).map_err(damaged)?,
-            settings: settings::settings(self.private, self.ephemeral, &self.settings)?,
-            owner: owner_of(&members),
-        })
+    /// The properties.
+    pub fn room_info(&self) -> Result<RoomInfo, Error> {
+        let Summary { name, private, ephemeral, settings, owner } = &self.room;
+        room_info(name, (*private, *ephemeral, settings), owner.as_deref())
     }
 }
 
-/// The filter for the rooms of a user.
-pub fn rooms_with(user: &Username) -> Document {
-    doc! { "members.key": user.key(), "archived": false }
+fn room_info(name: &str, stored: (bool, bool, &Document), owner: Option<&str>) -> Result<RoomInfo, Error> {
+    let (private, ephemeral, others) = stored;
+    Ok(RoomInfo {
+        name: RoomName::try_from(name.to_owned()).map_err(damaged)?,
+        settings: settings::settings(private, ephemeral, others)?,
+        owner: owner.map(|owner| Username::try_from(owner.to_owned())).transpose().map_err(damaged)?,
+    })
 }
 
-/// The document of a trial write. No room has a name like its `_id`.
-pub fn trial() -> Document {
+impl MemberDocument {
+    /// The member.
+    pub fn member(self) -> Result<Member, Error> {
+        let username = Username::try_from(self.username).map_err(damaged)?;
+        let added_by = self.by.map(Username::try_from).transpose().map_err(damaged)?;
+        Ok(Member { username, role: self.role, added_by })
+    }
+}
+
+/// The `_id` of a member's document. `key` is [`Username::key`].
+pub fn member_id(room: &str, key: &str) -> Document {
+    doc! { "room": room, "key": key }
+}
+
+/// A member's document. `since` orders the members of a room: it is the number of the change by which the member joined, or for members
+/// of before version 2 a lower number.
+pub fn member_document(room: &str, member: &Member, since: i64) -> Document {
+    let Member { username, role, added_by } = member;
+    let mut document = doc! {
+        "_id": member_id(room, &username.key()),
+        "username": username.as_str(),
+        "role": role.name(),
+        "since": since,
+    };
+    if let Some(by) = added_by {
+        document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
+    }
+    document
+}
+
+/// The document of a trial write to the collection of rooms. No room has a name like its `_id`.
+pub fn room_trial() -> Document {
     let id = format!("trial {}", ObjectId::new());
     doc! {
         "_id": id,
         "private": true,
         "ephemeral": false,
         "archived": true,
-        "members": [{ "username": "trial", "key": "trial", "role": "owner" }],
+        "owner": "trial",
+        "member_count": 1_i64,
         "departures": [],
         "base": 0_i64,
-        "version": 1_i64,
+        "rev": 1_i64,
+        "log": Log::default().document(),
         "changed": DateTime::now(),
         "recent": [{ "version": 1_i64, "at": DateTime::now(), "by": "trial", "what": "joined", "user": "trial" }],
     }
 }
 
-/// The owner of a new room as a member's document.
-fn owner(room: &NewRoom) -> Document {
-    member_document(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
-}
-
-/// A member as part of a room's document.
-pub fn member_document(member: &Member) -> Document {
-    let Member { username, role, added_by } = member;
-    let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role.name() };
-    if let Some(by) = added_by {
-        document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
-    }
-    document
+/// The document of a trial write to the collection of members. No room has a name like that in its `_id`.
+pub fn member_trial() -> Document {
+    let id = member_id(&format!("trial {}", ObjectId::new()), "trial");
+    doc! { "_id": id, "username": "trial", "role": "owner", "since": integer(1) }
 }
 
 /// The owner among `members`.

@@ -1,4 +1,4 @@
-//! The indexes of `rooms` and `changes`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
+//! The indexes of `rooms`, `members` and `changes`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
 //! indexes again.
 
 use mongodb::{IndexModel, bson::doc, options::IndexOptions};
@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::{COLLECTION, MongoDirectory, change_log};
 use crate::{
     Error,
-    mongo::{PREPARATION, deadline_now, unprepared, with_deadline},
+    mongo::{MEMBERS, PREPARATION, deadline_now, unprepared, with_deadline},
 };
 
 impl MongoDirectory {
-    /// Creates the missing indexes: of a user's rooms, of the memberships that a user has created for others, of departures, and of
+    /// Creates the missing indexes: of a room's members, of a user's rooms, of the memberships that a user has created for others, of departures, and of
     /// recent changes.
     ///
     /// # Errors
@@ -51,15 +51,20 @@ impl MongoDirectory {
             let options = IndexOptions::builder().name(name.to_owned()).build();
             IndexModel::builder().keys(keys).options(options).build()
         };
-        let indexes = [
-            index("members", doc! { "members.key": 1 }),
-            index("adders", doc! { "members.by_key": 1 }),
-            index("departures", doc! { "departures.key": 1 }),
-            index("changed", doc! { "changed": -1 }),
-        ];
+        let indexes =
+            [index("departures", doc! { "departures.key": 1 }), index("changed", doc! { "changed": -1 })];
         let created =
             self.rooms.write(Operation::Index, async |rooms| rooms.create_indexes(indexes).await).await;
         created.map_err(|error| unprepared(COLLECTION, error))?;
+        self.restore_guard().await?;
+        let indexes = [
+            index("joined", doc! { "_id.room": 1, "since": 1, "_id.key": 1 }),
+            index("rooms", doc! { "_id.key": 1, "by_key": 1, "_id.room": 1 }),
+            index("adders", doc! { "by_key": 1, "_id.room": 1 }),
+        ];
+        let created =
+            self.members.write(Operation::Index, async |members| members.create_indexes(indexes).await).await;
+        created.map_err(|error| unprepared(MEMBERS, error))?;
         let by_rev = index("revs", doc! { "room": 1, "rev": 1 });
         let created = self
             .changes

@@ -1,25 +1,76 @@
-//! Reuse of the name of an archived room. It takes several writes. After a failure in between, the old room stays archived, and the next
+//! Reuse of the name of an archived room. Messages are deleted before the transaction that replaces the room. After a failure in between, the old room stays archived, and the next
 //! attempt continues.
 
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document, doc};
+use async_trait::async_trait;
+use mongodb::{
+    ClientSession,
+    bson::{DateTime, Document, doc},
+};
 use remote::mongo::Operation;
 use tokio::time::Instant;
 
 use super::{
-    MongoDirectory, change_log::COLLECTION, changes::ChangeEntry, document::RoomDocument,
+    MongoDirectory,
+    change::Edit,
+    changes::ChangeEntry,
+    document::{Log, RoomDocument, StoredRoom},
     resolve_unknown::Outcome,
+    rounds::{Decision, Fault, Work},
+    writes::Numbered,
 };
 use crate::{
     Error,
     directory::{NewRoom, RoomInfo, refusal},
-    mongo::{DEADLINE, count_failure, with_deadline},
+    mongo::{DEADLINE, number, with_deadline},
 };
 
 /// Minimum time between the archiving of a room and the reuse of its name. After this time a batch that was in flight when the room was
 /// archived is stored or refused, and every node has reloaded the room, see `SWEEP` in [`crate::room`].
 pub(super) const REUSE_DELAY: Duration = Duration::from_secs(120);
+
+/// The replacement of an archived room by another. `base` is the number of its last message.
+struct Renewal<'a> {
+    room: &'a NewRoom,
+    base: i64,
+}
+
+#[async_trait]
+impl Work for Renewal<'_> {
+    type Output = RoomInfo;
+
+    fn room(&self) -> &str {
+        self.room.name.as_str()
+    }
+
+    async fn run(
+        &self,
+        directory: &MongoDirectory,
+        session: &mut ClientSession,
+    ) -> Result<Decision<RoomInfo>, Fault> {
+        let Self { room, base } = *self;
+        let old = directory.reusable(directory.load_in(session, &room.name).await??)?;
+        let (before, entry) = (old.document.rev, ChangeEntry::creation(room, true));
+        let members = directory.members.clone_with_type();
+        for (documents, field) in [(&members, "_id.room"), (&directory.changes, "room")] {
+            let of_room = doc! { field: room.name.as_str() };
+            let delete = documents.write(Operation::Delete, async |documents| {
+                documents.delete_many(of_room).session(&mut *session).await
+            });
+            delete.await?;
+        }
+        let mut edit = Edit::creation(room, base);
+        edit.room = doc! { "$set": edit.room, "$unset": { "ended": "" } };
+        let rows = i64::try_from(entry.parts().len()).unwrap_or(i64::MAX);
+        // Changes of the earlier room are not for the members of the new one.
+        let log = Log { rows, sum: rows * (before + 1), floor: before };
+        let numbered = Numbered { room: &room.name, before, entry: &entry };
+        directory.write_change(session, &numbered, edit, doc! { "log": log.document() }).await?;
+        let rev = number(before)? + 1;
+        Ok(Decision::Written(room.room_info(), entry.committed(&room.name, rev)))
+    }
+}
 
 impl MongoDirectory {
     /// A directory that reuses names without delay. For tests.
@@ -31,31 +82,28 @@ impl MongoDirectory {
 
     /// Replaces the room of the same name by a new one, if its name may be reused.
     pub(super) async fn renew(&self, room: &NewRoom, deadline: Instant) -> Outcome<RoomInfo> {
-        let renewed = async {
-            let Some(old) = self.load(&room.name, deadline).await? else { return Err(refusal::taken(false)) };
-            if !old.is_name_free() {
-                return Err(refusal::taken(old.archived && !old.private));
-            }
-            if old.ended.is_some_and(|ended| is_recent(ended, self.reuse_delay)) {
-                return Err(Error::Conflict(
-                    "the room of this name has just ended: try again in two minutes",
-                ));
-            }
-            Ok((old.version, self.clear(room, &old, deadline).await?))
+        let cleared = async {
+            let old = self.reusable(self.load(&room.name, deadline).await?)?;
+            self.clear(room, &old.document, deadline).await
         };
-        let (version, base) = match renewed.await {
-            Ok(cleared) => cleared,
+        let base = match cleared.await {
+            Ok(base) => base,
             Err(error) => return Outcome::Refused(error),
         };
-        let (update, entry) = (RoomDocument::renewal(room, version, base), ChangeEntry::creation(room, true));
-        match self.write(&room.name, version, (update, &entry), deadline).await {
-            Ok(true) => {
-                let rev = u64::try_from(version).unwrap_or(0) + 1;
-                Outcome::Changed(room.room_info(), entry.committed(&room.name, rev))
-            }
-            Ok(false) => Outcome::Refused(refusal::taken(false)),
-            Err(error) => Outcome::Unknown { version, error },
+        self.in_rounds(deadline, &Renewal { room, base }).await
+    }
+
+    /// The room, if its name may be reused now.
+    fn reusable(&self, old: Option<StoredRoom>) -> Result<StoredRoom, Error> {
+        let old = old.ok_or_else(|| refusal::taken(false))?;
+        let document = &old.document;
+        if !document.is_name_free() {
+            return Err(refusal::taken(document.archived && !document.private));
         }
+        if document.ended.is_some_and(|ended| is_recent(ended, self.reuse_delay)) {
+            return Err(Error::Conflict("the room of this name has just ended: try again in two minutes"));
+        }
+        Ok(old)
     }
 
     /// Deletes the messages of the old room and returns the number of its last one. The number is stored in the room's document before
@@ -73,13 +121,7 @@ impl MongoDirectory {
             .messages
             .write(Operation::Delete, async |messages| messages.delete_many(of_room.clone()).await);
         with_deadline(deadline, delete).await?;
-        let delete =
-            self.changes.write(Operation::Delete, async |changes| changes.delete_many(of_room.clone()).await);
-        // Their numbers are before the floor of the new room, so its members never receive them.
-        if let Err(error) = with_deadline(deadline, delete).await {
-            count_failure(COLLECTION);
-            tracing::warn!(room = %room.name, %error, "the changes of an ended room cannot be deleted and are kept");
-        }
+        self.delete_rows(&room.name).await?;
         Ok(base)
     }
 }

@@ -1,20 +1,21 @@
-//! Completion of changes: a change runs to its end also when its caller is cancelled, and an unknown outcome, after an answer of MongoDB
-//! was lost, is resolved afterwards.
+//! Completion of changes: a change runs to its end also when its caller is cancelled, and a commit whose answer was lost is repeated
+//! afterwards.
 
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::{ClientSession, bson::doc};
 use proto::RoomName;
+use remote::mongo::{Operation, is_unknown_commit};
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
-use super::{Change, MongoDirectory, changes::ChangeEntry};
+use super::MongoDirectory;
 use crate::{
     Error,
-    directory::{Committed, RoomChange, RoomRecord},
-    mongo::deadline_now,
+    directory::{Committed, RoomChange},
+    mongo::{DEADLINE, deadline_now, with_deadline},
 };
 
 /// Time after which the resolution of an unknown outcome is given up.
@@ -22,9 +23,6 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Delay between two attempts to resolve an unknown outcome.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-
-/// Number of reads that find no room after which the creation of a room is considered not executed.
-const MAX_ABSENT_READS: u32 = 60;
 
 /// The outcome of a change.
 pub enum Outcome<T> {
@@ -34,17 +32,25 @@ pub enum Outcome<T> {
     Unchanged(T),
     /// Nothing was written.
     Refused(Error),
-    /// The write was sent and was not answered. It applies to this version of the room or to no version.
-    Unknown { version: i64, error: Error },
+    /// The commit was sent and was not answered.
+    Unknown(Box<Unknown>),
+}
+
+/// A commit without an answer.
+pub struct Unknown {
+    /// The session of the transaction. The commit can be repeated in it: MongoDB executes it at most once.
+    pub session: ClientSession,
+    /// The change.
+    pub change: RoomChange,
+    /// The error of the last attempt.
+    pub error: Error,
 }
 
 impl MongoDirectory {
     /// Runs a change in a task of its own, so that it completes also when the caller is cancelled. A change without an outcome within the
-    /// deadline is an error for the caller. `committed` is called when the change is written, also if that is found out later.
+    /// deadline is an error for the caller. `committed` is called when the change is committed, also if that is found out later.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        room: RoomName,
-        change: Change,
         committed: Committed,
         work: impl Future<Output = Outcome<T>> + Send + 'static,
     ) -> Result<T, Error> {
@@ -58,55 +64,48 @@ impl MongoDirectory {
                 }
                 Outcome::Unchanged(value) => (Ok(value), None),
                 Outcome::Refused(error) => (Err(error), None),
-                Outcome::Unknown { version, error } => (Err(error), Some((version, committed))),
+                Outcome::Unknown(unknown) => (Err(unknown.error.clone()), Some((unknown, committed))),
             };
             // The caller may have been cancelled.
             let _ = sender.send(result);
-            if let Some((version, committed)) = unknown {
-                this.resolve_unknown(&room, version, &change, committed).await;
+            if let Some((unknown, committed)) = unknown {
+                this.resolve_unknown(*unknown, committed).await;
             }
         });
         receiver.await.unwrap_or_else(|_| Err(Error::Store("a change ended without an outcome".to_owned())))
     }
 
-    /// Resolves the outcome of a change of the room at `version`. It first writes an empty change to that version: if this succeeds, the
-    /// original write can no longer apply, because it requires `version`.
-    pub(super) async fn resolve_unknown(
-        &self,
-        room: &RoomName,
-        version: i64,
-        change: &Change,
-        committed: Committed,
-    ) {
-        let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
+    /// Repeats a commit until MongoDB answers it.
+    async fn resolve_unknown(&self, unknown: Unknown, committed: Committed) {
+        let Unknown { mut session, change, .. } = unknown;
+        let (room, give_up_at) = (change.room.clone(), Instant::now() + RESOLVE_TIMEOUT);
         while Instant::now() < give_up_at {
             sleep(RETRY_DELAY).await;
-            match self.write(room, version, (doc! {}, &ChangeEntry::empty()), deadline_now()).await {
-                Ok(true) => return,
-                Ok(false) => (),
-                Err(_) => continue,
-            }
-            match self.load(room, deadline_now()).await {
-                // The write that changed the version is not on a majority yet.
-                Ok(Some(found)) if found.version == version => (),
-                Ok(Some(found)) if found.reflects(change) => {
-                    return match found.record(room.clone()) {
-                        Ok(record) => committed(resolved(room, version, change, &record)),
-                        Err(error) => tracing::warn!(%room, %error, "a room that was changed cannot be read"),
-                    };
+            match timeout(DEADLINE, self.commit(&mut session)).await {
+                Ok(Ok(())) => {
+                    self.mark_changed(&room).await;
+                    return committed(change);
                 }
-                Ok(Some(_)) => return,
-                Ok(None) if absent_reads == MAX_ABSENT_READS => return,
-                Ok(None) => absent_reads += 1,
-                Err(_) => (),
+                Err(_) => {}
+                Ok(Err(error)) if is_unknown_commit(&error) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%room, %error, "a change of a room whose commit was not answered was not committed");
+                    return;
+                }
             }
         }
         tracing::warn!(%room, "gave up resolving the unknown outcome of a room change");
     }
-}
 
-/// The change that was written to the room at `version`, with the changed parts in their present state.
-fn resolved(room: &RoomName, version: i64, change: &Change, record: &RoomRecord) -> RoomChange {
-    let rev = u64::try_from(version).unwrap_or(0) + 1;
-    ChangeEntry::of(change, record, &record.members).committed(room, rev)
+    /// Makes the room one that has changed recently. Its change may have the time of its statement, which was long before the commit, and
+    /// nodes read only rooms that have changed within seconds.
+    async fn mark_changed(&self, room: &RoomName) {
+        let now = doc! { "$currentDate": { "changed": true } };
+        let write = self.rooms.write(Operation::Update, async |rooms| {
+            rooms.update_one(doc! { "_id": room.as_str() }, now).await
+        });
+        if let Err(error) = with_deadline(deadline_now(), write).await {
+            tracing::debug!(%room, %error, "the time of a change cannot be stored: nodes read it from the stream, or within a minute");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::{
 pub struct Row {
     #[serde(rename = "_id")]
     room: String,
-    version: i64,
+    rev: i64,
     archived: bool,
     /// The stored changes. Absent in rooms that only earlier releases have changed.
     #[serde(default)]
@@ -43,7 +43,7 @@ struct StoredChange {
 }
 
 impl Row {
-    /// Reads a row from a document with the fields `_id`, `version`, `archived` and `recent`.
+    /// Reads a row from a document with the fields `_id`, `rev`, `archived` and `recent`.
     ///
     /// # Errors
     /// When a field other than an element of `recent` is damaged.
@@ -66,7 +66,7 @@ impl Row {
             }
         }
         changes.sort_by_key(|change| change.version);
-        let (room, version) = (room_name(self.room)?, number(self.version)?);
+        let (room, version) = (room_name(self.room)?, number(self.rev)?);
         Ok(Changed { room, version, is_open: !self.archived, changes })
     }
 }

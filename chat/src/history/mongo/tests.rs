@@ -522,11 +522,15 @@ async fn a_collection_that_refuses_writes_is_named() {
 }
 
 /// Each kind of write, with the command of MongoDB and whether the node is not ready while it is refused. Otherwise it is degraded.
-const WRITES: [(&str, &str, bool); 8] = [
+const WRITES: [(&str, &str, bool); 12] = [
     ("messages", "insert", true),
     ("messages", "delete", false),
-    ("rooms", "findAndModify", true),
-    ("changes", "update", false),
+    ("rooms", "update", true),
+    ("rooms", "commitTransaction", true),
+    ("members", "insert", true),
+    ("members", "delete", true),
+    ("changes", "insert", true),
+    ("changes", "update", true),
     ("changes", "delete", false),
     ("untold", "update", false),
     ("untold", "delete", false),
@@ -549,19 +553,18 @@ async fn write(store: &MongoStore, (collection, command): (&str, &str), number: 
             history.append(&room(), head, drafts.into(), Box::new(|_| ())).await.map(drop)
         }
         ("messages", _) => store.history().trim(&room(), 1, Timestamp(0)).await,
-        ("rooms", _) => {
+        ("rooms", _) | ("changes", "update") => {
             store
                 .directory()
                 .change_settings(&room(), &alice(), &private(number.is_multiple_of(2)), Box::new(drop))
                 .await
         }
-        ("changes", "update") => {
-            // A copy of the latest changes begins after 32 of them.
-            for n in 0..40_u64 {
-                let patch = private(n.is_multiple_of(2));
-                store.directory().change_settings(&room(), &alice(), &patch, Box::new(drop)).await?;
-            }
-            Ok(())
+        ("members", _) | ("changes", "insert") => {
+            // Joins are for public rooms.
+            store.directory().change_settings(&room(), &alice(), &private(false), Box::new(drop)).await?;
+            let user = format!("{collection}{command}{number}").parse().unwrap();
+            store.directory().add(&room(), &user, 1_000, Box::new(drop)).await?;
+            store.directory().leave(&room(), &user, Box::new(drop)).await.map(drop)
         }
         ("changes", _) => {
             let name = format!("ended{number}");
@@ -598,12 +601,15 @@ async fn refused_writes_make_a_node_degraded_or_not_ready() {
         for kind in [("messages", "insert"), ("messages", "insert"), ("untold", "update")] {
             write(&store, kind, number).await.unwrap();
         }
-        let data = doc! {
+        let mut data = doc! {
             // A trial updates by another command.
             "failCommands": if command == "findAndModify" { vec![command, "update"] } else { vec![command] },
             "errorCode": code,
-            "namespace": format!("{}.{collection}", database.name()),
         };
+        // A commit is of no collection, and is counted as an update of rooms.
+        if command != "commitTransaction" {
+            data.insert("namespace", format!("{}.{collection}", database.name()));
+        }
         let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
         admin.run_command(fail).await.unwrap();
         retry_until_ok(async || {
@@ -642,7 +648,7 @@ async fn a_unique_index_of_another_program_is_named() {
         ("messages", "insert into messages", doc! { "room": 1, "authorKey": 1 }),
         ("rooms", "update of rooms", doc! { "email": 1 }),
         ("rooms", "update of rooms", doc! { "members.key": 1, "members.by_key": 1 }),
-        ("members", "update of rooms", doc! { "members.key": 1, "members.by_key": 1 }),
+        ("members", "insert into members", doc! { "username": 1 }),
     ];
     for (at, (kind, place, keys)) in cases.into_iter().enumerate() {
         let database = client(&mongo).await.database(&format!("foreign{at}"));
@@ -668,7 +674,7 @@ async fn a_unique_index_of_another_program_is_named() {
             }
         };
         store.prepare().await.unwrap();
-        let collection = if kind == "messages" { "messages" } else { "rooms" };
+        let collection = kind;
         if kind == "members" {
             create(room().to_string(), "alice").await.unwrap();
             create("bobs".to_owned(), "bob").await.unwrap();

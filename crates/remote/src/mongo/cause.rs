@@ -209,6 +209,11 @@ fn code(error: &Error) -> Option<(i32, Option<&str>)> {
     }
 }
 
+/// The code of an error reply.
+pub(super) fn code_of(error: &Error) -> Option<i32> {
+    code(error).map(|(code, _)| code)
+}
+
 /// Whether MongoDB answered and refused the operation. `false` when it could not be reached, changes its primary or does not confirm.
 pub fn is_refusal(error: &Error) -> bool {
     let is_state = |phrase| [NO_PRIMARY, SHUTS_DOWN, UNCONFIRMED].contains(&phrase);

@@ -1,7 +1,8 @@
 //! A collection whose writes are recorded: the type has no method that writes without [`Refusals`].
 
+use futures_util::TryStreamExt;
 use mongodb::{
-    Collection,
+    Collection, IndexModel,
     action::{Aggregate, CountDocuments, Find, FindOne},
     bson::Document,
     error::Error as MongoError,
@@ -69,6 +70,11 @@ impl<T: Send + Sync> Documents<T> {
         self.refusals.of_optional(self.documents.name(), operation)
     }
 
+    /// The name of the collection in the database, with the deployment.
+    pub fn name(&self) -> &str {
+        self.documents.name()
+    }
+
     /// The same collection with documents of another type.
     pub fn clone_with_type<U: Send + Sync>(&self) -> Documents<U> {
         let documents = self.documents.clone_with_type();
@@ -93,6 +99,17 @@ impl<T: Send + Sync> Documents<T> {
         result
     }
 
+    /// The indexes. Empty when the collection does not exist.
+    ///
+    /// # Errors
+    /// The error of MongoDB.
+    pub async fn indexes(&self) -> Result<Vec<IndexModel>, MongoError> {
+        match self.documents.list_indexes().await {
+            Err(error) if is_absent(&error) => Ok(vec![]),
+            found => found?.try_collect().await,
+        }
+    }
+
     /// Finds an aggregate of documents, with stages that do not write.
     pub fn aggregate(&self, stages: impl IntoIterator<Item = Document>) -> Aggregate<'_> {
         self.documents.aggregate(stages)
@@ -115,6 +132,13 @@ impl<T: Send + Sync> Documents<T> {
     {
         self.documents.find_one(filter)
     }
+}
+
+/// Whether a collection does not exist.
+fn is_absent(error: &MongoError) -> bool {
+    /// The code of an error reply about a collection that does not exist.
+    const NAMESPACE_NOT_FOUND: i32 = 26;
+    super::cause::code_of(error) == Some(NAMESPACE_NOT_FOUND)
 }
 
 /// The result of a write.

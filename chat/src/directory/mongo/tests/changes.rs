@@ -68,7 +68,7 @@ async fn every_change_is_stored_with_its_version_for_all_nodes() {
 
     // An earlier release changes the room without storing the change.
     let rooms = database.collection::<Document>("rooms");
-    rooms.update_one(doc! { "_id": "tea" }, doc! { "$inc": { "version": 1_i64 } }).await.unwrap();
+    rooms.update_one(doc! { "_id": "tea" }, doc! { "$inc": { "rev": 1_i64 } }).await.unwrap();
     assert!(!there.of(&[tea]).await.unwrap()[0].is_tracked());
 }
 
@@ -105,8 +105,8 @@ fn numbers(since: &ChangesSince) -> Vec<u64> {
     since.changes.iter().map(|(rev, _)| *rev).collect()
 }
 
-/// A damaged change is neither delivered nor skipped silently: a client that has not received it loads the room anew. Clients that have
-/// received it, and other rooms, are not affected.
+/// A damaged change is neither delivered nor skipped silently: a client that has not received it receives the parts from the rows of the
+/// change log. Clients that have received it, and other rooms, are not affected.
 #[actix_rt::test]
 async fn a_damaged_change_is_no_change_and_not_skipped() {
     let mongo = Mongo::start().await;
@@ -143,7 +143,7 @@ async fn a_damaged_change_is_no_change_and_not_skipped() {
             None => doc! { "$unset": { field: "" } },
         };
         rooms.update_one(doc! { "_id": &name }, damage).await.unwrap();
-        assert_eq!(since(&directory, &name, 1).await, ChangesSince::reset(4), "{what}");
+        assert_eq!(numbers(&since(&directory, &name, 1).await), [2, 3, 4], "{what}: from the rows");
         assert_eq!(numbers(&since(&directory, &name, 3).await), [4], "{what}");
         let found = directory.of(&[room(&name), room("good")]).await.unwrap();
         let versions = |name: &str| -> Vec<u64> {
@@ -165,19 +165,19 @@ async fn a_damaged_change_is_no_change_and_not_skipped() {
             None => doc! { "$unset": { "recent.1.items.0.settings": "" } },
         };
         rooms.update_one(doc! { "_id": &name }, damage.clone()).await.unwrap();
-        assert_eq!(since(&directory, &name, 1).await, ChangesSince::reset(2), "{damage}");
+        assert_eq!(numbers(&since(&directory, &name, 1).await), [2], "{damage}: from the rows");
         let changes = directory.of(&[room(&name)]).await.unwrap().remove(0).changes;
         assert_eq!(changes.len(), 1, "{damage}");
     }
     // The document of a room itself.
-    rooms.update_one(doc! { "_id": "tea1" }, doc! { "$set": { "version": "one" } }).await.unwrap();
+    rooms.update_one(doc! { "_id": "tea1" }, doc! { "$set": { "rev": "one" } }).await.unwrap();
     let found = directory.of(&[room("tea1"), room("good")]).await.unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     let refused = directory.changes_since(&room("tea1"), 1, &ItemType::ALL).await;
     assert!(matches!(&refused, Err(Error::Store(why)) if why.contains("damaged")), "{refused:?}");
 }
 
-/// The older part of the log, in its collection.
+/// The rows of the log, which clients that have missed more than the latest changes receive.
 #[actix_rt::test]
 async fn a_damaged_copy_of_a_change_makes_clients_load_the_room_anew() {
     let mongo = Mongo::start().await;
@@ -187,13 +187,6 @@ async fn a_damaged_copy_of_a_change_makes_clients_load_the_room_anew() {
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     for n in 0..KEPT + 8 {
         directory.add(&room("tea"), &user(&format!("user{n}")), LIMIT, no_callback()).await.unwrap();
-    }
-    let (until, mut changes) = (Instant::now() + Duration::from_secs(30), 0);
-    while since(&directory, "tea", 1).await.reset {
-        assert!(Instant::now() < until, "the first changes are copied");
-        let patch = set_private(changes % 2 == 0);
-        changes += 1;
-        directory.change_settings(&room("tea"), &user("alice"), &patch, no_callback()).await.unwrap();
     }
     let copies = database.collection::<Document>("changes");
     let of_user = || doc! { "_id.key": "user2" };
@@ -206,16 +199,16 @@ async fn a_damaged_copy_of_a_change_makes_clients_load_the_room_anew() {
     }
 }
 
-/// The collection of older changes is dropped, loses a document, or is put back to an older state, while the rooms stay. Clients that have
-/// missed one of these changes load the room anew; they never receive an answer without it. Later changes are copied again.
+/// The collection of rows is dropped, loses a document, is put back to an older state, or has a row too many, while the rooms stay. Clients that
+/// have missed one of these changes load the room anew; they never receive an answer without it. Later changes are recorded again.
 #[actix_rt::test]
-async fn lost_copies_of_changes_make_clients_load_the_room_anew() {
+async fn lost_rows_of_changes_make_clients_load_the_room_anew() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
     let directory = MongoDirectory::new(&database);
     directory.prepare().await.unwrap();
-    let copies = database.collection::<Document>("changes");
-    for loss in ["dropped", "a document is deleted", "older"] {
+    let rows = database.collection::<Document>("changes");
+    for loss in ["dropped", "a document is deleted", "older", "one more"] {
         let name = loss.replace(' ', "");
         directory.create(new(&name, "alice"), LIMIT, no_callback()).await.unwrap();
         let change = async |count: usize| {
@@ -224,48 +217,39 @@ async fn lost_copies_of_changes_make_clients_load_the_room_anew() {
                 directory.change_settings(&room(&name), &user("alice"), &patch, no_callback()).await.unwrap();
             }
         };
-        for n in 0..KEPT / 2 {
+        for n in 0..8 {
             directory.add(&room(&name), &user(&format!("user{n}")), LIMIT, no_callback()).await.unwrap();
         }
-        // Every copy is compared with the room until it is complete.
-        let copied = async |last: u64| {
-            let until = Instant::now() + Duration::from_secs(30);
-            loop {
-                assert!(Instant::now() < until, "{loss}: the changes are copied");
-                let found = directory.load(&room(&name), deadline_now()).await.unwrap().unwrap();
-                if found.logged >= i64::try_from(last).unwrap() {
-                    return found.version;
-                }
-                change(1).await;
-            }
-        };
-        copied(10).await;
         let of_room = || doc! { "room": &name };
-        let old: Vec<Document> = copies.find(of_room()).await.unwrap().try_collect().await.unwrap();
+        let old: Vec<Document> = rows.find(of_room()).await.unwrap().try_collect().await.unwrap();
         change(KEPT).await;
-        copied(80).await;
         assert!(!since(&directory, &name, 1).await.reset, "{loss}: nothing is lost");
         match loss {
-            "dropped" => copies.drop().await.unwrap(),
+            "dropped" => rows.drop().await.unwrap(),
             "older" => {
-                copies.delete_many(of_room()).await.unwrap();
-                copies.insert_many(old).await.unwrap();
+                rows.delete_many(of_room()).await.unwrap();
+                rows.insert_many(old).await.unwrap();
             }
-            _ => drop(copies.delete_one(doc! { "room": &name, "key": "user3" }).await.unwrap()),
+            "one more" => {
+                let id = doc! { "room": &name, "type": "member", "key": "zoe" };
+                let row = doc! { "_id": id, "room": &name, "type": "member", "key": "zoe", "rev": 3_i64 };
+                rows.insert_one(row).await.unwrap();
+            }
+            _ => drop(rows.delete_one(doc! { "room": &name, "key": "user3" }).await.unwrap()),
         }
+        let stored = async || directory.load(&room(&name), deadline_now()).await.unwrap().unwrap().document;
+        let last = stored().await.rev;
         assert!(since(&directory, &name, 1).await.reset, "{loss}");
-        let version = u64::try_from(copied(0).await).unwrap();
-        assert!(!since(&directory, &name, version - 1).await.reset, "{loss}: this change is in the room");
-        change(KEPT).await;
-        let last = copied(version + 1).await;
-        assert!(since(&directory, &name, 1).await.reset, "{loss}: later copies do not hide the loss");
-        change(KEPT).await;
-        copied(u64::try_from(last).unwrap() + 1).await;
-        assert!(!since(&directory, &name, u64::try_from(last).unwrap()).await.reset, "{loss}: later changes");
+        wait_until(async || stored().await.log.floor == last).await;
+        let last = u64::try_from(last).unwrap();
+        assert!(!since(&directory, &name, last - 1).await.reset, "{loss}: this change is in the room");
+        change(KEPT + 8).await;
+        assert!(since(&directory, &name, 1).await.reset, "{loss}: later rows do not hide the loss");
+        assert!(!since(&directory, &name, last).await.reset, "{loss}: later changes");
     }
 }
 
-/// The collection of older changes has another UUID. All rooms answer numbers before their last copied change with a reset.
+/// The collection of rows has another UUID. All rooms answer numbers before their latest changes with a reset.
 #[actix_rt::test]
 async fn older_changes_are_not_used_after_a_reset() {
     let mongo = Mongo::start().await;
@@ -273,12 +257,14 @@ async fn older_changes_are_not_used_after_a_reset() {
     let directory = MongoDirectory::new(&database);
     directory.prepare().await.unwrap();
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
-    let rooms = database.collection::<Document>("rooms");
-    let copied = doc! { "$set": { "version": 9_i64, "logged": 7_i64, "recent": [] } };
-    rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
+    for n in 0..KEPT {
+        let patch = set_private(n % 2 == 0);
+        directory.change_settings(&room("tea"), &user("alice"), &patch, no_callback()).await.unwrap();
+    }
+    assert!(!since(&directory, "tea", 0).await.reset);
     directory.reset_older_changes().await.unwrap();
-    let found = directory.load(&room("tea"), deadline_now()).await.unwrap().unwrap();
-    assert_eq!((found.logged, found.log_floor), (7, 7));
+    assert!(since(&directory, "tea", 0).await.reset);
+    assert!(!since(&directory, "tea", 1).await.reset, "the changes are in the room");
 }
 
 /// The collection of rooms was dropped, or lacks rooms. A name that messages or older changes refer to is taken.
@@ -355,7 +341,10 @@ async fn more_than_2000_changed_parts_are_a_reset() {
     let copies = database.collection::<Document>("changes");
     copies.insert_many((2..=2_001).map(row)).await.unwrap();
     let rooms = database.collection::<Document>("rooms");
-    let copied = doc! { "$set": { "version": 2_001_i64, "logged": 2_001_i64, "recent": [] } };
+    // With the rows of the creation.
+    let log = |rows: i64, sum: i64| doc! { "rows": rows + 2, "sum": sum + 2, "floor": 0_i64 };
+    let sum: i64 = (2..=2_001).sum();
+    let copied = doc! { "$set": { "rev": 2_001_i64, "log": log(2_000, sum), "recent": [] } };
     rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
     let (mut rev, mut pages) = (1, vec![]);
     loop {
@@ -369,7 +358,7 @@ async fn more_than_2000_changed_parts_are_a_reset() {
     }
     assert_eq!((rev, pages), (2_001, vec![500; 4]));
     copies.insert_one(row(2_002)).await.unwrap();
-    let copied = doc! { "$set": { "version": 2_002_i64, "logged": 2_002_i64 } };
+    let copied = doc! { "$set": { "rev": 2_002_i64, "log": log(2_001, sum + 2_002) } };
     rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
     assert_eq!(since(&directory, "tea", 1).await, ChangesSince::reset(2_002));
     assert_eq!(since(&directory, "tea", 2).await.changes.len(), 500);

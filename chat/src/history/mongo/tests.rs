@@ -522,11 +522,10 @@ async fn a_collection_that_refuses_writes_is_named() {
 }
 
 /// Each kind of write, with the command of MongoDB and whether the node is not ready while it is refused. Otherwise it is degraded.
-const WRITES: [(&str, &str, bool); 12] = [
+const WRITES: [(&str, &str, bool); 11] = [
     ("messages", "insert", true),
     ("messages", "delete", false),
     ("rooms", "update", true),
-    ("rooms", "commitTransaction", true),
     ("members", "insert", true),
     ("members", "delete", true),
     ("changes", "insert", true),
@@ -601,15 +600,12 @@ async fn refused_writes_make_a_node_degraded_or_not_ready() {
         for kind in [("messages", "insert"), ("messages", "insert"), ("untold", "update")] {
             write(&store, kind, number).await.unwrap();
         }
-        let mut data = doc! {
+        let data = doc! {
             // A trial updates by another command.
             "failCommands": if command == "findAndModify" { vec![command, "update"] } else { vec![command] },
             "errorCode": code,
+            "namespace": format!("{}.{collection}", database.name()),
         };
-        // A commit is of no collection, and is counted as an update of rooms.
-        if command != "commitTransaction" {
-            data.insert("namespace", format!("{}.{collection}", database.name()));
-        }
         let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
         admin.run_command(fail).await.unwrap();
         retry_until_ok(async || {

@@ -38,7 +38,7 @@ use crate::{
         role_reporter::RoleReporter,
         verify_identity,
     },
-    storage,
+    storage, supervision,
     user_lookup::StoreUserLookup,
 };
 
@@ -134,7 +134,8 @@ impl Role for Chat {
             Ok(Some(order)) => order,
             Ok(None) => return Ok(Box::new(Parts { lease: Some(lease), opened: None })),
             Err(refused) => {
-                // A migration waits for the end of all nodes.
+                // The process ends. A migration is refused while a node holds its lease.
+                supervision::drain();
                 lease.release().await;
                 return Err(refused);
             }

@@ -12,7 +12,7 @@ use mongodb::{
     ClientSession,
     bson::{Document, doc, oid::ObjectId},
 };
-use proto::{RoomName, event::ItemType};
+use proto::RoomName;
 use remote::mongo::Operation;
 use serde::Deserialize;
 
@@ -149,7 +149,7 @@ impl MongoDirectory {
         stages.truncate(2);
         stages
             .push(doc! { "$unionWith": { "coll": self.changes.name(), "pipeline": totals(room.as_str()) } });
-        let found = self.snapshot(stages, deadline).await?;
+        let found = self.snapshot(room, stages, deadline).await?.unwrap_or_default();
         let Some(stored) = found.first() else { return Ok(()) };
         let rev = stored.get_i64("rev").map_err(damaged)?;
         let actual = match found.get(1) {
@@ -183,9 +183,4 @@ impl MongoDirectory {
         });
         with_deadline(deadline_now(), delete).await.map(drop)
     }
-}
-
-/// The types of items of a log.
-pub(super) fn is_listed(types: &[ItemType], part: &Part) -> bool {
-    types.contains(&part.kind())
 }

@@ -11,7 +11,7 @@ use proto::{
 
 use super::{
     MongoDirectory,
-    change_log::{is_listed, read_row, totals},
+    change_log::{read_row, totals},
     document::{Log, StoredRoom},
     snapshot::stored_room,
     stored_changes::{note_damage, possible_parts, without_gaps},
@@ -48,10 +48,10 @@ impl MongoDirectory {
         if self.is_open_at(room, rev).await? {
             return Ok(Some(ChangesSince::page(rev, vec![])));
         }
-        let mut found =
-            self.snapshot(self.room_stages(room, doc! { "departures": 0 }), deadline_now()).await?;
+        let stages = self.room_stages(room, doc! { "departures": 0 });
+        let Some(found) = self.snapshot(room, stages, deadline_now()).await? else { return Ok(None) };
         let recent = found.first().cloned();
-        let Some(stored) = open_room(&mut found)? else { return Ok(None) };
+        let Some(stored) = open_room(found)? else { return Ok(None) };
         let record = stored.record()?;
         if rev > record.rev {
             return Ok(Some(ChangesSince::reset(record.rev)));
@@ -91,10 +91,10 @@ impl MongoDirectory {
         for pipeline in [totals(room.as_str()), later] {
             stages.push(doc! { "$unionWith": { "coll": self.changes.name(), "pipeline": pipeline } });
         }
-        let mut found = self.snapshot(stages, deadline_now()).await?;
+        let Some(mut found) = self.snapshot(room, stages, deadline_now()).await? else { return Ok(None) };
         let rows: Vec<Document> = found.extract_if(.., |document| is_row(document)).collect();
         let totals: Vec<Document> = found.extract_if(.., |document| document.contains_key("sum")).collect();
-        let Some(stored) = open_room(&mut found)? else { return Ok(None) };
+        let Some(stored) = open_room(found)? else { return Ok(None) };
         let (record, log) = (stored.record()?, stored.document.log);
         let reset = Some(ChangesSince::reset(record.rev));
         if rev > record.rev || integer(rev) < log.floor {
@@ -136,8 +136,8 @@ fn is_row(document: &Document) -> bool {
 }
 
 /// The room that was read, unless it is archived.
-fn open_room(found: &mut Vec<Document>) -> Result<Option<StoredRoom>, Error> {
-    Ok(stored_room(std::mem::take(found))?.filter(|stored| !stored.document.archived))
+fn open_room(found: Vec<Document>) -> Result<Option<StoredRoom>, Error> {
+    Ok(stored_room(found)?.filter(|stored| !stored.document.archived))
 }
 
 impl Parts {
@@ -161,7 +161,7 @@ impl Parts {
             return ChangesSince::reset(room.rev);
         }
         let state = PresentState::of(room);
-        let parts = self.0.into_values().filter(|(_, part)| is_listed(types, part));
+        let parts = self.0.into_values().filter(|(_, part)| types.contains(&part.kind()));
         let mut parts: Vec<(u64, Part)> = parts.collect();
         parts.sort_by_cached_key(|(rev, part)| (*rev, *part != Part::Room, part.name()));
         let items: Vec<(u64, Item)> = parts.into_iter().map(|(rev, part)| (rev, state.item(&part))).collect();

@@ -2,7 +2,7 @@
 //! it changes nothing when all rooms have version 2. No chat node of an earlier release may run meanwhile or afterwards: it would drop rooms
 //! of version 2 from its reads, and so accept posts of members that were removed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -39,6 +39,9 @@ const AT_ONCE: usize = 8;
 
 /// The number of names that are read at once. The nodes are checked, and the progress is reported, after each.
 const BATCH: i64 = 256;
+
+/// How long a room is tried that another transaction has written and not committed.
+const ABANDONED: Duration = Duration::from_secs(120);
 
 /// The number of documents in one statement.
 const STATEMENT: usize = 1_000;
@@ -171,12 +174,17 @@ impl MongoDirectory {
         Ok(found.iter().filter_map(|room| Some(room.get_str("_id").ok()?.to_owned())).collect())
     }
 
-    /// Migrates one room in one transaction.
+    /// Migrates one room in one transaction. The transaction of a migration that was killed conflicts until MongoDB aborts it, by default
+    /// after 60 s.
     async fn migrate_room(&self, name: &str) -> Result<(), Error> {
-        match self.in_rounds(Instant::now() + PREPARATION, &MigratedRoom(name)).await {
-            Outcome::Changed((), _) | Outcome::Unchanged(()) => Ok(()),
-            Outcome::Refused(error) => Err(error),
-            Outcome::Unknown(unknown) => Err(unknown.error),
+        let give_up_at = Instant::now() + ABANDONED;
+        loop {
+            match self.in_rounds(Instant::now() + PREPARATION, &MigratedRoom(name)).await {
+                Outcome::Changed((), _) | Outcome::Unchanged(()) => return Ok(()),
+                Outcome::Refused(Error::Unavailable(_)) if Instant::now() < give_up_at => {}
+                Outcome::Refused(error) => return Err(error),
+                Outcome::Unknown(unknown) => return Err(unknown.error),
+            }
         }
     }
 

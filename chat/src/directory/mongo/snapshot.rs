@@ -22,7 +22,7 @@ use crate::{
     mongo::{DEADLINE, damaged, with_deadline},
 };
 
-/// The delay after which a snapshot that could not be read is followed by a later one.
+/// The delay before a later snapshot is read.
 const LATER: Duration = Duration::from_millis(10);
 
 impl MongoDirectory {
@@ -37,29 +37,47 @@ impl MongoDirectory {
         ]
     }
 
-    /// The documents of one snapshot that a majority has.
+    /// The documents that `stages` read, of which the first is the room, in one snapshot that a majority has. `None` when the room does not
+    /// exist. MongoDB chooses the snapshot. It is read again if it is older than this call.
     pub(super) async fn snapshot(
         &self,
+        room: &RoomName,
         stages: Vec<Document>,
         deadline: Instant,
-    ) -> Result<Vec<Document>, Error> {
+    ) -> Result<Option<Vec<Document>>, Error> {
+        let Some(least) = self.stored_rev(room, deadline).await? else { return Ok(None) };
         let read = async {
             loop {
                 let rooms = self.rooms.aggregate(stages.clone()).read_concern(ReadConcern::snapshot());
                 let found = async { rooms.max_time(DEADLINE).await?.try_collect::<Vec<Document>>().await };
                 match found.await {
-                    Err(error) if is_snapshot_unavailable(&error) => sleep(LATER).await,
-                    result => return result,
+                    Ok(found) if found.first().is_some_and(|room| rev_of(room) >= Some(least)) => {
+                        return Ok(found);
+                    }
+                    Ok(_) => tracing::debug!(%room, "a snapshot of a room is old and is read again"),
+                    Err(error) if is_snapshot_unavailable(&error) => {}
+                    Err(error) => return Err(error),
                 }
+                sleep(LATER).await;
             }
         };
-        with_deadline::<_, MongoError>(deadline, read).await
+        with_deadline::<_, MongoError>(deadline, read).await.map(Some)
+    }
+
+    /// The number of the last change of a room that a majority has. `None` when the room does not exist, 0 when the number is damaged.
+    async fn stored_rev(&self, room: &RoomName, deadline: Instant) -> Result<Option<i64>, Error> {
+        let rooms = self.rooms.clone_with_type::<Document>();
+        let found = rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "rev": 1 });
+        Ok(with_deadline(deadline, found.max_time(DEADLINE)).await?.as_ref().and_then(rev_of))
     }
 
     /// The room with its members. `None` when it does not exist.
     pub(super) async fn load(&self, room: &RoomName, deadline: Instant) -> Result<Option<StoredRoom>, Error> {
-        let found = self.snapshot(self.room_stages(room, doc! { "recent": 0 }), deadline).await?;
-        stored_room(found)
+        let stages = self.room_stages(room, doc! { "recent": 0 });
+        match self.snapshot(room, stages, deadline).await? {
+            Some(found) => stored_room(found),
+            None => Ok(None),
+        }
     }
 
     /// As [`MongoDirectory::load`], in the snapshot of a transaction.
@@ -77,6 +95,11 @@ impl MongoDirectory {
         let members: Vec<Document> = members.stream(session).try_collect().await?;
         Ok(stored_room([found].into_iter().chain(members)))
     }
+}
+
+/// The number of changes in the document of a room; 0 when it is damaged. `None` for another document.
+fn rev_of(document: &Document) -> Option<i64> {
+    document.get_str("_id").ok().map(|_| document.get_i64("rev").unwrap_or(0))
 }
 
 /// The order of the members of a room: that in which they joined.

@@ -423,6 +423,39 @@ async fn settings_of_earlier_and_later_releases_are_read_and_kept() {
     assert_eq!(stored.get_document("settings").unwrap(), &doc! { "later": { "text": "x" } });
 }
 
+/// Readers get the room, its members and its changes of one moment while other nodes change them, without gaps.
+#[actix_rt::test]
+async fn reads_are_of_one_moment_while_the_room_changes() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let (reader, writer) = (MongoDirectory::new(&database), MongoDirectory::new(&database));
+    let tea = room("tea");
+    writer.prepare().await.unwrap();
+    writer.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    let write = async {
+        for n in 0..100 {
+            let name = user(&format!("user{n}"));
+            writer.add(&tea, &name, LIMIT, no_callback()).await.unwrap();
+            if n % 2 == 0 {
+                writer.leave(&tea, &name, no_callback()).await.unwrap();
+            }
+        }
+    };
+    let (mut reads, mut revs) = (0, vec![]);
+    let read = async {
+        loop {
+            let record = reader.find(&tea).await.unwrap().expect("the room exists");
+            // Each change adds a member, or removes one of those that were added last.
+            revs.push(record.rev);
+            let since = reader.changes_since(&tea, 0, &proto::event::ItemType::ALL).await.unwrap();
+            assert!(!since.expect("the room exists").reset);
+            reads += 1;
+        }
+    };
+    futures_util::future::select(Box::pin(write), Box::pin(read)).await;
+    assert!(reads > 10 && revs.is_sorted(), "{reads}");
+}
+
 /// Latency of changes of members: one after the other, and by 3 nodes with 8 tasks each in one room.
 #[actix_rt::test]
 #[ignore = "a measurement"]

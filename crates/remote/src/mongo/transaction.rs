@@ -13,8 +13,9 @@ use mongodb::{
 
 use super::{DUPLICATE_KEY, MAJORITY, cause, duplicates, durable_writes};
 
-/// Error code of a snapshot that MongoDB cannot read, because a collection or an index was created after it. A later snapshot can be read.
-const SNAPSHOT_UNAVAILABLE: i32 = 246;
+/// Error codes of a snapshot that MongoDB cannot read, because a collection or an index was created or dropped after it. A later snapshot
+/// can be read.
+const SNAPSHOT_UNAVAILABLE: [i32; 2] = [246, 175];
 
 /// Starts a transaction. It is aborted when the session is dropped before the commit.
 ///
@@ -44,7 +45,7 @@ pub fn is_unknown_commit(error: &MongoError) -> bool {
 
 /// Whether a snapshot cannot be read and a later one can.
 pub fn is_snapshot_unavailable(error: &MongoError) -> bool {
-    cause::code_of(error) == Some(SNAPSHOT_UNAVAILABLE)
+    cause::code_of(error).is_some_and(|code| SNAPSHOT_UNAVAILABLE.contains(&code))
 }
 
 /// Whether `error` is a duplicate key in the index `index`.

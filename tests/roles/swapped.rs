@@ -83,7 +83,7 @@ async fn a_role_at_the_address_of_another_one_is_named_with_the_flag_to_correct(
     .await;
 }
 
-/// Starts a node for each of `addresses`, none of which is that of presence.
+/// Starts a node for each of `addresses`, which do not include that of presence.
 async fn name_programs_at_the_address_of_presence(
     chat: impl Fn(&str, &[&str]) -> Role,
     addresses: [String; 3],

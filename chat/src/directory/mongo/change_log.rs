@@ -16,7 +16,7 @@ use proto::RoomName;
 use remote::mongo::Operation;
 use serde::Deserialize;
 
-use super::{MongoDirectory, document::Log, rounds::Fault, writes::Numbered};
+use super::{MongoDirectory, document::Log, numbered::Numbered, rounds::Fault};
 use crate::{
     Error,
     directory::{ChangeKind, change::Part},
@@ -82,6 +82,13 @@ impl RowWrites {
     }
 }
 
+impl RowWrites {
+    /// The increments of the numbers of the log in the room's document.
+    pub(super) fn raise(&self) -> Document {
+        doc! { "log.rows": self.added, "log.sum": self.raised }
+    }
+}
+
 /// The `_id` of the row of a part.
 pub(super) fn row_id(room: &RoomName, part: &Part) -> Document {
     doc! { "room": room.as_str(), "type": part.kind().name(), "key": part.key() }
@@ -93,7 +100,7 @@ pub(super) fn read_row(document: Document) -> Result<(u64, Option<Part>), Error>
     Ok((number(row.rev)?, Part::stored(&row.kind, row.key).map_err(damaged)?))
 }
 
-/// The stages that count the rows of a room and add up their numbers. The result is like [`Log`]; without rows there is none.
+/// The stages that count the rows of a room and add up their numbers. The result is like [`Log`]. A room without rows has no result.
 pub(super) fn totals(room: &str) -> Vec<Document> {
     vec![
         doc! { "$match": { "room": room } },

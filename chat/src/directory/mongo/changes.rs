@@ -11,11 +11,9 @@ use proto::{
 
 use super::{
     Change, MongoDirectory,
-    change_log::RowWrites,
     document::{MemberDocument, member_id},
     items,
     stored_changes::{Row, note_damage, possible_parts, room_name, user_of},
-    writes::Numbered,
 };
 use crate::{
     Error,
@@ -112,15 +110,17 @@ impl MongoDirectory {
         stored
     }
 
-    /// Adds the fields that every change writes to `update`.
+    /// Adds the fields that every change writes to `update`. `before` is the number of the change before, and `raise` has the increments of
+    /// the numbers of the change log.
     pub(super) fn with_change(
         &self,
         mut update: Document,
-        numbered: &Numbered<'_>,
-        rows: &RowWrites,
+        before: i64,
+        entry: &ChangeEntry,
+        raise: Document,
     ) -> Document {
         let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
-        let stored = self.change_document(numbered.before + 1, numbered.entry);
+        let stored = self.change_document(before + 1, entry);
         let push = doc! { "$each": [stored], "$slice": -latest };
         match update.get_mut("$push").and_then(Bson::as_document_mut) {
             Some(pushed) => drop(pushed.insert("recent", push)),
@@ -129,7 +129,7 @@ impl MongoDirectory {
         let mut raised = doc! { "rev": 1_i64 };
         // A change that sets the numbers of the log has counted its rows.
         if !update.get_document("$set").is_ok_and(|set| set.contains_key("log")) {
-            raised.extend(doc! { "log.rows": rows.added, "log.sum": rows.raised });
+            raised.extend(raise);
         }
         update.insert("$inc", raised);
         update.insert("$currentDate", doc! { "changed": true });

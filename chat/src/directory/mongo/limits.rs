@@ -71,7 +71,7 @@ impl MongoDirectory {
         }
     }
 
-    /// Whether at least `limit` memberships match in rooms that are not archived. Their rooms are read only if so many match in all rooms.
+    /// Whether at least `limit` memberships match in rooms that are not archived. Their rooms are read only if that number matches in all rooms.
     async fn has_memberships(
         &self,
         members: Document,

@@ -112,7 +112,7 @@ impl Migration for MongoDirectory {
         }
         refuse_nodes(caller).await?;
         self.block_earlier_releases(Instant::now() + PREPARATION).await?;
-        // A node of an earlier release holds its lease before it creates its indexes. So none starts unseen between these two steps.
+        // A node of an earlier release holds its lease before it creates its indexes. So each node that starts between these two steps is found.
         if let Err(refused) = refuse_nodes(caller).await {
             if status.left > 0 {
                 self.admit_earlier_releases(Instant::now() + PREPARATION).await?;

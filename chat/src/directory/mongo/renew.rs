@@ -16,9 +16,9 @@ use super::{
     change::Edit,
     changes::ChangeEntry,
     document::{Log, RoomDocument, StoredRoom},
+    numbered::Numbered,
     resolve_unknown::Outcome,
     rounds::{Decision, Fault, Work},
-    writes::Numbered,
 };
 use crate::{
     Error,

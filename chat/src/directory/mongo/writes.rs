@@ -16,6 +16,7 @@ use super::{
     change_log::RowWrites,
     changes::ChangeEntry,
     document::{Log, member_document, member_id},
+    numbered::Numbered,
     resolve_unknown::Outcome,
     rounds::{Decision, Fault, Work},
 };
@@ -25,14 +26,6 @@ use crate::{
     directory::{Member, NewRoom, Role, RoomInfo, refusal},
     mongo::{DEADLINE, deadline_now, with_deadline},
 };
-
-/// What a transaction writes for one change, besides [`Edit`].
-pub(super) struct Numbered<'a> {
-    pub room: &'a RoomName,
-    /// The number of the change before.
-    pub before: i64,
-    pub entry: &'a ChangeEntry,
-}
 
 /// The creation of a room. Its output is `None` when the room exists.
 struct Creation<'a>(&'a NewRoom);
@@ -202,7 +195,7 @@ impl MongoDirectory {
         set.extend(log);
         let mut update = edit.room;
         update.insert("$set", set);
-        let update = self.with_change(update, numbered, &rows);
+        let update = self.with_change(update, numbered.before, numbered.entry, rows.raise());
         let at = doc! { "_id": numbered.room.as_str(), "rev": numbered.before };
         let written = self.rooms.write(Operation::Update, async |rooms| {
             rooms.update_one(at, update).session(&mut *session).await

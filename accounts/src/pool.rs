@@ -73,7 +73,7 @@ impl Pool {
         self.run(from, move || hash(&password, cost)).await
     }
 
-    /// Checks `password` against `hash`. A mismatch takes the time of a hash of cost `level`, also when `hash` has a lower cost. So its
+    /// Checks `password` against `hash`. A mismatch takes the time of a hash of cost `level`, even when `hash` has a lower cost. So its
     /// time reveals neither an old hash nor whether the user exists.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! The latest changes of each room, which the store of rooms keeps with the room. The nodes of a cluster read them
-//! ([`crate::broker::stream`]), so a change reaches every node also when it cannot be announced in the stream, and when the node that
+//! ([`crate::broker::stream`]), so a change reaches every node even when it cannot be announced in the stream, and when the node that
 //! made it has ended. Backend: [`crate::directory::mongo`].
 
 use async_trait::async_trait;

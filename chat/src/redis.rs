@@ -88,7 +88,7 @@ pub struct Redis {
     watermarks: Arc<Watermarks>,
 }
 
-/// The largest values in any reply so far. A new epoch begins after them, also when Redis has lost its data.
+/// The largest values in any reply so far. A new epoch begins after them, even when Redis has lost its data.
 #[derive(Debug, Default)]
 struct Watermarks {
     /// The last offset.

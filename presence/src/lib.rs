@@ -1,6 +1,6 @@
 //! The presence service: which users are online, and which users type. [`roster`] contains the pure state that turns reports
 //! into diffs. [`Roster`] is the actor that owns it. [`serve`] runs the gRPC server (`proto/presence.proto`). The binary starts the
-//! service. Other parts call it over gRPC only, also when all roles run in one process.
+//! service. Other parts call it over gRPC only, even when all roles run in one process.
 
 mod actor;
 mod config;

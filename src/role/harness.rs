@@ -66,7 +66,7 @@ pub trait Running {
         pending().await
     }
 
-    /// Called after the drain, also after one that did not finish in time.
+    /// Called after the drain, even after one that did not finish in time.
     fn exit(&self) {}
 }
 

@@ -81,7 +81,7 @@ pub struct EmbeddedStores {
     pub recovery_sessions: Arc<dyn RecoverySessions>,
     /// The checks of `/readyz`, by the name of the part.
     pub probes: Vec<(&'static str, Probe)>,
-    /// Closes the stores, also while parts still have handles. Blocks for a bounded time.
+    /// Closes the stores, even while parts still have handles. Blocks for a bounded time.
     pub close: Box<dyn Fn() + Send>,
 }
 
@@ -120,7 +120,7 @@ pub trait DatabaseIdentity: Send + Sync {
     /// Why the backend does not return it, as a text that follows [`Health::name`].
     async fn id(&self) -> Result<String, String>;
 
-    /// Renews the lease on the database for the Redis with this id, or acquires it, also when it is held for `last`, the id that the same
+    /// Renews the lease on the database for the Redis with this id, or acquires it, even when it is held for `last`, the id that the same
     /// Redis had before. Returns the id of another Redis that holds it. `None` also
     /// when the backend does not answer.
     async fn hold(&self, redis: &str, last: Option<&str>, ttl: Duration) -> Option<String>;

@@ -1,4 +1,4 @@
-//! The store of recovery sessions. One is issued at every connect. The client presents its id at a later connect and recovers, also if the
+//! The store of recovery sessions. One is issued at every connect. The client presents its id at a later connect and recovers, even if the
 //! process has ended in between. Called by [`crate::client`]. Backends: [`sqlite`], [`redis`].
 
 #[cfg(any(test, feature = "conformance"))]

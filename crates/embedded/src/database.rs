@@ -129,7 +129,7 @@ impl Database {
         self.write(move |conn| state::set_compared(conn, &position))
     }
 
-    /// Finishes the queued jobs, empties the log and closes the file, also while other handles exist. Their calls return
+    /// Finishes the queued jobs, empties the log and closes the file, even while other handles exist. Their calls return
     /// [`Error::Closed`] from now on. Blocks until that is done. Dropping the last handle does the same.
     pub fn close(&self) {
         self.inner.close();

@@ -3,7 +3,7 @@
 //! [`Database::open`](crate::Database::open).
 //!
 //! A copy over the existing files (`cp -a old/. data/`) keeps their inodes. So each start creates one more file, and the database
-//! contains the identity of that file. An older database contains the identity of an earlier one, also after a copy over the files.
+//! contains the identity of that file. An older database contains the identity of an earlier one, even after a copy over the files.
 
 use std::{
     fs::{self, OpenOptions},

@@ -1,4 +1,4 @@
-//! The tool `backup`: copies the embedded store, also while a server uses it. The copy appears complete and checked, or
+//! The tool `backup`: copies the embedded store, even while a server uses it. The copy appears complete and checked, or
 //! not at all.
 //!
 //! The rooms are copied before the users, and users are never deleted. Every author and every member in the copy is

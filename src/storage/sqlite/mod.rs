@@ -143,7 +143,7 @@ impl Stores {
         ]
     }
 
-    /// Closes all files, also while parts still have handles, so that no write-ahead log remains. Blocks until queued
+    /// Closes all files, even while parts still have handles, so that no write-ahead log remains. Blocks until queued
     /// work is done, at most [`CLOSE_TIMEOUT`].
     pub fn close(&self) {
         let (users, sessions, chat) = (self.users.clone(), self.sessions.clone(), self.chat.clone());

@@ -219,7 +219,7 @@ impl Stream {
         Ok(true)
     }
 
-    /// Checks the last message that this node has delivered. It detects a replacement also when Redis has lost the stream.
+    /// Checks the last message that this node has delivered. It detects a replacement even when Redis has lost the stream.
     async fn history_lacks_last_delivered(&self) -> Result<bool, Error> {
         let last_delivered = self.last_delivered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match last_delivered {

@@ -1,5 +1,5 @@
 //! The latest versions of rooms that this node has read from the store, whether it has applied the changes to its sockets or not. The actor of a
-//! room compares its members with them before it accepts a post, so the age of its members is bounded also while the stream, or the task
+//! room compares its members with them before it accepts a post, so the age of its members is bounded even while the stream, or the task
 //! that reads it, is late. Written by [`super::subscriptions`] and [`read_versions`].
 
 use std::{

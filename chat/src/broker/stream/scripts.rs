@@ -76,7 +76,7 @@ pub static APPEND: LazyLock<Script> = LazyLock::new(|| {
 /// to keep, the node, the record, the room and the number of a change, or two empty texts, and `1` if the order is not checked.
 ///
 /// Returns an outcome and a number:
-/// - `appended` and the last offset, also when the stream has this change of the room or a later one;
+/// - `appended` and the last offset, even when the stream has this change of the room or a later one;
 /// - `gap` and the room's last change that has a record (nil if there is no number), when changes before this one have no record;
 /// - `epoch_changed`, when the stream has another epoch or does not end with its last offset.
 pub static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| {

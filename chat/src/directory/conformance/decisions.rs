@@ -1,5 +1,5 @@
 //! Changes are checked against the state of the room at the time of the write. Each change is refused if the room no longer allows it,
-//! also when the caller has read an earlier state that allowed it.
+//! even when the caller has read an earlier state that allowed it.
 
 use super::{
     Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, names_and_roles, no_callback, room,

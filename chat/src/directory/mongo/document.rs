@@ -11,7 +11,7 @@ use crate::{
     mongo::{damaged, number},
 };
 
-/// A room's document without its changes. Its `_id` is the room's name, also after it was archived, so that MongoDB itself keeps names
+/// A room's document without its changes. Its `_id` is the room's name, even after it was archived, so that MongoDB itself keeps names
 /// unique.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RoomDocument {

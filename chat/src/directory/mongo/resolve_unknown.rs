@@ -40,7 +40,7 @@ pub enum Outcome<T> {
 
 impl MongoDirectory {
     /// Runs a change in a task of its own, so that it completes even if the caller is cancelled. A change without an outcome within the
-    /// deadline is an error for the caller. `committed` is called when the change is written, also if that is found out later.
+    /// deadline is an error for the caller. `committed` is called when the change is written, even if that is found out later.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         room: RoomName,

@@ -129,7 +129,7 @@ async fn concurrent_changes_of_two_nodes_are_each_committed_once() {
     assert_eq!(members, [("user0", Role::Owner)]);
 }
 
-/// The callback runs also when the caller was cancelled.
+/// The callback runs even when the caller was cancelled.
 #[actix_rt::test]
 async fn change_completes_after_its_caller_was_cancelled() {
     let mongo = Mongo::start().await;

@@ -85,7 +85,7 @@ impl Writes {
     }
 
     /// The cause that prevents writes, as a phrase that follows "MongoDB": of all writes, or of the collections and operations whose last
-    /// write was refused. `None` when writes are accepted. Returns within a second, also when MongoDB does not respond.
+    /// write was refused. `None` when writes are accepted. Returns within a second, even when MongoDB does not respond.
     pub async fn not_ready_reason(&self) -> Option<String> {
         match self.of_trial().await {
             Some(reason) if reason == UNCONFIRMED && is_locked(&self.database).await => {

@@ -9,7 +9,7 @@ use crate::{
     redis::{MARKS, OFFSET, STREAM},
 };
 
-/// Offsets of a new epoch are below this: they begin at the time, also after a much larger value.
+/// Offsets of a new epoch are below this: they begin at the time, even after a much larger value.
 const FAR: u64 = 4_500_000_000_000_000;
 
 /// Values that another program has written while nodes run, or while all nodes are stopped.

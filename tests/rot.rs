@@ -11,7 +11,7 @@ use std::{
 
 use accounts::{Creation, SqliteUsers, Users};
 use chat::{
-    directory::{Additions, NewRoom},
+    directory::{Additions, Limits, NewRoom, Request},
     history::Draft,
     recovery_sessions::RecoverySession,
 };
@@ -64,11 +64,14 @@ async fn create_chat(directory: &Path) {
         };
         rooms.create(new, 100, none()).await.expect("a room");
     }
-    let limits = Additions { per_user: 100, per_adder: 100 };
+    let additions = Additions { per_user: 100, per_adder: 100 };
+    let limits = Limits { rooms_per_user: 100, additions };
     for name in ["bob", "Carol"] {
-        rooms.add_by(&room("vault"), &user(name), &user("Alice"), limits, none()).await.expect("a member");
+        let request = Request::addition(user("Alice"), user(name));
+        rooms.change(&room("vault"), request, limits, none()).await.expect("a member");
     }
-    rooms.leave(&room("vault"), &user("Carol"), none()).await.expect("she leaves");
+    let leave = Request::Leave { user: user("Carol") };
+    rooms.change(&room("vault"), leave, limits, none()).await.expect("she leaves");
     for name in ROOMS {
         for number in 0..12 {
             let draft = Draft {

@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::{
     Chat, Error,
     config::SINCE,
-    directory::ChangesSince,
+    directory::{ChangesSince, Request},
     history::Slice,
-    room::membership::{Enter, ReadRev},
+    room::{Change, membership::ReadRev},
 };
 
 /// The position of a client in a room.
@@ -96,7 +96,7 @@ pub async fn read(
     let is_replaced = is_replaced || is_old;
     let offset = offset.map(|_| broker.format_position());
     let last = match enters {
-        true => chat.ask(room, Enter(user.clone()), deadline).await?,
+        true => chat.ask(room, Change(Request::Join { user: user.clone() }), deadline).await?,
         false => chat.ask(room, ReadRev(user.clone()), deadline).await?,
     };
     // The sockets of a user whose membership another node has begun must be in the room before the messages are read.

@@ -20,13 +20,13 @@ use crate::{
     broker::Broker,
     bucket::Buckets,
     config::ANSWER_DEADLINE,
-    directory::Directory,
+    directory::{Directory, Request},
     history::History,
     online::OnlineList,
     presence::Presence,
     reconnects::LastReadPositions,
     recovery_sessions::RecoverySessions,
-    room::{Room, membership::Remove},
+    room::{Change, Room},
     rooms::{self, Refresh, Rooms, SettleAll},
     socket_quota::SocketQuota,
     turns::{Turn, Turns},
@@ -186,15 +186,14 @@ impl Chat {
         with_deadline(deadline, answer).await
     }
 
-    /// Ends a membership, and the user's typing in the room.
+    /// Ends the membership of a user at the request of `by`, and the user's typing in the room.
     pub(crate) async fn remove(
         &self,
         room: &RoomName,
-        remove: Remove,
+        (by, user): (Username, Username),
         deadline: Instant,
     ) -> Result<(), Error> {
-        let user = remove.user.clone();
-        self.ask(room, remove, deadline).await?;
+        self.ask(room, Change(Request::removal(by, user.clone())), deadline).await?;
         self.presence().typing(&user, room, false);
         Ok(())
     }

@@ -4,7 +4,7 @@ use proto::{RoomName, Timestamp, Username, event::Settings};
 
 use crate::{
     Error, SqliteStore, Text,
-    directory::NewRoom,
+    directory::{Additions, Limits, NewRoom, Request},
     history::{Draft, RoomHead},
     id::new_id,
 };
@@ -19,6 +19,12 @@ pub struct Sample {
     /// The text.
     pub text: String,
 }
+
+/// The samples are written before there are users.
+const UNLIMITED: Limits = Limits {
+    rooms_per_user: usize::MAX,
+    additions: Additions { per_user: usize::MAX, per_adder: usize::MAX },
+};
 
 /// Stores `samples` in their order. Must be called before [`crate::start`], because the messages are not published.
 ///
@@ -35,7 +41,7 @@ pub async fn seed(store: &SqliteStore, samples: Vec<Sample>) -> Result<(), Error
             let new = NewRoom { name: room.clone(), owner: author.clone(), settings };
             directory.create(new, usize::MAX, Box::new(drop)).await?;
         }
-        directory.add(&room, &author, usize::MAX, Box::new(drop)).await?;
+        directory.change(&room, Request::Join { user: author.clone() }, UNLIMITED, Box::new(drop)).await?;
         let RoomHead { seq, timestamp } = history.head(&room).await?;
         let text = Text::parse(text, usize::MAX)?;
         let timestamp = Timestamp::now_after(timestamp);

@@ -19,7 +19,7 @@ use crate::{
     bucket::{Buckets, Rate},
     chat::Inner,
     config::check_presence_url,
-    directory::{Additions, Directory},
+    directory::{Additions, Directory, Limits},
     history::{History, Journal},
     online::{self, OnlineList},
     presence::{Node, Presence, PresenceUpdate},
@@ -100,8 +100,10 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         history: history.clone(),
         directory: directory.clone(),
         broker: broker.clone(),
-        rooms_per_user: config.rooms_per_user,
-        additions: Additions { per_user: config.rooms_per_user, per_adder: config.additions_per_user },
+        limits: Limits {
+            rooms_per_user: config.rooms_per_user,
+            additions: Additions { per_user: config.rooms_per_user, per_adder: config.additions_per_user },
+        },
     };
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
     let rooms = run_on(&inward, move || rooms::start(parts)).await?;

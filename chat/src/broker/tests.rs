@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{Broker, Entry, RoomEvent, conformance, fanout_actor};
 use crate::{
     SqliteStore, Text,
-    directory::{Committed, Directory, NewRoom},
+    directory::{Committed, Directory, NewRoom, shorthand::Shorthand},
     history::{Appended, Draft, History, Outcome},
 };
 

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use proto::{RoomName, Username, event::Act};
 
 use super::{Caller, Command, Empty, Outcome, RateClass};
-use crate::{Error, room::membership::Add};
+use crate::{Error, directory::Request, room::Change};
 
 /// The new member.
 #[derive(Debug, Clone)]
@@ -39,7 +39,8 @@ impl Command for AddMember {
         check_role(self.role.as_deref())?;
         // The name is stored in its registered spelling.
         let user = caller.chat().user_lookup().find(&self.user).await?.ok_or(Error::NotFound)?;
-        caller.chat().ask(&self.room, Add { by: caller.user().clone(), user }, deadline).await?;
+        let request = Request::addition(caller.user().clone(), user);
+        caller.chat().ask(&self.room, Change(request), deadline).await?;
         Ok(Outcome::Done(Empty {}))
     }
 }

@@ -7,7 +7,8 @@ use proto::{RoomName, event::Act};
 use super::{Caller, Command, Empty, Outcome, RateClass};
 use crate::{
     Error,
-    room::settings::{Archive, Describe},
+    directory::Request,
+    room::{Change, settings::Describe},
 };
 
 /// The room.
@@ -27,7 +28,7 @@ impl Command for ArchiveRoom {
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Empty>, Error> {
         let (chat, room, by) = (caller.chat(), &self.room, caller.user().clone());
         let members = chat.ask(room, Describe(by.clone()), deadline).await?.members.unwrap_or_default();
-        chat.ask(room, Archive { by }, deadline).await?;
+        chat.ask(room, Change(Request::Archive { by }), deadline).await?;
         members.iter().for_each(|member| chat.presence().typing(&member.username, room, false));
         Ok(Outcome::Done(Empty {}))
     }

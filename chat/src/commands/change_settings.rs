@@ -10,7 +10,11 @@ use proto::{
 use super::{Caller, Command, FixedProperties, Outcome, RateClass};
 use crate::{
     Error,
-    room::settings::{self, Describe, Description},
+    directory::Request,
+    room::{
+        Change,
+        settings::{Describe, Description},
+    },
 };
 
 /// The settings to change.
@@ -40,8 +44,8 @@ impl Command for ChangeSettings {
             self.fixed.check(&chat.ask(&self.room, Describe(by.clone()), deadline).await?)?;
         }
         if !self.patch.is_empty() {
-            let change = settings::ChangeSettings { by: by.clone(), patch: self.patch };
-            chat.ask(&self.room, change, deadline).await?;
+            let request = Request::Settings { by: by.clone(), patch: self.patch };
+            chat.ask(&self.room, Change(request), deadline).await?;
         }
         chat.ask(&self.room, Describe(by), deadline).await.map(Outcome::Done)
     }

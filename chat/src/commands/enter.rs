@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use proto::{RoomName, event::Act};
 
 use super::{Caller, Command, Empty, Outcome, RateClass, add_member::check_role};
-use crate::{Error, room::membership::Add};
+use crate::{Error, directory::Request, room::Change};
 
 /// The room.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ impl Command for Enter {
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Empty>, Error> {
         Self::check_permission(caller, &self.room, deadline).await?;
         check_role(self.role.as_deref())?;
-        let (by, user) = (caller.user().clone(), caller.user().clone());
-        caller.chat().ask(&self.room, Add { by, user }, deadline).await?;
+        let request = Request::Join { user: caller.user().clone() };
+        caller.chat().ask(&self.room, Change(request), deadline).await?;
         Ok(Outcome::Done(Empty {}))
     }
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use proto::event::{Act, Leave, name};
 
 use super::{Caller, Command, Empty, Outcome, RateClass};
-use crate::{Error, room::membership::Remove};
+use crate::Error;
 
 impl Command for Leave {
     const EVENT: Option<&'static str> = Some(name::LEAVE);
@@ -16,7 +16,7 @@ impl Command for Leave {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Empty>, Error> {
         let (by, user) = (caller.user().clone(), caller.user().clone());
-        caller.chat().remove(&self.room, Remove { by, user }, deadline).await?;
+        caller.chat().remove(&self.room, (by, user), deadline).await?;
         Ok(Outcome::Done(Empty {}))
     }
 }

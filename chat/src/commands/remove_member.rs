@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use proto::{RoomName, Username, event::Act};
 
 use super::{Caller, Command, Empty, Outcome, RateClass};
-use crate::{Error, room::membership::Remove};
+use crate::Error;
 
 /// The member.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ impl Command for RemoveMember {
         // Presence identifies users by the registered spelling of the name.
         let user = caller.chat().user_lookup().find(&self.user).await?.unwrap_or(self.user);
         let by = caller.user().clone();
-        caller.chat().remove(&self.room, Remove { by, user }, deadline).await?;
+        caller.chat().remove(&self.room, (by, user), deadline).await?;
         Ok(Outcome::Done(Empty {}))
     }
 }

@@ -1,58 +1,135 @@
-//! A change of a room before it is committed: what it changes, and how clients see it. The parts of a room that can change. Pure.
+//! A change of a room before it is committed: what a backend writes, and how clients see it. The parts of a room that can change. Pure.
 
 use std::collections::HashMap;
 
 use proto::{
     Username,
-    event::{Item, ItemType, MemberState, RoomState},
+    event::{Item, ItemType, MemberState, RoomState, SettingsPatch},
 };
 
-use super::{Member, RoomInfo, RoomRecord};
-use crate::room_change::ChangeKind;
+use super::{Member, NewRoom, Role, RoomInfo, RoomRecord};
+use crate::room_change::{ChangeKind, RoomChange};
 
-/// A change that a backend is about to commit: its kind, the user that makes it, and who inherits the room.
+/// A change that a backend is about to commit.
 #[derive(Debug, Clone)]
-pub struct NewChange<'a> {
+pub struct Decision {
     /// The kind.
     pub what: ChangeKind,
     /// The user that makes the change.
-    pub by: &'a Username,
-    /// The member who becomes the owner because the owner has left.
-    pub successor: Option<&'a Username>,
-    /// Whether the room ends because its last member has left.
+    pub by: Username,
+    /// The properties after it.
+    pub room_info: RoomInfo,
+    /// All members after it, in the order in which they joined.
+    pub all_members: Vec<Member>,
+    /// The memberships to write, at most two.
+    pub members: Vec<MemberChange>,
+    /// The settings to write.
+    pub settings: Option<SettingsPatch>,
+    /// The departure to write.
+    pub departure: Option<DepartureChange>,
+    /// Whether the room ends by it.
     pub ends: bool,
 }
 
-impl<'a> NewChange<'a> {
-    /// A change without consequences for other members.
-    pub fn new(what: ChangeKind, by: &'a Username) -> Self {
-        Self { what, by, successor: None, ends: false }
+/// A membership to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A user becomes a member, after all others.
+    Joined(Member),
+    /// A member has another role and keeps their place.
+    Role(Member),
+    /// The membership of the user ends.
+    Left(Username),
+}
+
+/// A departure to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DepartureChange {
+    /// `user` has left a room to which `adder` had added them.
+    Record {
+        /// The user.
+        user: Username,
+        /// The user who had added them.
+        adder: Username,
+    },
+    /// The user has joined the room themselves.
+    Forget(Username),
+}
+
+impl Decision {
+    /// A change after which the room has these properties and members. Their owner replaces the one of `room_info`.
+    pub fn new(what: ChangeKind, by: &Username, room_info: RoomInfo, all_members: Vec<Member>) -> Self {
+        let room_info = RoomInfo { owner: owner_of(&all_members), ..room_info };
+        let (members, settings, departure) = (vec![], None, None);
+        Self { what, by: by.clone(), room_info, all_members, members, settings, departure, ends: false }
     }
 
-    /// The changed parts of the room in their state after the change. `room_info` and `members` are the state after it.
-    pub fn items(&self, room_info: &RoomInfo, members: &[Member]) -> Vec<Item> {
-        let room = |settings| Item::Room { settings, by: Some(self.by.clone()) };
-        let present = || Some(settings(room_info, members.len() as u64));
-        let member = |user: &Username| {
-            let by = (user.key() != self.by.key()).then(|| self.by.clone());
-            Item::Member { member: state_of(members, user), by }
+    /// The creation of a room, or of one that takes the name of an ended one (`is_renewed`).
+    pub fn creation(room: &NewRoom, is_renewed: bool) -> Self {
+        let owner = Member { username: room.owner.clone(), role: Role::Owner, added_by: None };
+        let what = if is_renewed { ChangeKind::Renewed } else { ChangeKind::Joined };
+        let mut decision =
+            Self::new(what(room.owner.clone()), &room.owner, room.room_info(), vec![owner.clone()]);
+        decision.members = vec![MemberChange::Joined(owner)];
+        decision
+    }
+
+    /// The changed parts of the room in their state after the change: the properties before the members.
+    pub fn items(&self) -> Vec<Item> {
+        let has_new_owner = self.members.iter().any(MemberChange::is_owner);
+        let is_of_room = self.ends || self.settings.is_some() || has_new_owner;
+        let room = || {
+            let count = self.all_members.len() as u64;
+            let present = (!self.ends).then(|| settings(&self.room_info, count));
+            Item::Room { settings: present, by: Some(self.by.clone()) }
         };
-        match &self.what {
-            ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
-                let is_owner = room_info.owner.as_ref().is_some_and(|owner| owner.key() == user.key());
-                is_owner.then(|| room(present())).into_iter().chain([member(user)]).collect()
-            }
-            ChangeKind::Left(user) => {
-                let settings = match self.ends {
-                    true => Some(room(None)),
-                    false => self.successor.map(|_| room(present())),
-                };
-                settings.into_iter().chain([member(user)]).chain(self.successor.map(member)).collect()
-            }
-            ChangeKind::Archived => vec![room(None)],
-            ChangeKind::Other => vec![room(present())],
+        let member = |change: &MemberChange| {
+            let user = change.user();
+            let by = (user.key() != self.by.key()).then(|| self.by.clone());
+            Item::Member { member: state_of(&self.all_members, user), by }
+        };
+        is_of_room.then(room).into_iter().chain(self.members.iter().map(member)).collect()
+    }
+
+    /// The change after its commit, with its number, and its offset in a log that the store keeps.
+    pub fn committed(&self, rev: u64, offset: Option<u64>) -> RoomChange {
+        let is_archived = self.what == ChangeKind::Archived;
+        let members = self.all_members.iter().filter(|_| is_archived);
+        RoomChange {
+            room: self.room_info.name.clone(),
+            rev,
+            what: self.what.clone(),
+            by: Some(self.by.clone()),
+            items: self.items(),
+            members: members.map(|member| member.username.clone()).collect(),
+            offset,
         }
     }
+
+    /// The room after the change, which has the number `rev`. `None` when it has ended.
+    pub fn record(self, rev: u64) -> Option<RoomRecord> {
+        let Self { room_info, all_members: members, ends, .. } = self;
+        (!ends).then_some(RoomRecord { room_info, members, rev })
+    }
+}
+
+impl MemberChange {
+    /// The user.
+    pub fn user(&self) -> &Username {
+        match self {
+            Self::Joined(member) | Self::Role(member) => &member.username,
+            Self::Left(user) => user,
+        }
+    }
+
+    fn is_owner(&self) -> bool {
+        matches!(self, Self::Joined(member) | Self::Role(member) if member.role == Role::Owner)
+    }
+}
+
+/// The owner among `members`.
+pub fn owner_of(members: &[Member]) -> Option<Username> {
+    members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone())
 }
 
 /// A part of a room that can change.

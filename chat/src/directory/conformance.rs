@@ -14,7 +14,7 @@ use proto::{
     event::{Settings, SettingsPatch},
 };
 
-use super::{Additions, Committed, Directory, Member, NewRoom, Role};
+use super::{Additions, Committed, Directory, Member, NewRoom, Role, shorthand::Shorthand};
 use crate::Error;
 use others::{
     additions_by_others_are_limited, departed_users_are_not_added_again, names_of_archived_rooms_are_reused,

@@ -6,17 +6,23 @@ pub mod change;
 pub mod conformance;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
+pub mod request;
+#[cfg(any(test, feature = "conformance"))]
+pub mod shorthand;
 pub mod sqlite;
 mod stored_settings;
 
 use async_trait::async_trait;
 use proto::{
     RoomName, Timestamp, Username,
-    event::{Act, ItemType, RoomKind, Settings, SettingsPatch},
+    event::{Act, ItemType, RoomKind, Settings},
 };
 use serde::Serialize;
 
-pub use self::change::NewChange;
+pub use self::{
+    change::{Decision, DepartureChange, MemberChange},
+    request::{Limits, Request},
+};
 pub use crate::room_change::{ChangeKind, ChangesSince, RoomChange};
 use crate::{Error, permission};
 pub use proto::event::Role;
@@ -110,78 +116,20 @@ pub trait Directory: Send + Sync + 'static {
     /// Whether a user of this name is a member of a room, also of an archived one. The name must not be given to another user.
     async fn has_member(&self, name: &Username) -> Result<bool, Error>;
 
-    /// Makes `user` a member at the user's own request, and returns the members. The user becomes the owner if the room has no
-    /// members. An existing member keeps their role.
+    /// Changes an existing room, and returns the room after the change. `None` when the room has ended by it. The room as it is when
+    /// there is nothing to change.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when the room does not exist or is private, [`Error::Forbidden`] when the user has created or joined `limit`
-    /// rooms already.
-    async fn add(
+    /// As [`Request::decide`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
+    /// reached, when a user to add has left this room within [`DEPARTURE_MS`], or has left [`DEPARTURES`] rooms that the caller had
+    /// added them to.
+    async fn change(
         &self,
         room: &RoomName,
-        user: &Username,
-        limit: usize,
+        request: Request,
+        limits: Limits,
         committed: Committed,
-    ) -> Result<Vec<Member>, Error>;
-
-    /// Makes `user` a member at the request of `by`, the room's owner, otherwise as [`Directory::add`]. The membership does not count
-    /// toward the user's own limit.
-    ///
-    /// # Errors
-    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
-    /// reached, when the user has left this room within [`DEPARTURE_MS`], or when the user has left [`DEPARTURES`] rooms that `by`
-    /// had added them to.
-    async fn add_by(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        limits: Additions,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error>;
-
-    /// Ends a membership at the member's own request, otherwise as [`Directory::remove`]. If another user had added the member, the
-    /// departure is kept for [`DEPARTURE_MS`] or until the user joins the room themselves.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] when the room does not exist.
-    async fn leave(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error>;
-
-    /// Ends a membership at the request of `by`, the room's owner, and returns the remaining members. When the owner is removed, the
-    /// member who joined first becomes the owner. A private room without members is archived, because no user could ever join it.
-    ///
-    /// # Errors
-    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
-    async fn remove(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error>;
-
-    /// Changes settings of the room at the request of `by`. A patch without fields changes nothing.
-    ///
-    /// # Errors
-    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
-    async fn change_settings(
-        &self,
-        room: &RoomName,
-        by: &Username,
-        patch: &SettingsPatch,
-        committed: Committed,
-    ) -> Result<(), Error>;
-
-    /// Archives the room at the request of `by`, its owner. Its messages are kept, and its name stays taken unless it is ephemeral.
-    ///
-    /// # Errors
-    /// As [`RoomRecord::check`]. [`Error::NotFound`] when the room does not exist.
-    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error>;
+    ) -> Result<Option<RoomRecord>, Error>;
 
     /// The parts of the room that have changed after the change `rev`, of these types. `None` when the room does not exist.
     async fn changes_since(
@@ -244,7 +192,17 @@ impl RoomRecord {
         if !self.room_info.kind().lists_members() {
             return Some(Role::Member);
         }
-        self.members.iter().find(|member| member.username.key() == user.key()).map(|member| member.role)
+        self.member(user).map(|member| member.role)
+    }
+
+    /// The membership of `user`. `None` for a user who is not listed.
+    pub fn member(&self, user: &Username) -> Option<&Member> {
+        self.members.iter().find(|member| member.username.key() == user.key())
+    }
+
+    /// The lobby.
+    pub fn lobby() -> Self {
+        Self { room_info: RoomInfo::lobby(), members: vec![], rev: 0 }
     }
 }
 

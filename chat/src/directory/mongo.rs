@@ -29,16 +29,13 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{
     RoomName, Username,
-    event::{ItemType, RoomKind, SettingsPatch},
+    event::{ItemType, RoomKind},
 };
 use remote::mongo::{Documents, Operation, Prepared, Store};
 use tokio::time::Instant;
 
-use self::{
-    change::Change,
-    document::{RoomDocument, RoomSummary, rooms_with},
-};
-use super::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord, refusal};
+use self::document::{RoomDocument, RoomSummary, rooms_with};
+use super::{ChangesSince, Committed, Directory, Limits, NewRoom, Request, RoomInfo, RoomRecord, refusal};
 use crate::{
     Error,
     mongo::{DEADLINE, MESSAGES, collection, deadline_now, with_deadline},
@@ -90,16 +87,17 @@ impl MongoDirectory {
         with_deadline(deadline, found.max_time(DEADLINE)).await
     }
 
-    /// Checks the limits on memberships that `change` is subject to, see [`limits`].
+    /// Checks the limits on memberships that `request` is subject to, see [`limits`].
     async fn check_limits(
         &self,
         room: &RoomDocument,
-        change: &Change,
+        request: &Request,
+        limits: Limits,
         deadline: Instant,
     ) -> Result<(), Error> {
-        match change {
-            Change::Add { user, limit } => self.check_own_limit(user, *limit, deadline).await,
-            Change::AddBy { user, by, limits } => self.check_add_by(room, user, by, *limits, deadline).await,
+        match request {
+            Request::Join { user } => self.check_own_limit(user, limits.rooms_per_user, deadline).await,
+            Request::Add { user, by } => self.check_add_by(room, user, by, limits.additions, deadline).await,
             _ => Ok(()),
         }
     }
@@ -112,29 +110,18 @@ impl MongoDirectory {
             doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
         if self.count(own, deadline).await? >= limit { Err(refusal::own_room_limit()) } else { Ok(()) }
     }
-
-    async fn change(
-        &self,
-        room: &RoomName,
-        change: Change,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        let (this, name, requested) = (self.clone(), room.clone(), change.clone());
-        self.run(room.clone(), change, committed, async move { this.update(&name, &requested).await }).await
-    }
 }
 
 #[async_trait]
 impl Directory for MongoDirectory {
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
         let (this, name) = (self.clone(), room.name.clone());
-        let change = Change::Add { user: room.owner.clone(), limit };
-        self.run(name, change, committed, async move { this.insert(&room, limit).await }).await
+        self.run(name, committed, async move { this.insert(&room, limit).await }).await
     }
 
     async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
         if RoomKind::of(room).is_built_in() {
-            return Ok(Some(RoomRecord { room_info: RoomInfo::lobby(), members: vec![], rev: 0 }));
+            return Ok(Some(RoomRecord::lobby()));
         }
         let found = self.load(room, deadline_now()).await?.filter(|found| !found.archived);
         found.map(|found| found.record(room.clone())).transpose()
@@ -161,79 +148,20 @@ impl Directory for MongoDirectory {
         Ok(with_deadline(deadline_now(), found.max_time(DEADLINE)).await?.is_some())
     }
 
-    async fn add(
+    async fn change(
         &self,
         room: &RoomName,
-        user: &Username,
-        limit: usize,
+        request: Request,
+        limits: Limits,
         committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        if !RoomKind::of(room).lists_members() {
-            return Ok(vec![]);
-        }
-        self.change(room, Change::Add { user: user.clone(), limit }, committed).await
-    }
-
-    async fn add_by(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        limits: Additions,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        if !RoomKind::of(room).lists_members() {
-            return Ok(vec![]);
-        }
-        let (user, by) = (user.clone(), by.clone());
-        self.change(room, Change::AddBy { user, by, limits }, committed).await
-    }
-
-    async fn leave(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        if !RoomKind::of(room).lists_members() {
-            return Ok(vec![]);
-        }
-        self.change(room, Change::Leave { user: user.clone() }, committed).await
-    }
-
-    async fn remove(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        if !RoomKind::of(room).lists_members() {
-            return Ok(vec![]);
-        }
-        let (user, by) = (user.clone(), by.clone());
-        self.change(room, Change::Remove { user, by }, committed).await
-    }
-
-    async fn change_settings(
-        &self,
-        room: &RoomName,
-        by: &Username,
-        patch: &SettingsPatch,
-        committed: Committed,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<RoomRecord>, Error> {
         if RoomKind::of(room).is_built_in() {
-            return Err(Error::NotFound);
+            let lobby = RoomRecord::lobby();
+            return request.decide(&lobby).map(|_| Some(lobby));
         }
-        let (patch, by) = (patch.clone(), by.clone());
-        self.change(room, Change::Settings { patch, by }, committed).await.map(drop)
-    }
-
-    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
-        if RoomKind::of(room).is_built_in() {
-            return Err(Error::NotFound);
-        }
-        self.change(room, Change::Archive { by: by.clone() }, committed).await.map(drop)
+        let (this, name) = (self.clone(), room.clone());
+        let update = async move { this.update(&name, &request, limits).await };
+        self.run(room.clone(), committed, update).await
     }
 
     async fn changes_since(

@@ -9,18 +9,15 @@ use async_trait::async_trait;
 use embedded::Database;
 use proto::{
     RoomName, Username,
-    event::{ItemType, Settings, SettingsPatch},
+    event::{ItemType, Settings},
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 use serde_json::Value;
 
-use self::{
-    jobs::{Job, owner_of},
-    limits::{check_addition, check_own_limit, store_departure},
-};
+use self::jobs::Job;
 use super::{
-    Additions, ChangesSince, Committed, Directory, Member, NewRoom, Role, RoomChange, RoomInfo, RoomRecord,
-    stored_settings,
+    ChangesSince, Committed, Directory, Limits, Member, NewRoom, Request, Role, RoomChange, RoomInfo,
+    RoomRecord, change::owner_of, stored_settings,
 };
 use crate::{
     Error,
@@ -40,7 +37,7 @@ impl SqliteDirectory {
     }
 
     /// Runs a job on the writer thread. `committed` runs after the commit if the job changed something.
-    async fn change<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
         committed: Committed,
         job: impl FnOnce(&Connection) -> Job<T> + Send + 'static,
@@ -57,7 +54,7 @@ impl SqliteDirectory {
 #[async_trait]
 impl Directory for SqliteDirectory {
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
-        self.change(committed, move |conn| jobs::create(conn, room, limit)).await
+        self.run(committed, move |conn| jobs::create(conn, room, limit)).await
     }
 
     async fn find(&self, room: &RoomName) -> Result<Option<RoomRecord>, Error> {
@@ -79,74 +76,15 @@ impl Directory for SqliteDirectory {
         Ok(self.database.read(read).await?)
     }
 
-    async fn add(
+    async fn change(
         &self,
         room: &RoomName,
-        user: &Username,
-        limit: usize,
+        request: Request,
+        limits: Limits,
         committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        let (room, user) = (room.clone(), user.clone());
-        self.change(committed, move |conn| {
-            jobs::add(conn, &room, &user, None, |conn| check_own_limit(conn, &user, limit))
-        })
-        .await
-    }
-
-    async fn add_by(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        limits: Additions,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        let (room, user, by) = (room.clone(), user.clone(), by.clone());
-        self.change(committed, move |conn| {
-            jobs::add(conn, &room, &user, Some(&by), |conn| check_addition(conn, &room, &user, &by, limits))
-        })
-        .await
-    }
-
-    async fn leave(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        let (room, user) = (room.clone(), user.clone());
-        self.change(committed, move |conn| {
-            store_departure(conn, &room, &user)?;
-            jobs::remove(conn, &room, &user, None)
-        })
-        .await
-    }
-
-    async fn remove(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        let (room, user, by) = (room.clone(), user.clone(), by.clone());
-        self.change(committed, move |conn| jobs::remove(conn, &room, &user, Some(&by))).await
-    }
-
-    async fn change_settings(
-        &self,
-        room: &RoomName,
-        by: &Username,
-        patch: &SettingsPatch,
-        committed: Committed,
-    ) -> Result<(), Error> {
-        let (room, by, patch) = (room.clone(), by.clone(), patch.clone());
-        self.change(committed, move |conn| jobs::change_settings(conn, &room, &by, &patch)).await
-    }
-
-    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
-        let (room, by) = (room.clone(), by.clone());
-        self.change(committed, move |conn| jobs::archive(conn, &room, &by)).await
+    ) -> Result<Option<RoomRecord>, Error> {
+        let room = room.clone();
+        self.run(committed, move |conn| jobs::change(conn, &room, &request, limits)).await
     }
 
     async fn changes_since(
@@ -267,7 +205,7 @@ mod tests {
     use proto::event::{ItemType, Settings};
 
     use crate::{
-        directory::{ChangesSince, NewRoom, conformance},
+        directory::{ChangesSince, NewRoom, conformance, shorthand::Shorthand},
         sqlite_store::SqliteStore,
     };
 

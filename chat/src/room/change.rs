@@ -1,8 +1,7 @@
 //! Changes of a room in the directory, one at a time. A change is published when it is durable, then applied to the room's own state,
-//! then answered. Called by [`super::membership`] and [`super::settings`].
+//! then answered.
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,16 +10,25 @@ use std::{
 };
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
-use proto::RoomName;
+use proto::event::RoomKind;
 use tokio::time::timeout;
 
-use super::{Parts, Room, State, members::Members};
+use super::{Room, State, members::Members};
 use crate::{
     Error,
-    ask::Reply,
+    ask::{Ask, Question, Reply},
     config::STORE_DEADLINE,
-    directory::{Committed, RoomRecord},
+    directory::{Committed, Request, RoomRecord},
 };
+
+/// Changes the room. The answer is the number of the room's last change. On a node of a cluster it can be smaller than the number in
+/// the store. A user who is a member already can be added again.
+#[derive(Debug, Clone)]
+pub struct Change(pub Request);
+
+impl Question for Change {
+    type Answer = u64;
+}
 
 /// The directory has committed a change of this room.
 #[derive(Message)]
@@ -55,50 +63,78 @@ impl Handler<Changed> for Room {
     }
 }
 
+impl Handler<Ask<Change>> for Room {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask<Change>, ctx: &mut Self::Context) {
+        let Some(ask) = self.check_age(ask, ctx) else { return };
+        let request = &ask.question.0;
+        if let Err(refused) = self.check_request(request) {
+            return self.refuse_or_revalidate(ask, refused, ctx);
+        }
+        let is_member = |user| self.members.role(user).is_some();
+        if request.new_member().is_some_and(is_member) {
+            return ask.reply.send(Ok(self.rev));
+        }
+        self.change(ask.question.0, ask.reply, ctx);
+    }
+}
+
 impl Room {
-    /// Runs `change` in the directory. When it is durable, it is published. Then `apply` updates the room's own state, and `reply` is
-    /// answered.
+    fn check_request(&mut self, request: &Request) -> Result<(), Error> {
+        self.check_open()?;
+        let role = self.members.role(request.by());
+        request.check(RoomKind::of(&self.name), role, &self.settings)
+    }
+
+    /// Changes the room in the directory. When the change is durable, it is published. Then the room takes the state after it, and
+    /// `reply` is answered with the number of the room's last change.
     ///
     /// The room handles no other message in the meantime. So a removed member cannot post between the commit and the update of the
     /// room's state, and changes are applied in commit order.
-    pub(super) fn change<T, A, W>(
-        &mut self,
-        ctx: &mut Context<Self>,
-        change: impl FnOnce(Parts, RoomName, Committed) -> W,
-        apply: impl FnOnce(&mut Self, T) -> A + 'static,
-        reply: Reply<A>,
-    ) where
-        T: 'static,
-        A: 'static,
-        W: Future<Output = Result<T, Error>> + 'static,
-    {
-        let (broker, room, name) = (self.parts.broker.clone(), ctx.address(), self.name.clone());
-        let (publisher, committed) = (broker.clone(), Arc::new(AtomicU64::new(0)));
-        let (last, rev) = (committed.clone(), committed.clone());
+    fn change(&mut self, request: Request, reply: Reply<u64>, ctx: &mut Context<Self>) {
+        let (parts, room, name, begun) =
+            (self.parts.clone(), ctx.address(), self.name.clone(), Instant::now());
+        let (publisher, last) = (parts.broker.clone(), Arc::new(AtomicU64::new(0)));
+        let rev = last.clone();
         let on_commit: Committed = Box::new(move |change| {
             let rev = change.rev;
             last.store(rev, Ordering::Release);
             publisher.publish_change(change);
             room.do_send(Changed { rev });
         });
-        let change = timeout(STORE_DEADLINE, change(self.parts.clone(), self.name.clone(), on_commit));
         let result = async move {
-            let result = change.await.unwrap_or_else(|_| Err(Error::Store("no answer in time".to_owned())));
+            let change = async {
+                if request.new_member().is_some() {
+                    parts.broker.subscribe(std::slice::from_ref(&name)).await?;
+                }
+                parts.directory.change(&name, request, parts.limits, on_commit).await
+            };
+            let late = || Err(Error::Store("no answer in time".to_owned()));
+            let result = timeout(STORE_DEADLINE, change).await.unwrap_or_else(|_| late());
+            let rev = rev.load(Ordering::Acquire);
             if result.is_ok() {
                 // Before the answer: the caller may act on the change on any node. Without a change there is nothing to wait for.
-                broker.wait_for_change(&name, committed.load(Ordering::Acquire)).await;
+                parts.broker.wait_for_change(&name, rev).await;
             }
-            result
+            (result, rev)
         };
-        ctx.wait(result.into_actor(self).map(move |result, room, ctx| {
+        ctx.wait(result.into_actor(self).map(move |(result, rev), room, ctx| {
             room.revalidation.invalidate();
-            let result = room.note_outcome(result);
-            // The directory has refused a change that this room allowed: another node has changed the room.
-            let is_stale = matches!(result, Err(Error::NotFound | Error::Forbidden(_)));
-            let is_complete = room.note_rev(rev.load(Ordering::Acquire));
-            reply.send(result.map(|value| apply(room, value)));
-            if (is_stale && room.parts.broker.is_shared()) || !is_complete {
-                room.reload(ctx);
+            match room.note_outcome(result) {
+                Ok(found) => {
+                    room.replace(found, begun);
+                    room.rev = room.rev.max(rev);
+                    reply.send(Ok(room.rev));
+                }
+                Err(error) => {
+                    // The directory has refused a change that this room allowed: another node has changed the room.
+                    let is_stale = matches!(error, Error::NotFound | Error::Forbidden(_));
+                    reply.send(Err(error));
+                    if is_stale && room.parts.broker.is_shared() {
+                        room.reload(ctx);
+                    }
+                }
             }
         }));
     }

@@ -2,7 +2,7 @@
 //! [`crate::rooms`] starts it, clients and HTTP [ask](crate::ask) it. It writes to history and directory, and the broker publishes what
 //! they commit.
 //!
-//! Each feature has its own file: [`posts`] (with [`batch`]), [`membership`] and [`settings`] (with [`change`] and [`revalidate`]),
+//! Each feature has its own file: [`posts`] (with [`batch`]), [`change`], [`membership`] and [`settings`] (with [`revalidate`]),
 //! [`retention`]. [`members`] and [`queue`] are plain values.
 
 pub(crate) mod batch;
@@ -18,7 +18,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use change::Reload;
+pub use change::{Change, Reload};
 
 use std::{
     sync::Arc,
@@ -35,7 +35,7 @@ use crate::{
     Error,
     ask::{Ask, Question},
     broker::{Broker, RevWatch},
-    directory::{Additions, Directory, RoomRecord},
+    directory::{Directory, Limits, RoomRecord},
     history::{History, RoomHead},
 };
 use members::Members;
@@ -51,10 +51,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// Publishes committed messages and changes.
     pub broker: Broker,
-    /// The maximum number of rooms that a user may create or join: [`crate::Config::rooms_per_user`].
-    pub rooms_per_user: usize,
-    /// The limits for users who add other users.
-    pub additions: Additions,
+    /// The limits on memberships.
+    pub limits: Limits,
 }
 
 /// The actor.

@@ -1,13 +1,10 @@
-//! The settings of a room: users who may see the room read them, and its owner changes and archives it.
+//! The description of a room, for users who may see the room. The settings are changed by [`super::change`].
 
 use actix::Handler;
-use proto::{
-    Username,
-    event::{Act, SettingsPatch},
-};
+use proto::{Username, event::Act};
 use serde::Serialize;
 
-use super::{Parts, Room, State};
+use super::Room;
 use crate::{
     ask::{Ask, Question},
     directory::{Member, Role, RoomInfo},
@@ -30,32 +27,8 @@ pub struct Description {
     pub members: Option<Vec<Member>>,
 }
 
-/// Changes settings of the room.
-#[derive(Debug, Clone)]
-pub struct ChangeSettings {
-    /// The caller.
-    pub by: Username,
-    /// The new values.
-    pub patch: SettingsPatch,
-}
-
-/// Archives the room: all memberships end, and new ones are refused.
-#[derive(Debug, Clone)]
-pub struct Archive {
-    /// The caller, who must own the room.
-    pub by: Username,
-}
-
 impl Question for Describe {
     type Answer = Description;
-}
-
-impl Question for ChangeSettings {
-    type Answer = ();
-}
-
-impl Question for Archive {
-    type Answer = ();
 }
 
 impl Handler<Ask<Describe>> for Room {
@@ -67,38 +40,6 @@ impl Handler<Ask<Describe>> for Room {
             Ok(()) => ask.reply.send(Ok(self.describe(&ask.question.0))),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
-    }
-}
-
-impl Handler<Ask<ChangeSettings>> for Room {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask<ChangeSettings>, ctx: &mut Self::Context) {
-        let ChangeSettings { by, patch } = ask.question.clone();
-        if let Err(refused) = self.check(&by, Act::ChangeSettings) {
-            return self.refuse_or_revalidate(ask, refused, ctx);
-        }
-        let requested = patch.clone();
-        let set = move |parts: Parts, room, on_commit| async move {
-            parts.directory.change_settings(&room, &by, &requested, on_commit).await
-        };
-        let apply = move |room: &mut Self, ()| room.settings = patch.applied_to(&room.settings);
-        self.change(ctx, set, apply, ask.reply);
-    }
-}
-
-impl Handler<Ask<Archive>> for Room {
-    type Result = ();
-
-    fn handle(&mut self, ask: Ask<Archive>, ctx: &mut Self::Context) {
-        let Archive { by } = ask.question.clone();
-        if let Err(refused) = self.check(&by, Act::Archive) {
-            return self.refuse_or_revalidate(ask, refused, ctx);
-        }
-        let archive = |parts: Parts, room, on_commit| async move {
-            parts.directory.archive(&room, &by, on_commit).await
-        };
-        self.change(ctx, archive, |room, ()| room.state = State::Archived, ask.reply);
     }
 }
 

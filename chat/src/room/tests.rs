@@ -9,18 +9,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use proto::event::{Act, Code, SettingsPatch};
 
-use super::{
-    Reload, Settle,
-    membership::{Add, Check, Remove},
-    post::Posted,
-    retention::KEEP,
-    settings::{Archive, ChangeSettings, Describe},
-};
+use super::{Change, Reload, Settle, membership::Check, post::Posted, retention::KEEP, settings::Describe};
 use crate::{
     Error,
     ask::{AskError, ask},
     broker::{Entry, RoomEvent, RoomEventKind},
-    directory::Role,
+    directory::{Request, Role},
 };
 use support::{TestRooms, message_of, name, post, room, with_id};
 
@@ -107,7 +101,7 @@ async fn non_members_get_forbidden_in_a_public_room_and_not_found_in_a_private_o
             Some(expected),
             "{room}"
         );
-        let remove = Remove { by: name("eve"), user: name("alice") };
+        let remove = Change(Request::removal(name("eve"), name("alice")));
         assert_eq!(code(&fixture.ask(room, remove).await), Some(expected), "{room}");
     }
     let den = fixture.ask("den", Describe(name("eve"))).await;
@@ -124,8 +118,8 @@ async fn non_members_get_forbidden_in_a_public_room_and_not_found_in_a_private_o
 async fn membership_changes_are_published_in_order() {
     let mut fixture = TestRooms::new().await;
     fixture.create("den", "alice", true).await;
-    let add = |by, user| Add { by: name(by), user: name(user) };
-    let remove = |by, user| Remove { by: name(by), user: name(user) };
+    let add = |by, user| Change(Request::addition(name(by), name(user)));
+    let remove = |by, user| Change(Request::removal(name(by), name(user)));
     assert_eq!(code(&fixture.ask("den", add("bob", "bob")).await), Some(Code::NotFound));
     fixture.ask("den", add("alice", "bob")).await.unwrap();
     fixture.ask("den", add("alice", "BOB")).await.unwrap();
@@ -142,13 +136,13 @@ async fn every_user_can_join_and_leave_a_public_room_but_not_leave_the_lobby() {
     let mut fixture = TestRooms::new().await;
     fixture.create("tea", "alice", false).await;
     let bob = || name("bob");
-    fixture.ask("tea", Add { by: bob(), user: bob() }).await.unwrap();
+    fixture.ask("tea", Change(Request::addition(bob(), bob()))).await.unwrap();
     assert_eq!(fixture.ask("tea", Check { user: bob(), act: Act::Read }).await, Ok(()));
     assert_eq!(fixture.ask("tea", Describe(bob())).await.unwrap().role, Some(Role::Member));
-    fixture.ask("tea", Remove { by: bob(), user: bob() }).await.unwrap();
+    fixture.ask("tea", Change(Request::removal(bob(), bob()))).await.unwrap();
     assert_eq!(code(&fixture.ask("tea", Check { user: bob(), act: Act::Read }).await), Some(Code::Forbidden));
-    fixture.ask("lobby", Add { by: bob(), user: bob() }).await.unwrap();
-    let leave = fixture.ask("lobby", Remove { by: bob(), user: bob() }).await;
+    fixture.ask("lobby", Change(Request::addition(bob(), bob()))).await.unwrap();
+    let leave = fixture.ask("lobby", Change(Request::removal(bob(), bob()))).await;
     assert_eq!(code(&leave), Some(Code::Forbidden));
     assert_eq!(fixture.summaries().await, ["bob joined tea", "bob left tea"]);
 }
@@ -158,36 +152,45 @@ async fn only_the_owner_changes_and_archives_a_room() {
     let mut fixture = TestRooms::new().await;
     fixture.create("tea", "alice", false).await;
     let (alice, bob) = (|| name("alice"), || name("bob"));
-    fixture.ask("tea", Add { by: bob(), user: bob() }).await.unwrap();
+    fixture.ask("tea", Change(Request::addition(bob(), bob()))).await.unwrap();
     assert_eq!(
         code(
             &fixture
-                .ask("tea", ChangeSettings { by: bob(), patch: SettingsPatch { private: Some(true) } })
+                .ask(
+                    "tea",
+                    Change(Request::Settings { by: bob(), patch: SettingsPatch { private: Some(true) } })
+                )
                 .await
         ),
         Some(Code::Forbidden)
     );
-    assert_eq!(code(&fixture.ask("tea", Archive { by: bob() }).await), Some(Code::Forbidden));
+    assert_eq!(
+        code(&fixture.ask("tea", Change(Request::Archive { by: bob() })).await),
+        Some(Code::Forbidden)
+    );
     fixture
-        .ask("tea", ChangeSettings { by: alice(), patch: SettingsPatch { private: Some(true) } })
+        .ask("tea", Change(Request::Settings { by: alice(), patch: SettingsPatch { private: Some(true) } }))
         .await
         .unwrap();
     assert_eq!(
         code(&fixture.ask("tea", Check { user: name("eve"), act: Act::Read }).await),
         Some(Code::NotFound)
     );
-    fixture.ask("tea", Archive { by: alice() }).await.unwrap();
+    fixture.ask("tea", Change(Request::Archive { by: alice() })).await.unwrap();
     assert_eq!(code(&fixture.ask("tea", post("alice", "anyone?")).await), Some(Code::NotFound));
     assert_eq!(code(&fixture.ask("tea", Describe(alice())).await), Some(Code::NotFound));
     assert_eq!(fixture.summaries().await, ["bob joined tea", "tea archived for alice, bob"]);
-    assert_eq!(code(&fixture.ask("lobby", Archive { by: alice() }).await), Some(Code::Forbidden));
+    assert_eq!(
+        code(&fixture.ask("lobby", Change(Request::Archive { by: alice() })).await),
+        Some(Code::Forbidden)
+    );
 }
 
 #[actix_rt::test]
 async fn a_private_room_is_archived_when_its_last_member_leaves() {
     let fixture = TestRooms::new().await;
     fixture.create("den", "alice", true).await;
-    fixture.ask("den", Remove { by: name("alice"), user: name("alice") }).await.unwrap();
+    fixture.ask("den", Change(Request::removal(name("alice"), name("alice")))).await.unwrap();
     assert_eq!(code(&fixture.ask("den", Describe(name("alice"))).await), Some(Code::NotFound));
 }
 
@@ -270,7 +273,7 @@ async fn a_reload_reads_all_settings() {
     let alice = || name("alice");
     let other_node = fixture.second_actor("tea").await;
     let patch = SettingsPatch { private: Some(true) };
-    fixture.ask("tea", ChangeSettings { by: alice(), patch }).await.unwrap();
+    fixture.ask("tea", Change(Request::Settings { by: alice(), patch })).await.unwrap();
     other_node.try_send(Reload).unwrap();
     let seen = ask(&other_node, Describe(alice())).ok().unwrap().answer().await.unwrap();
     let stored = fixture.parts.directory.find(&room("tea")).await.unwrap().unwrap();

@@ -3,7 +3,10 @@
 use proto::{RoomName, Username, event::Settings};
 
 use super::*;
-use crate::{directory::NewRoom, history::MissedBy};
+use crate::{
+    directory::{NewRoom, shorthand::Shorthand},
+    history::MissedBy,
+};
 
 /// The version before the column `settings`.
 const OLD: usize = 6;

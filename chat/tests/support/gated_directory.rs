@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chat::{
     Error,
-    directory::{Additions, ChangesSince, Committed, Directory, Member, NewRoom, RoomInfo, RoomRecord},
+    directory::{ChangesSince, Committed, Directory, Limits, NewRoom, Request, RoomInfo, RoomRecord},
 };
 use proto::{RoomName, Username, event::ItemType};
 use tokio::sync::Semaphore;
@@ -73,58 +73,14 @@ impl Directory for GatedDirectory {
         found
     }
 
-    async fn add(
+    async fn change(
         &self,
         room: &RoomName,
-        user: &Username,
-        limit: usize,
+        request: Request,
+        limits: Limits,
         committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.directory.add(room, user, limit, committed).await
-    }
-
-    async fn add_by(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        limits: Additions,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.directory.add_by(room, user, by, limits, committed).await
-    }
-
-    async fn leave(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.directory.leave(room, user, committed).await
-    }
-
-    async fn remove(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        committed: Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.directory.remove(room, user, by, committed).await
-    }
-
-    async fn change_settings(
-        &self,
-        room: &RoomName,
-        by: &Username,
-        patch: &proto::event::SettingsPatch,
-        committed: Committed,
-    ) -> Result<(), Error> {
-        self.directory.change_settings(room, by, patch, committed).await
-    }
-
-    async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
-        self.directory.archive(room, by, committed).await
+    ) -> Result<Option<RoomRecord>, Error> {
+        self.directory.change(room, request, limits, committed).await
     }
 
     async fn changes_since(

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use proto::event::{Item, ItemType};
 
 use super::{
-    Additions, Committed, Directory, Error, LIMIT, NewRoom, Role, add, create, new, no_callback, remove,
-    room, set_private, settings, user,
+    Additions, Committed, Directory, Error, LIMIT, NewRoom, Role, Shorthand, add, create, new, no_callback,
+    remove, room, set_private, settings, user,
 };
 use crate::directory::{ChangesSince, RoomChange};
 

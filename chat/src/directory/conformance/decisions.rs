@@ -2,8 +2,8 @@
 //! even when the caller has read an earlier state that allowed it.
 
 use super::{
-    Additions, Directory, Error, LIMIT, Member, NewRoom, add, create, names_and_roles, no_callback, room,
-    set_private, settings, user,
+    Additions, Directory, Error, LIMIT, Member, NewRoom, Shorthand, add, create, names_and_roles,
+    no_callback, room, set_private, settings, user,
 };
 
 /// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol

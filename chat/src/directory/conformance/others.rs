@@ -1,8 +1,8 @@
 //! Limits on memberships that users create for others, and reuse of the names of archived rooms.
 
 use super::{
-    Additions, Directory, Error, Member, NewRoom, Role, create, names_and_roles, names_of, no_callback, room,
-    settings, user,
+    Additions, Directory, Error, Member, NewRoom, Role, Shorthand, create, names_and_roles, names_of,
+    no_callback, room, settings, user,
 };
 
 const LIMITS: Additions = Additions { per_user: 2, per_adder: 3 };

@@ -3,14 +3,11 @@
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, DateTime, Document, doc};
-use proto::{
-    RoomName, Username,
-    event::{Item, ItemType},
-};
+use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use proto::{RoomName, Username, event::ItemType};
 
 use super::{
-    Change, MongoDirectory,
+    MongoDirectory,
     document::PartialRoom,
     items,
     stored_changes::{Row, note_damage, possible_parts, room_name, user_of},
@@ -19,7 +16,7 @@ use crate::{
     Error,
     changes::{self, AT_ONCE, Changed, Changes, KEPT},
     directory::{
-        ChangeKind, ChangesSince, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord,
+        ChangeKind, ChangesSince, Decision,
         change::{PresentState, settings},
     },
     mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
@@ -28,92 +25,40 @@ use crate::{
 /// Age of the changes that [`Changes::recent`] returns, in milliseconds. It must be longer than a write takes to reach a majority.
 const WINDOW_MS: i64 = 15_000;
 
-/// A change before it is written.
-#[derive(Debug, Clone)]
-pub struct ChangeEntry {
-    what: ChangeKind,
-    by: Option<Username>,
-    /// The changed parts in their state after the change. `None` for an empty change.
-    items: Option<Vec<Item>>,
-    /// The members of a room that is archived.
-    members: Vec<Username>,
-}
-
-impl ChangeEntry {
-    /// A change without effect, which takes a version.
-    pub fn empty() -> Self {
-        Self { what: ChangeKind::Other, by: None, items: None, members: vec![] }
-    }
-
-    /// The creation of a room, or the reuse of the name of one that has ended.
-    pub fn creation(room: &NewRoom, is_renewed: bool) -> Self {
-        let owner = &room.owner;
-        let what = if is_renewed { ChangeKind::Renewed } else { ChangeKind::Joined };
-        let members = [Member { username: owner.clone(), role: Role::Owner, added_by: None }];
-        Self::new(NewChange::new(what(owner.clone()), owner), &room.room_info(), &members)
-    }
-
-    /// `change` of `room`, after which it has these members.
-    pub fn of(change: &Change, room: &RoomRecord, members: &[Member]) -> Self {
-        let room_info = change.room_info_after(&room.room_info, members);
-        let owner = |record: Option<&Username>| record.map(Username::key);
-        let has_successor = owner(room.room_info.owner.as_ref()) != owner(room_info.owner.as_ref());
-        let mut new = NewChange::new(change.kind(), change.by());
-        new.successor = room_info.owner.as_ref().filter(|_| has_successor);
-        new.ends = members.is_empty() && room_info.settings.private;
-        let mut entry = Self::new(new, &room_info, members);
-        if entry.what == ChangeKind::Archived {
-            entry.members = members.iter().map(|member| member.username.clone()).collect();
-        }
-        entry
-    }
-
-    fn new(change: NewChange<'_>, room_info: &RoomInfo, members: &[Member]) -> Self {
-        let items = Some(change.items(room_info, members));
-        Self { what: change.what, by: Some(change.by.clone()), items, members: vec![] }
-    }
-
-    /// The committed change with the number `rev`.
-    pub fn committed(self, room: &RoomName, rev: u64) -> RoomChange {
-        let Self { what, by, items, members } = self;
-        RoomChange {
-            room: room.clone(),
-            rev,
-            what,
-            by,
-            items: items.unwrap_or_default(),
-            members,
-            offset: None,
-        }
-    }
-}
-
 impl MongoDirectory {
-    /// The stored form of the change that results in `version`.
-    pub(super) fn change_document(&self, version: i64, entry: &ChangeEntry) -> Document {
-        let (what, user) = match &entry.what {
+    /// The stored form of the change that results in `version`. Without a `decision` it is a change without effect, which takes a version.
+    /// `attempt` is unique to the write.
+    pub(super) fn change_document(
+        &self,
+        version: i64,
+        attempt: ObjectId,
+        decision: Option<&Decision>,
+    ) -> Document {
+        let mut stored =
+            doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "attempt": attempt };
+        let Some(decision) = decision else {
+            stored.insert("what", "other");
+            return stored;
+        };
+        let (what, user) = match &decision.what {
             ChangeKind::Joined(user) => ("joined", Some(user)),
             ChangeKind::Left(user) => ("left", Some(user)),
             ChangeKind::Renewed(user) => ("renewed", Some(user)),
             ChangeKind::Archived => ("archived", None),
             ChangeKind::Other => ("other", None),
         };
-        let mut stored =
-            doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "what": what };
-        let names = [("user", user), ("actor", entry.by.as_ref())];
-        for (field, name) in names.into_iter().filter_map(|(field, name)| Some((field, name?))) {
-            stored.insert(field, name.as_str());
+        stored.extend(doc! { "what": what, "actor": decision.by.as_str() });
+        if let Some(user) = user {
+            stored.insert("user", user.as_str());
         }
-        if let Some(items) = &entry.items {
-            stored.insert("items", items.iter().map(items::document).collect::<Vec<_>>());
-        }
+        stored.insert("items", decision.items().iter().map(items::document).collect::<Vec<_>>());
         stored
     }
 
-    /// Adds the fields that every change writes to `update` of a room at `version`.
-    pub(super) fn with_change(&self, mut update: Document, version: i64, entry: &ChangeEntry) -> Document {
+    /// Adds the fields that every change writes to `update`. `change` is the stored form of the change.
+    pub(super) fn with_change(&self, mut update: Document, change: Document) -> Document {
         let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
-        let push = doc! { "$each": [self.change_document(version + 1, entry)], "$slice": -latest };
+        let push = doc! { "$each": [change], "$slice": -latest };
         match update.get_mut("$push").and_then(Bson::as_document_mut) {
             Some(pushed) => drop(pushed.insert("recent", push)),
             None => drop(update.insert("$push", doc! { "recent": push })),

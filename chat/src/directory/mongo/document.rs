@@ -4,10 +4,10 @@ use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use proto::{RoomName, Username, event::Settings};
 use serde::{Deserialize, Serialize};
 
-use super::{change::Change, settings};
+use super::settings;
 use crate::{
     Error,
-    directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
+    directory::{Member, NewRoom, Role, RoomInfo, RoomRecord, change::owner_of},
     mongo::{damaged, number},
 };
 
@@ -156,19 +156,6 @@ impl RoomDocument {
     pub fn departures(&self, oldest: DateTime) -> impl Iterator<Item = &Departure> {
         self.departures.iter().filter(move |departure| departure.at > oldest)
     }
-
-    /// Whether the document is in the state that `change` results in.
-    pub fn reflects(&self, change: &Change) -> bool {
-        let has = |user: &Username| self.members.iter().any(|member| member.key == user.key());
-        match change {
-            Change::Add { user, .. } | Change::AddBy { user, .. } => has(user),
-            Change::Remove { user, .. } | Change::Leave { user } => !has(user),
-            Change::Settings { patch, .. } => {
-                self.settings().is_ok_and(|settings| patch.applied_to(&settings) == settings)
-            }
-            Change::Archive { .. } => self.archived,
-        }
-    }
 }
 
 impl MemberDocument {
@@ -259,9 +246,4 @@ pub fn member_document(member: &Member) -> Document {
         document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
     }
     document
-}
-
-/// The owner among `members`.
-pub fn owner_of(members: &[Member]) -> Option<Username> {
-    members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone())
 }

@@ -3,17 +3,19 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use remote::mongo::Operation;
 use tokio::time::Instant;
 
 use super::{
-    MongoDirectory, change_log::COLLECTION, changes::ChangeEntry, document::RoomDocument,
-    resolve_unknown::Outcome,
+    MongoDirectory,
+    change_log::COLLECTION,
+    document::RoomDocument,
+    resolve_unknown::{Outcome, Unanswered},
 };
 use crate::{
     Error,
-    directory::{NewRoom, RoomInfo, refusal},
+    directory::{Decision, NewRoom, RoomInfo, refusal},
     mongo::{DEADLINE, count_failure, with_deadline},
 };
 
@@ -47,14 +49,15 @@ impl MongoDirectory {
             Ok(cleared) => cleared,
             Err(error) => return Outcome::Refused(error),
         };
-        let (update, entry) = (RoomDocument::renewal(room, version, base), ChangeEntry::creation(room, true));
-        match self.write(&room.name, version, (update, &entry), deadline).await {
+        let (update, attempt) = (RoomDocument::renewal(room, version, base), ObjectId::new());
+        let decision = Decision::creation(room, true);
+        match self.write(&room.name, version, (update, attempt, Some(&decision)), deadline).await {
             Ok(true) => {
                 let rev = u64::try_from(version).unwrap_or(0) + 1;
-                Outcome::Changed(room.room_info(), entry.committed(&room.name, rev))
+                Outcome::Changed(room.room_info(), decision.committed(rev, None))
             }
             Ok(false) => Outcome::Refused(refusal::taken(false)),
-            Err(error) => Outcome::Unknown { version, error },
+            Err(error) => Outcome::Unknown { write: Unanswered { version, attempt, decision }, error },
         }
     }
 

@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::RoomName;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
 };
 
-use super::{Change, MongoDirectory, changes::ChangeEntry};
+use super::MongoDirectory;
 use crate::{
     Error,
-    directory::{Committed, RoomChange, RoomRecord},
-    mongo::deadline_now,
+    directory::{Committed, Decision, RoomChange},
+    mongo::{DEADLINE, damaged, deadline_now, with_deadline},
 };
 
 /// Time after which the resolution of an unknown outcome is given up.
@@ -34,8 +34,18 @@ pub enum Outcome<T> {
     Unchanged(T),
     /// Nothing was written.
     Refused(Error),
-    /// The write was sent and was not answered. It can still change the room, but only while the room has this version.
-    Unknown { version: i64, error: Error },
+    /// The write was sent and was not answered. It can still change the room.
+    Unknown { write: Unanswered, error: Error },
+}
+
+/// A write without an answer. It can change the room only while the room has this version.
+pub struct Unanswered {
+    /// The version of the room before it.
+    pub version: i64,
+    /// The id of the write in the room's latest changes.
+    pub attempt: ObjectId,
+    /// The change.
+    pub decision: Decision,
 }
 
 impl MongoDirectory {
@@ -44,7 +54,6 @@ impl MongoDirectory {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         room: RoomName,
-        change: Change,
         committed: Committed,
         work: impl Future<Output = Outcome<T>> + Send + 'static,
     ) -> Result<T, Error> {
@@ -58,44 +67,37 @@ impl MongoDirectory {
                 }
                 Outcome::Unchanged(value) => (Ok(value), None),
                 Outcome::Refused(error) => (Err(error), None),
-                Outcome::Unknown { version, error } => (Err(error), Some((version, committed))),
+                Outcome::Unknown { write, error } => (Err(error), Some((write, committed))),
             };
             // The caller may have been cancelled.
             let _ = sender.send(result);
-            if let Some((version, committed)) = unknown {
-                this.resolve_unknown(&room, version, &change, committed).await;
+            if let Some((write, committed)) = unknown {
+                this.resolve_unknown(&room, write, committed).await;
             }
         });
         receiver.await.unwrap_or_else(|_| Err(Error::Store("a change ended without an outcome".to_owned())))
     }
 
-    /// Resolves the outcome of a change of the room at `version`. It first writes an empty change to that version: if this succeeds, the
-    /// original write can no longer apply, because it requires `version`.
-    pub(super) async fn resolve_unknown(
-        &self,
-        room: &RoomName,
-        version: i64,
-        change: &Change,
-        committed: Committed,
-    ) {
+    /// Resolves the outcome of a write. It first writes an empty change to the version of the write: if this succeeds, the original write
+    /// can no longer apply, because it requires that version. Otherwise the room's latest changes contain the write if it was applied.
+    pub(super) async fn resolve_unknown(&self, room: &RoomName, write: Unanswered, committed: Committed) {
+        let Unanswered { version, attempt, decision } = write;
         let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
         while Instant::now() < give_up_at {
             sleep(RETRY_DELAY).await;
-            match self.write(room, version, (doc! {}, &ChangeEntry::empty()), deadline_now()).await {
+            match self.write(room, version, (doc! {}, ObjectId::new(), None), deadline_now()).await {
                 Ok(true) => return,
                 Ok(false) => (),
                 Err(_) => continue,
             }
-            match self.load(room, deadline_now()).await {
+            match self.applied(room, version, attempt).await {
                 // The write that changed the version is not on a majority yet.
-                Ok(Some(found)) if found.version == version => (),
-                Ok(Some(found)) if found.reflects(change) => {
-                    return match found.record(room.clone()) {
-                        Ok(record) => committed(resolved(room, version, change, &record)),
-                        Err(error) => tracing::warn!(%room, %error, "a room that was changed cannot be read"),
-                    };
+                Ok(Some(Applied::Unknown)) => (),
+                Ok(Some(Applied::Yes)) => {
+                    let rev = u64::try_from(version).unwrap_or(0) + 1;
+                    return committed(decision.committed(rev, None));
                 }
-                Ok(Some(_)) => return,
+                Ok(Some(Applied::No)) => return,
                 Ok(None) if absent_reads == MAX_ABSENT_READS => return,
                 Ok(None) => absent_reads += 1,
                 Err(_) => (),
@@ -103,10 +105,34 @@ impl MongoDirectory {
         }
         tracing::warn!(%room, "gave up resolving the unknown outcome of a room change");
     }
+
+    /// Whether the write `attempt` has changed the room at `version`. `None` when the room does not exist.
+    async fn applied(
+        &self,
+        room: &RoomName,
+        version: i64,
+        attempt: ObjectId,
+    ) -> Result<Option<Applied>, Error> {
+        let rooms = self.rooms.clone_with_type::<Document>();
+        let latest = doc! { "$elemMatch": { "version": version + 1 } };
+        let found = rooms
+            .find_one(doc! { "_id": room.as_str() })
+            .projection(doc! { "version": 1, "recent": latest })
+            .max_time(DEADLINE);
+        let Some(found) = with_deadline(deadline_now(), found).await? else { return Ok(None) };
+        if found.get_i64("version").map_err(damaged)? <= version {
+            return Ok(Some(Applied::Unknown));
+        }
+        let change = found.get_array("recent").ok().and_then(|recent| recent.first()?.as_document());
+        let is_own = change.is_some_and(|change| change.get_object_id("attempt").is_ok_and(|id| id == attempt));
+        Ok(Some(if is_own { Applied::Yes } else { Applied::No }))
+    }
 }
 
-/// The change that was written to the room at `version`, with the changed parts in their present state.
-fn resolved(room: &RoomName, version: i64, change: &Change, record: &RoomRecord) -> RoomChange {
-    let rev = u64::try_from(version).unwrap_or(0) + 1;
-    ChangeEntry::of(change, record, &record.members).committed(room, rev)
+/// Whether a write without an answer was applied.
+enum Applied {
+    Yes,
+    No,
+    /// The room still has the version at which the write applies.
+    Unknown,
 }

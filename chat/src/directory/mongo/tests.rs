@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::join_all;
 use mongodb::{
     Client, Database,
-    bson::{Document, doc},
+    bson::{Document, doc, oid::ObjectId},
     options::ClientOptions,
 };
 use proto::{
@@ -20,11 +20,11 @@ use proto::{
 };
 use testkit::Mongo;
 
-use super::{MongoDirectory, changes::ChangeEntry};
+use super::{MongoDirectory, change, resolve_unknown::Unanswered};
 use crate::{
     Error,
     config::STORE_DEADLINE,
-    directory::{Committed, Directory, NewRoom, Role, conformance},
+    directory::{Committed, Directory, NewRoom, Request, Role, conformance, shorthand::Shorthand},
 };
 
 mod changes;
@@ -150,24 +150,34 @@ async fn unknown_outcome_is_committed_if_written_and_invalidated_if_not() {
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     directory.add(&tea, &bob, LIMIT, no_callback()).await.unwrap();
     let version = async || directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
-    let remove = super::Change::Remove { user: bob.clone(), by: user("alice") };
+    let remove = Request::Remove { user: bob.clone(), by: user("alice") };
+    let decided = async || {
+        let found = directory.find(&tea).await.unwrap().unwrap();
+        remove.decide(&found).unwrap().expect("bob is a member")
+    };
+    let deadline = crate::mongo::deadline_now;
 
     // The write to version 2 was sent and never arrives: the callback does not run, and the write can no longer apply.
-    directory.resolve_unknown(&tea, 2, &remove, count_commits(&commits)).await;
+    let (decision, attempt) = (decided().await, ObjectId::new());
+    let sent = || Unanswered { version: 2, attempt, decision: decision.clone() };
+    directory.resolve_unknown(&tea, sent(), count_commits(&commits)).await;
     assert_eq!((commits.load(Ordering::SeqCst), version().await), (0, 3));
-    let (update, _) = remove.apply(false, directory.find(&tea).await.unwrap().unwrap().members).unwrap();
-    assert_eq!(
-        directory.write(&tea, 2, (update.clone(), &ChangeEntry::empty()), crate::mongo::deadline_now()).await,
-        Ok(false)
-    );
+    let update = || change::update(&decision);
+    let late = directory.write(&tea, 2, (update(), attempt, Some(&decision)), deadline()).await;
+    assert_eq!(late, Ok(false));
 
-    // The write was applied, and only its answer was lost.
-    assert_eq!(
-        directory.write(&tea, 3, (update, &ChangeEntry::empty()), crate::mongo::deadline_now()).await,
-        Ok(true)
-    );
-    directory.resolve_unknown(&tea, 3, &remove, count_commits(&commits)).await;
-    assert_eq!((commits.load(Ordering::SeqCst), version().await), (1, 4));
+    // The write was applied, and only its answer was lost. Another change was made since.
+    let written = directory.write(&tea, 3, (update(), attempt, Some(&decision)), deadline()).await;
+    assert_eq!(written, Ok(true));
+    directory.change_settings(&tea, &user("alice"), &set_private(true), no_callback()).await.unwrap();
+    let sent = || Unanswered { version: 3, attempt, decision: decision.clone() };
+    directory.resolve_unknown(&tea, sent(), count_commits(&commits)).await;
+    assert_eq!((commits.load(Ordering::SeqCst), version().await), (1, 5));
+
+    // Another write was applied to the version.
+    let other = Unanswered { attempt: ObjectId::new(), ..sent() };
+    directory.resolve_unknown(&tea, other, count_commits(&commits)).await;
+    assert_eq!((commits.load(Ordering::SeqCst), version().await), (1, 5));
 }
 
 /// MongoDB answers reads and blocks writes until their callers have timed out.

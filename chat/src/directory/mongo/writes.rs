@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::{
-    bson::{Document, doc},
+    bson::{Document, doc, oid::ObjectId},
     error::Error as MongoError,
 };
 use proto::{RoomName, event::RoomKind};
@@ -11,11 +11,13 @@ use remote::mongo::Operation;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    MongoDirectory, change::Change, changes::ChangeEntry, document::RoomDocument, resolve_unknown::Outcome,
+    MongoDirectory, change,
+    document::RoomDocument,
+    resolve_unknown::{Outcome, Unanswered},
 };
 use crate::{
     Error,
-    directory::{Member, NewRoom, RoomInfo, refusal},
+    directory::{Decision, Limits, NewRoom, Request, RoomInfo, RoomRecord, refusal},
     mongo::{DEADLINE, deadline_now, with_deadline},
 };
 
@@ -46,10 +48,10 @@ impl MongoDirectory {
             }
             Err(error) => return Outcome::Refused(error),
         }
-        let entry = ChangeEntry::creation(room, false);
+        let (decision, attempt) = (Decision::creation(room, false), ObjectId::new());
         let insert = async {
             let mut new = RoomDocument::creation(room);
-            new.insert("recent", [self.change_document(1, &entry)]);
+            new.insert("recent", [self.change_document(1, attempt, Some(&decision))]);
             // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
             let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
             let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
@@ -62,9 +64,9 @@ impl MongoDirectory {
             }
         };
         match with_deadline(deadline, insert).await {
-            Ok(true) => Outcome::Changed(room.room_info(), entry.committed(&room.name, 1)),
+            Ok(true) => Outcome::Changed(room.room_info(), decision.committed(1, None)),
             Ok(false) => self.renew(room, deadline).await,
-            Err(error) => Outcome::Unknown { version: 0, error },
+            Err(error) => Outcome::Unknown { write: Unanswered { version: 0, attempt, decision }, error },
         }
     }
 
@@ -79,19 +81,23 @@ impl MongoDirectory {
         Ok(false)
     }
 
-    /// Applies `change` to the room and returns the members after it.
-    pub(super) async fn update(&self, room: &RoomName, change: &Change) -> Outcome<Vec<Member>> {
+    /// Applies `request` to the room and returns the room after it.
+    pub(super) async fn update(
+        &self,
+        room: &RoomName,
+        request: &Request,
+        limits: Limits,
+    ) -> Outcome<Option<RoomRecord>> {
         let deadline = deadline_now();
-        for attempt in 0..MAX_ATTEMPTS {
-            sleep(BACKOFF_STEP * attempt).await;
+        for number in 0..MAX_ATTEMPTS {
+            sleep(BACKOFF_STEP * number).await;
             let decided = async {
                 let found = self.load(room, deadline).await?.filter(|found| !found.archived);
                 let found = found.ok_or(Error::NotFound)?;
                 let record = found.record(room.clone())?;
-                change.check(&record)?;
-                let decision = change.apply(found.private, record.members.clone());
+                let decision = request.decide(&record)?;
                 if decision.is_some() {
-                    self.check_limits(&found, change, deadline).await?;
+                    self.check_limits(&found, request, limits, deadline).await?;
                 }
                 Ok((found, record, decision))
             };
@@ -99,15 +105,19 @@ impl MongoDirectory {
                 Ok(decided) => decided,
                 Err(error) => return Outcome::Refused(error),
             };
-            let Some((update, members_after)) = decision else { return Outcome::Unchanged(record.members) };
-            let (version, entry) = (found.version, ChangeEntry::of(change, &record, &members_after));
-            match self.write(room, version, (update, &entry), deadline).await {
+            let Some(decision) = decision else { return Outcome::Unchanged(Some(record)) };
+            let (version, attempt, rev) = (found.version, ObjectId::new(), record.rev + 1);
+            let update = change::update(&decision);
+            match self.write(room, version, (update, attempt, Some(&decision)), deadline).await {
                 Ok(true) => {
                     self.log_older_changes(room, &found);
-                    return Outcome::Changed(members_after, entry.committed(room, record.rev + 1));
+                    let change = decision.committed(rev, None);
+                    return Outcome::Changed(decision.record(rev), change);
                 }
                 Ok(false) => (),
-                Err(error) => return Outcome::Unknown { version, error },
+                Err(error) => {
+                    return Outcome::Unknown { write: Unanswered { version, attempt, decision }, error };
+                }
             }
         }
         Outcome::Refused(Error::full())
@@ -118,10 +128,10 @@ impl MongoDirectory {
         &self,
         room: &RoomName,
         version: i64,
-        (update, entry): (Document, &ChangeEntry),
+        (update, attempt, decision): (Document, ObjectId, Option<&Decision>),
         deadline: Instant,
     ) -> Result<bool, Error> {
-        let update = self.with_change(update, version, entry);
+        let update = self.with_change(update, self.change_document(version + 1, attempt, decision));
         let documents = self.rooms.clone_with_type::<Document>();
         let write = documents.write(Operation::Update, async |rooms| {
             let room = doc! { "_id": room.as_str(), "version": version };

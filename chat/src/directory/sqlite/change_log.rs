@@ -1,16 +1,13 @@
 //! The change log of rooms: tables `revs` (the number of the last change of each room) and `changes` (the last change of each part of a
 //! room). Called inside the jobs that change rooms, and by readers.
 
-use proto::{
-    RoomName,
-    event::{Item, ItemType},
-};
+use proto::{RoomName, event::ItemType};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use crate::{
     column::{integer, number},
     directory::{
-        ChangeKind, ChangesSince, Member, NewChange, RoomChange, RoomInfo, RoomRecord,
+        ChangesSince, Decision, MemberChange, RoomChange, RoomRecord,
         change::{Part, PresentState},
     },
     room_change::MAX_CHANGED,
@@ -43,43 +40,26 @@ pub struct ChangedPart {
 pub const COLUMNS: &str =
     "changes.type, changes.key, changes.rev, changes.\"offset\", changes.since, changes.room";
 
-/// Numbers a change and records the changed parts. `room_info` and `members` are the state after it. To be called in the transaction of
-/// the change.
-pub fn record(
-    conn: &Connection,
-    change: NewChange<'_>,
-    room_info: &RoomInfo,
-    members: &[Member],
-) -> rusqlite::Result<RoomChange> {
-    let room = &room_info.name;
-    let items = change.items(room_info, members);
+/// Numbers a change and records the changed parts. To be called in the transaction of the change.
+pub fn record(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange> {
+    let room = &decision.room_info.name;
     let (rev, offset) = (next_rev(conn, room)?, next_offset(conn)?);
-    for item in &items {
+    let change = decision.committed(rev, Some(offset));
+    for item in &change.items {
         let part = Part::of(item);
         let (kind, key) = (part.kind(), part.name());
-        let since = match (&change.what, item) {
-            // The membership of a successor neither begins nor ends.
-            (ChangeKind::Left(user), Item::Member { member, .. }) if member.username.key() != user.key() => {
-                since_of(conn, room, &key)?
-            }
-            _ => offset,
+        let keeps_membership = |member: &MemberChange| matches!(member, MemberChange::Role(member) if member.username.as_str() == key);
+        // The membership of a successor neither begins nor ends.
+        let since = match decision.members.iter().any(keeps_membership) {
+            true => since_of(conn, room, &key)?,
+            false => offset,
         };
         let insert = "INSERT OR REPLACE INTO changes (room, type, key, rev, \"offset\", since, sum)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_sum(?1, ?2, ?3, ?4, ?5, ?6))";
         let values = params![room.as_str(), kind.name(), key, integer(rev), integer(offset), integer(since)];
         conn.prepare_cached(insert)?.execute(values)?;
     }
-    let archived = matches!(change.what, ChangeKind::Archived);
-    let members = members.iter().filter(|_| archived).map(|member| member.username.clone());
-    Ok(RoomChange {
-        room: room.clone(),
-        rev,
-        by: Some(change.by.clone()),
-        members: members.collect(),
-        what: change.what,
-        items,
-        offset: Some(offset),
-    })
+    Ok(change)
 }
 
 /// The numbers of a room. Zero for a room that was never changed by this release.

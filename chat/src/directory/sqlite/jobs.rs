@@ -1,16 +1,21 @@
-//! The changes of rooms. Each function is a job of the writer thread: it checks the change against the stored state, writes it, and
-//! records it in the change log.
+//! The jobs of the writer thread that create and change rooms. A request is decided on the stored state, written, and recorded in the
+//! change log.
 
-use proto::{
-    RoomName, Username,
-    event::{Act, Settings, SettingsPatch},
-};
+use proto::{RoomName, Username, event::Settings};
 use rusqlite::{Connection, params};
 
-use super::{change_log, find, limits::check_own_limit, other_settings, renew::renew};
+use super::{
+    change_log, find,
+    limits::{check_addition, check_own_limit, delete_departure, store_departure},
+    other_settings,
+    renew::renew,
+};
 use crate::{
     Error,
-    directory::{ChangeKind, Member, NewChange, NewRoom, Role, RoomChange, RoomInfo, RoomRecord},
+    directory::{
+        Decision, DepartureChange, Limits, Member, MemberChange, NewRoom, Request, RoomChange, RoomInfo,
+        RoomRecord,
+    },
     rows::{refuse_orphans, seal_room},
 };
 
@@ -32,157 +37,82 @@ pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     } else if let Some(refused) = renew(conn, &room)? {
         return Ok(Err(refused));
     }
-    insert_member(conn, &room.name, &room.owner, Role::Owner, None)?;
-    let (room_info, owner) = (room.room_info(), &room.owner);
-    let members = [Member { username: owner.clone(), role: Role::Owner, added_by: None }];
-    let what = if is_new { ChangeKind::Joined(owner.clone()) } else { ChangeKind::Renewed(owner.clone()) };
-    let change = change_log::record(conn, NewChange::new(what, owner), &room_info, &members)?;
-    Ok(Ok((Some(change), room_info)))
+    let decision = Decision::creation(&room, !is_new);
+    let change = write(conn, &decision)?;
+    Ok(Ok((Some(change), decision.room_info)))
 }
 
-/// Makes `user` a member unless `check` returns a refusal. `by` is the user who adds, `None` when `user` joins.
-pub fn add(
+/// Changes a room by a request, if the limits allow it. Returns the room after the change, as
+/// [`Directory::change`](crate::directory::Directory::change).
+pub fn change(
     conn: &Connection,
     room: &RoomName,
-    user: &Username,
-    by: Option<&Username>,
-    check: impl FnOnce(&Connection) -> rusqlite::Result<Option<Error>>,
-) -> Job<Vec<Member>> {
+    request: &Request,
+    limits: Limits,
+) -> Job<Option<RoomRecord>> {
     let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
-    if !record.room_info.kind().lists_members() {
-        return Ok(Ok((None, record.members)));
-    }
-    let allowed = by.map_or_else(|| record.check(user, Act::Enter), |by| record.check(by, Act::AddMember));
-    if let Err(refused) = allowed {
-        return Ok(Err(refused));
-    }
-    let RoomRecord { mut room_info, mut members, .. } = record;
-    if members.iter().any(|member| member.username.key() == user.key()) {
-        return Ok(Ok((None, members)));
-    }
-    if let Some(refused) = check(conn)? {
-        return Ok(Err(refused));
-    }
-    if by.is_none() {
-        let delete = "DELETE FROM departures WHERE room = ? AND user = ?";
-        conn.prepare_cached(delete)?.execute(params![room.as_str(), user.as_str()])?;
-    }
-    let role = if members.is_empty() { Role::Owner } else { Role::Member };
-    insert_member(conn, room, user, role, by)?;
-    members.push(Member { username: user.clone(), role, added_by: by.cloned() });
-    room_info.owner = owner_of(&members);
-    let change = NewChange::new(ChangeKind::Joined(user.clone()), by.unwrap_or(user));
-    let change = change_log::record(conn, change, &room_info, &members)?;
-    Ok(Ok((Some(change), members)))
-}
-
-/// Ends a membership at the request of `by`, who must own the room. `None` when `user` leaves.
-pub fn remove(
-    conn: &Connection,
-    room: &RoomName,
-    user: &Username,
-    by: Option<&Username>,
-) -> Job<Vec<Member>> {
-    let Some(record) = find(conn, room)? else { return Ok(Err(Error::NotFound)) };
-    if !record.room_info.kind().lists_members() {
-        return Ok(Ok((None, record.members)));
-    }
-    if let Some(by) = by
-        && let Err(refused) = record.check(by, Act::RemoveMember)
-    {
-        return Ok(Err(refused));
-    }
-    let RoomRecord { mut room_info, mut members, .. } = record;
-    let Some(index) = members.iter().position(|member| member.username.key() == user.key()) else {
-        return Ok(Ok((None, members)));
-    };
-    let removed = members.remove(index);
-    let mut change =
-        NewChange::new(ChangeKind::Left(removed.username.clone()), by.unwrap_or(&removed.username));
-    let keys = params![room.as_str(), user.as_str()];
-    conn.prepare_cached("DELETE FROM members WHERE room = ? AND user = ?")?.execute(keys)?;
-    match members.first_mut() {
-        Some(successor) if removed.role == Role::Owner => {
-            successor.role = Role::Owner;
-            let update = "UPDATE members SET owner = ?3, sum = row_sum(room, user, ?3, added_by)
-                          WHERE room = ?1 AND user = ?2";
-            let values = params![room.as_str(), successor.username.as_str(), successor.role.number()];
-            conn.prepare_cached(update)?.execute(values)?;
-        }
-        None if room_info.settings.private => {
-            set_archived(conn, room)?;
-            change.ends = true;
-        }
-        _ => (),
-    }
-    room_info.owner = owner_of(&members);
-    change.successor = room_info.owner.as_ref().filter(|_| removed.role == Role::Owner);
-    let change = change_log::record(conn, change.clone(), &room_info, &members)?;
-    Ok(Ok((Some(change), members)))
-}
-
-/// Changes settings of a room at the request of `by`.
-pub fn change_settings(conn: &Connection, room: &RoomName, by: &Username, patch: &SettingsPatch) -> Job<()> {
-    let RoomRecord { mut room_info, members, .. } =
-        match find_changeable(conn, room, by, Act::ChangeSettings)? {
-            Ok(record) => record,
-            Err(refused) => return Ok(Err(refused)),
-        };
-    if patch.is_empty() {
-        return Ok(Ok((None, ())));
-    }
-    let settings = patch.applied_to(&room_info.settings);
-    let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, settings = ?4 WHERE name = ?1";
-    let values = params![room.as_str(), settings.private, settings.ephemeral, other_settings(&settings)];
-    conn.prepare_cached(update)?.execute(values)?;
-    seal_room(conn, room)?;
-    room_info.settings = settings;
-    let change = NewChange::new(ChangeKind::Other, by);
-    Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
-}
-
-/// Archives a room at the request of its owner `by`.
-pub fn archive(conn: &Connection, room: &RoomName, by: &Username) -> Job<()> {
-    let RoomRecord { room_info, members, .. } = match find_changeable(conn, room, by, Act::Archive)? {
-        Ok(record) => record,
+    let decision = match request.decide(&record) {
+        Ok(Some(decision)) => decision,
+        Ok(None) => return Ok(Ok((None, Some(record)))),
         Err(refused) => return Ok(Err(refused)),
     };
-    set_archived(conn, room)?;
-    let change = NewChange::new(ChangeKind::Archived, by);
-    Ok(Ok((Some(change_log::record(conn, change, &room_info, &members)?), ())))
+    let refused = match request {
+        Request::Join { user } => check_own_limit(conn, user, limits.rooms_per_user)?,
+        Request::Add { user, by } => check_addition(conn, room, user, by, limits.additions)?,
+        _ => None,
+    };
+    if let Some(refused) = refused {
+        return Ok(Err(refused));
+    }
+    let change = write(conn, &decision)?;
+    let rev = change.rev;
+    Ok(Ok((Some(change), decision.record(rev))))
 }
 
-/// The room, or the refusal if `by` may not do `act`. A built-in room is refused.
-fn find_changeable(
-    conn: &Connection,
-    room: &RoomName,
-    by: &Username,
-    act: Act,
-) -> rusqlite::Result<Result<RoomRecord, Error>> {
-    let found = find(conn, room)?.filter(|found| !found.room_info.kind().is_built_in());
-    let Some(found) = found else { return Ok(Err(Error::NotFound)) };
-    Ok(found.check(by, act).map(|()| found))
+/// Writes what was decided, and records it in the change log.
+fn write(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange> {
+    let room = &decision.room_info.name;
+    match &decision.departure {
+        None => (),
+        Some(DepartureChange::Forget(user)) => delete_departure(conn, room, user)?,
+        Some(DepartureChange::Record { user, adder }) => store_departure(conn, room, user, adder)?,
+    }
+    decision.members.iter().try_for_each(|member| write_member(conn, room, member))?;
+    if decision.settings.is_some() {
+        let settings = &decision.room_info.settings;
+        let update = "UPDATE rooms SET private = ?2, ephemeral = ?3, settings = ?4 WHERE name = ?1";
+        let values = params![room.as_str(), settings.private, settings.ephemeral, other_settings(settings)];
+        conn.prepare_cached(update)?.execute(values)?;
+    }
+    if decision.ends {
+        conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
+    }
+    if decision.settings.is_some() || decision.ends {
+        seal_room(conn, room)?;
+    }
+    change_log::record(conn, decision)
 }
 
-fn set_archived(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
-    seal_room(conn, room)
-}
-
-/// The owner among `members`.
-pub fn owner_of(members: &[Member]) -> Option<Username> {
-    members.iter().find(|member| member.role == Role::Owner).map(|member| member.username.clone())
-}
-
-fn insert_member(
-    conn: &Connection,
-    room: &RoomName,
-    user: &Username,
-    role: Role,
-    by: Option<&Username>,
-) -> rusqlite::Result<()> {
-    let insert = "INSERT INTO members (room, user, owner, added_by, sum)
-                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
-    let values = params![room.as_str(), user.as_str(), role.number(), by.map(Username::as_str)];
-    conn.prepare_cached(insert)?.execute(values).map(drop)
+fn write_member(conn: &Connection, room: &RoomName, change: &MemberChange) -> rusqlite::Result<()> {
+    let room = room.as_str();
+    match change {
+        MemberChange::Joined(Member { username, role, added_by }) => {
+            let insert = "INSERT INTO members (room, user, owner, added_by, sum)
+                          VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
+            let adder = added_by.as_ref().map(Username::as_str);
+            let values = params![room, username.as_str(), role.number(), adder];
+            conn.prepare_cached(insert)?.execute(values)?;
+        }
+        MemberChange::Role(member) => {
+            let update = "UPDATE members SET owner = ?3, sum = row_sum(room, user, ?3, added_by)
+                          WHERE room = ?1 AND user = ?2";
+            let values = params![room, member.username.as_str(), member.role.number()];
+            conn.prepare_cached(update)?.execute(values)?;
+        }
+        MemberChange::Left(user) => {
+            let delete = "DELETE FROM members WHERE room = ? AND user = ?";
+            conn.prepare_cached(delete)?.execute(params![room, user.as_str()])?;
+        }
+    }
+    Ok(())
 }

@@ -50,18 +50,28 @@ pub fn check_addition(
         .then(refusal::additions_limit))
 }
 
-/// Stores a departure if another user had added `user` to the room, and deletes expired departures. Deletion by age requires a
+/// Records that `user` has left a room to which `adder` had added them, and deletes expired departures. Deletion by age requires a
 /// settled clock, see [`sessions::ages`].
-pub fn store_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
+pub fn store_departure(
+    conn: &Connection,
+    room: &RoomName,
+    user: &Username,
+    adder: &Username,
+) -> rusqlite::Result<()> {
     if sessions::ages::settled().is_some() {
         let delete = "DELETE FROM departures WHERE at <= ?";
         conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
     }
     let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at, sum)
-                  SELECT room, user, added_by, ?1, row_sum(room, user, added_by, ?1) FROM members
-                  WHERE room = ?2 AND user = ?3 AND added_by IS NOT NULL";
-    let values = params![integer(sessions::ages::now().0), room.as_str(), user.as_str()];
-    conn.prepare_cached(insert)?.execute(values).map(drop)
+                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
+    let at = integer(sessions::ages::now().0);
+    conn.prepare_cached(insert)?.execute(params![room.as_str(), user.as_str(), adder.as_str(), at]).map(drop)
+}
+
+/// Deletes the record of a departure, because the user has joined the room themselves.
+pub fn delete_departure(conn: &Connection, room: &RoomName, user: &Username) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM departures WHERE room = ? AND user = ?";
+    conn.prepare_cached(delete)?.execute(params![room.as_str(), user.as_str()]).map(drop)
 }
 
 /// Counts the rows of `from`, the part of a query after `FROM`.

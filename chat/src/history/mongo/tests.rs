@@ -25,6 +25,7 @@ use super::{MongoHistory, append::resend_filter, document::NewMessage};
 use crate::{
     Error,
     config::STORE_DEADLINE,
+    directory::shorthand::Shorthand,
     history::{Appended, Draft, History, Outcome, RoomHead, conformance},
     mongo_store::MongoStore,
     text::Text,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    directory::{self, Directory, Member, NewRoom, RoomInfo, RoomRecord},
+    directory::{self, Directory, Limits, NewRoom, Request, RoomInfo, RoomRecord},
     history::{Appended, Committed, Draft, History, RoomHead, Slice},
 };
 
@@ -95,22 +95,6 @@ impl History for FaultyHistory {
     }
 }
 
-impl FaultyDirectory {
-    /// Ends a membership, without fault injection.
-    async fn end_membership(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        committed: directory::Committed,
-    ) -> Result<Vec<Member>, Error> {
-        if by.key() == user.key() {
-            return self.directory.leave(room, user, committed).await;
-        }
-        self.directory.remove(room, user, by, committed).await
-    }
-}
-
 #[async_trait]
 impl Directory for FaultyDirectory {
     async fn create(
@@ -137,68 +121,33 @@ impl Directory for FaultyDirectory {
         self.directory.has_member(name).await
     }
 
-    async fn add(
+    /// The fault is one of requests that end a membership.
+    async fn change(
         &self,
         room: &RoomName,
-        user: &Username,
-        limit: usize,
+        request: Request,
+        limits: Limits,
         committed: directory::Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.directory.add(room, user, limit, committed).await
-    }
-
-    async fn add_by(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        limits: directory::Additions,
-        committed: directory::Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.directory.add_by(room, user, by, limits, committed).await
-    }
-
-    async fn leave(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        committed: directory::Committed,
-    ) -> Result<Vec<Member>, Error> {
-        self.remove(room, user, user, committed).await
-    }
-
-    async fn remove(
-        &self,
-        room: &RoomName,
-        user: &Username,
-        by: &Username,
-        committed: directory::Committed,
-    ) -> Result<Vec<Member>, Error> {
-        match wait_for_fault(&self.fault).await {
+    ) -> Result<Option<RoomRecord>, Error> {
+        let fault = match request.former_member() {
+            Some(_) => wait_for_fault(&self.fault).await,
+            None => Fault::None,
+        };
+        match fault {
             Fault::StoresAndFails => {
-                self.end_membership(room, user, by, committed).await?;
+                self.directory.change(room, request, limits, committed).await?;
                 lost_answer()
             }
             Fault::FailsAndStores => {
-                let (this, room, user, by) = (self.clone(), room.clone(), user.clone(), by.clone());
+                let (this, room) = (self.clone(), room.clone());
                 actix_rt::spawn(async move {
                     this.fault.clone().wait_for(|fault| *fault == Fault::None).await.unwrap();
-                    this.end_membership(&room, &user, &by, committed).await.unwrap();
+                    this.directory.change(&room, request, limits, committed).await.unwrap();
                 });
                 lost_answer()
             }
-            _ => self.end_membership(room, user, by, committed).await,
+            _ => self.directory.change(room, request, limits, committed).await,
         }
-    }
-
-    async fn change_settings(
-        &self,
-        room: &RoomName,
-        by: &Username,
-        patch: &proto::event::SettingsPatch,
-        committed: directory::Committed,
-    ) -> Result<(), Error> {
-        self.directory.change_settings(room, by, patch, committed).await
     }
 
     async fn changes_since(
@@ -208,14 +157,5 @@ impl Directory for FaultyDirectory {
         types: &[proto::event::ItemType],
     ) -> Result<Option<directory::ChangesSince>, Error> {
         self.directory.changes_since(room, rev, types).await
-    }
-
-    async fn archive(
-        &self,
-        room: &RoomName,
-        by: &Username,
-        committed: directory::Committed,
-    ) -> Result<(), Error> {
-        self.directory.archive(room, by, committed).await
     }
 }

@@ -17,12 +17,11 @@ use super::{
 use crate::{
     ask::ask,
     broker::{Entry, MAX_AGE, RoomEvent, RoomEventKind, stream::LatestRevs},
+    directory::{Request, shorthand::Shorthand},
     room::{
-        Room, Settle,
-        change::Reload,
-        membership::{Add, Check, Enter, ReadRev, Remove},
+        Change, Reload, Room, Settle,
+        membership::{Check, ReadRev},
         queue::MAX_WAITING,
-        settings::ChangeSettings,
     },
 };
 
@@ -94,7 +93,7 @@ async fn a_post_is_refused_at_its_deadline_when_the_store_never_answers() {
 async fn tea() -> TestRooms {
     let fixture = TestRooms::new().await;
     fixture.create("tea", "alice", false).await;
-    fixture.ask("tea", Add { by: name("bob"), user: name("bob") }).await.unwrap();
+    fixture.ask("tea", Change(Request::addition(name("bob"), name("bob")))).await.unwrap();
     fixture
 }
 
@@ -102,7 +101,7 @@ async fn tea() -> TestRooms {
 async fn a_removal_whose_answer_is_lost_takes_effect() {
     let fixture = tea().await;
     fixture.set_fault(Fault::StoresAndFails);
-    let unknown = fixture.ask("tea", Remove { by: name("alice"), user: name("bob") }).await;
+    let unknown = fixture.ask("tea", Change(Request::removal(name("alice"), name("bob")))).await;
     assert_eq!(code(&unknown), Some(Code::Unavailable));
     fixture.clear_fault();
     assert_eq!(code(&fixture.ask("tea", post("bob", "still a member?")).await), Some(Code::Forbidden));
@@ -112,7 +111,7 @@ async fn a_removal_whose_answer_is_lost_takes_effect() {
 async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
     let mut fixture = tea().await;
     fixture.set_fault(Fault::FailsAndStores);
-    let unknown = fixture.ask("tea", Remove { by: name("alice"), user: name("bob") }).await;
+    let unknown = fixture.ask("tea", Change(Request::removal(name("alice"), name("bob")))).await;
     assert_eq!(code(&unknown), Some(Code::Unavailable));
     assert!(
         fixture.ask("tea", Check { user: name("bob"), act: Act::Read }).await.is_ok(),
@@ -176,7 +175,7 @@ async fn questions(actor: &Addr<Room>) -> [(&'static str, Option<Code>); 4] {
         ("post", code(&ask(actor, post("bob", "hi")).ok().unwrap().answer().await)),
         ("check", code(&ask(actor, Check { user: bob(), act: Act::Read }).ok().unwrap().answer().await)),
         ("rev", code(&ask(actor, ReadRev(bob())).ok().unwrap().answer().await)),
-        ("enter", code(&ask(actor, Enter(bob())).ok().unwrap().answer().await)),
+        ("enter", code(&ask(actor, Change(Request::Join { user: bob() })).ok().unwrap().answer().await)),
     ]
 }
 
@@ -231,7 +230,12 @@ async fn a_change_after_one_of_another_node_does_not_count_for_both() {
     assert!(ask(&actor, Check { user: name("bob"), act: Act::Read }).ok().unwrap().answer().await.is_ok());
     let directory = &fixture.parts.directory;
     directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
-    ask(&actor, ChangeSettings { by: name("alice"), patch: private() }).ok().unwrap().answer().await.unwrap();
+    ask(&actor, Change(Request::Settings { by: name("alice"), patch: private() }))
+        .ok()
+        .unwrap()
+        .answer()
+        .await
+        .unwrap();
     let answer = ask(&actor, post("bob", "still a member?")).ok().unwrap().answer().await;
     assert_eq!(code(&answer), Some(Code::NotFound));
 }

@@ -16,7 +16,7 @@ use crate::{
     Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
     broker::{Broker, Control, Entry, MAX_AGE, RoomEvent, RoomEventKind, stream::LatestRevs},
-    directory::{Additions, ChangeKind, NewRoom},
+    directory::{Additions, ChangeKind, Limits, NewRoom},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
 };
@@ -98,8 +98,7 @@ impl TestRooms {
             history,
             directory,
             broker,
-            rooms_per_user: 100,
-            additions: Additions { per_user: 100, per_adder: 1000 },
+            limits: Limits { rooms_per_user: 100, additions: Additions { per_user: 100, per_adder: 1000 } },
         };
         let rooms = rooms::start(parts.clone());
         Self { parts, rooms, entries, fault, lagging, _dir: dir }

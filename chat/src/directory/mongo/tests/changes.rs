@@ -53,7 +53,7 @@ async fn every_change_is_stored_with_its_version_for_all_nodes() {
         (joined("Alice"), true),
         (joined("Bob"), false),
         (joined("carol"), true),
-        (left("bob"), true),
+        (left("Bob"), true),
         (left("carol"), false),
         (ChangeKind::Other, false),
         (ChangeKind::Archived, true),

@@ -104,10 +104,7 @@ impl RoomChange {
 
     /// The role of `user` after the change. `None` when the user is not a member or the change does not concern them.
     pub fn role_of(&self, user: &Username) -> Option<Role> {
-        self.items.iter().find_map(|item| match item {
-            Item::Member { member, .. } if member.username.key() == user.key() => Some(member.role),
-            _ => None,
-        })?
+        self.items.iter().find_map(|item| item.member_named(user))?.role
     }
 
     /// The user that made the change, unless it is `user`.

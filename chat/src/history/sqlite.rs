@@ -53,12 +53,12 @@ impl History for SqliteHistory {
     ) -> Result<Appended, Error> {
         let room = room.clone();
         let job = move |conn: &Connection| append(conn, &room, head, &drafts);
-        let on_commit = move |result: &Result<Appended, RoomHead>| {
+        let on_commit = move |result: &Result<Appended, Error>| {
             if let Ok(appended) = result {
                 committed(appended);
             }
         };
-        self.database.write_then(job, on_commit).await?.map_err(|head| Error::Fenced { head })
+        self.database.write_then(job, on_commit).await?
     }
 
     async fn page(
@@ -97,17 +97,21 @@ impl History for SqliteHistory {
     }
 }
 
-/// Numbers and inserts a batch. The error is the room's head when it is not at `head`. The unique keys enforce both the numbers and the
+/// Numbers and inserts a batch, unless the room has ended or its head is not at `head`. The unique keys enforce both the numbers and the
 /// client ids, should a check fail.
 fn append(
     conn: &Connection,
     room: &RoomName,
     head: u64,
     drafts: &[Draft],
-) -> rusqlite::Result<Result<Appended, RoomHead>> {
+) -> rusqlite::Result<Result<Appended, Error>> {
+    let ended = "SELECT EXISTS (SELECT 1 FROM rooms WHERE name = ? AND archived = 1)";
+    if conn.prepare_cached(ended)?.query_row([room.as_str()], |row| row.get(0))? {
+        return Ok(Err(Error::NotFound));
+    }
     let mut stored = head_of(conn, room)?;
     if stored.seq != head {
-        return Ok(Err(stored));
+        return Ok(Err(Error::Fenced { head: stored }));
     }
     let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), sessions::ages::now());
     for draft in drafts {

@@ -103,7 +103,10 @@ impl Room {
             publisher.publish_change(change);
             room.do_send(Changed { rev });
         });
+        let written = self.posts.wait_until_written();
         let result = async move {
+            // A batch that was sent to the store before the change is in the log before it.
+            written.await;
             let change = async {
                 if request.new_member().is_some() {
                     parts.broker.subscribe(std::slice::from_ref(&name)).await?;

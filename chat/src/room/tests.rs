@@ -194,6 +194,46 @@ async fn a_private_room_is_archived_when_its_last_member_leaves() {
     assert_eq!(code(&fixture.ask("den", Describe(name("alice"))).await), Some(Code::NotFound));
 }
 
+/// Posts arrive before the change and wait for their batch. Each is in the log before the change, or is refused and not stored.
+#[actix_rt::test]
+async fn no_message_is_stored_after_the_end_of_its_room_or_membership() {
+    let (alice, bob) = (|| name("alice"), || name("bob"));
+    let changes = [
+        ("archived", false, Request::Archive { by: alice() }, Code::NotFound),
+        ("removed", false, Request::removal(alice(), bob()), Code::Forbidden),
+        ("left", false, Request::removal(bob(), bob()), Code::Forbidden),
+        ("hidden", true, Request::removal(alice(), bob()), Code::NotFound),
+    ];
+    for (what, is_private, request, expected) in changes {
+        let mut fixture = TestRooms::new().await;
+        fixture.create("tea", "alice", is_private).await;
+        fixture.ask("tea", Change(Request::addition(alice(), bob()))).await.unwrap();
+        fixture.summaries().await;
+        let actor = fixture.room("tea").await;
+        let send = |n: u64| ask(&actor, post("bob", &n.to_string())).ok().expect("the mailbox has room");
+        let before: Vec<_> = (0..150).map(send).collect();
+        let changed = ask(&actor, Change(request)).ok().unwrap();
+        let after: Vec<_> = (150..200).map(send).collect();
+        changed.answer().await.unwrap();
+        let answers = join_all(before.into_iter().chain(after).map(|pending| pending.answer())).await;
+        let acked: Vec<u64> = answers.iter().flatten().map(|posted| posted.seq).collect();
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(code).collect();
+        assert!(refused.iter().all(|code| *code == Some(expected)), "{what}: {refused:?}");
+        assert!(acked.len() <= 150 && acked.iter().copied().eq(1..=acked.len() as u64), "{what}: {acked:?}");
+        fixture.parts.broker.flush().await;
+        let (mut published, mut has_changed) = (0, false);
+        while let Ok(entry) = fixture.entries.try_recv() {
+            let is_message = message_of(&entry).is_some();
+            assert!(!(is_message && has_changed), "{what}: a message after the change");
+            published += usize::from(is_message);
+            has_changed |= matches!(entry, Entry::Event(RoomEvent { kind: RoomEventKind::Change(_), .. }));
+        }
+        assert!(has_changed, "{what}");
+        let head = fixture.parts.history.head(&room("tea")).await.unwrap().seq;
+        assert_eq!((published, head), (acked.len(), acked.len() as u64), "{what}");
+    }
+}
+
 #[actix_rt::test]
 async fn two_actors_of_a_room_assign_distinct_numbers() {
     let mut fixture = TestRooms::new().await;

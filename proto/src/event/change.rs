@@ -116,6 +116,19 @@ impl Item {
             Self::Room { .. } => ItemType::Room,
         }
     }
+
+    /// The membership that the item describes.
+    pub fn member(&self) -> Option<&MemberState> {
+        match self {
+            Self::Member { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
+    /// The membership of `user` that the item describes.
+    pub fn member_named(&self, user: &Username) -> Option<&MemberState> {
+        self.member().filter(|member| member.username.key() == user.key())
+    }
 }
 
 impl ItemType {

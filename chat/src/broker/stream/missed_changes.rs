@@ -122,19 +122,15 @@ impl Window {
 
     /// The membership of an item, if it began or ended.
     fn membership(&self, item: &Item) -> Option<MemberState> {
-        match item {
-            Item::Member { member, .. } => {
-                let is_changed = self.users.iter().any(|user| user.key() == member.username.key());
-                is_changed.then(|| member.clone())
-            }
-            Item::Room { .. } => None,
-        }
+        let is_changed =
+            |member: &&MemberState| self.users.iter().any(|user| user.key() == member.username.key());
+        item.member().filter(is_changed).cloned()
     }
 }
 
 /// Whether this item ends the membership of `user`.
 fn ends_membership(item: &Item, user: &Username) -> bool {
-    matches!(item, Item::Member { member, .. } if member.role.is_none() && member.username.key() == user.key())
+    item.member_named(user).is_some_and(|member| member.role.is_none())
 }
 
 /// The change that has ended the membership of `user`.

@@ -124,7 +124,8 @@ impl MongoDirectory {
             return Ok(Some(Applied::Unknown));
         }
         let change = found.get_array("recent").ok().and_then(|recent| recent.first()?.as_document());
-        let is_own = change.is_some_and(|change| change.get_object_id("attempt").is_ok_and(|id| id == attempt));
+        let is_own =
+            change.is_some_and(|change| change.get_object_id("attempt").is_ok_and(|id| id == attempt));
         Ok(Some(if is_own { Applied::Yes } else { Applied::No }))
     }
 }

@@ -110,10 +110,7 @@ fn has_other_membership(
     room: &RoomName,
     item: &Item,
 ) -> rusqlite::Result<bool> {
-    let Item::Member { member, .. } = item else { return Ok(false) };
-    if member.username.key() != client.user.key() {
-        return Ok(false);
-    }
+    let Some(member) = item.member_named(client.user) else { return Ok(false) };
     if client.rooms.contains(room) {
         return Ok(member.role.is_none());
     }
@@ -133,13 +130,13 @@ fn ended(
             member: MemberState { username: client.user.clone(), role: None },
             by: None,
         })),
-        Part::Member(_) => Ok(None),
         Part::Room => {
             let query = "SELECT 1 FROM rooms JOIN members ON room = name WHERE name = ? AND archived = 1 AND user = ?";
             let keys = params![room, client.user.as_str()];
             let is_member = conn.prepare_cached(query)?.query_row(keys, |_| Ok(())).optional()?.is_some();
             Ok(is_member.then_some(Item::Room { settings: None, by: None }))
         }
+        _ => Ok(None),
     }
 }
 

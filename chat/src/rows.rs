@@ -5,6 +5,8 @@ use embedded::damaged_row;
 use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::sqlite_store::IS_CUT;
+
 /// SQL expression: whether the checksum of a row of `rooms` is wrong. Null for a row without a checksum.
 pub const BAD_ROOM: &str = "rooms.sum <> row_sum(rooms.name, rooms.private, rooms.ephemeral, rooms.archived, rooms.trimmed, rooms.base, rooms.settings)";
 
@@ -49,6 +51,17 @@ pub fn refuse_orphans(conn: &Connection, room: &RoomName) -> rusqlite::Result<()
     let query = "SELECT EXISTS (SELECT 1 FROM members WHERE room = ?1) OR EXISTS (SELECT 1 FROM messages WHERE room = ?1)";
     match conn.prepare_cached(query)?.query_row([room.as_str()], |row| row.get(0))? {
         true => Err(damaged_row(&format!("the room {room}"))),
+        false => Ok(()),
+    }
+}
+
+/// Fails if the row with the last offset was deleted by another program. Called before an offset is given: the number of a deleted message
+/// would be given to another one.
+pub fn refuse_cut(conn: &Connection) -> rusqlite::Result<()> {
+    match conn.prepare_cached(IS_CUT)?.query_row([], |row| row.get(0))? {
+        true => Err(embedded::damage(
+            "another program has deleted the newest rows; restart the server, which begins a new log, or restore a backup".to_owned(),
+        )),
         false => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ use std::{path::Path, sync::Arc};
 use embedded::{Database, Options};
 
 pub use self::missing_users::{Comparison, compare};
+pub(crate) use self::schema::IS_CUT;
 pub use self::schema::{CHECKS, CHECKS_WITH_USERS, MIGRATIONS};
 use self::schema::{RENEWAL, REPAIR};
 
@@ -41,7 +42,13 @@ impl SqliteStore {
     /// # Errors
     /// As [`SqliteStore::open`].
     pub fn open_with(path: &Path, accept_loss: bool) -> Result<Self, Error> {
-        let options = Options { renewal: RENEWAL, repair: REPAIR, accept_loss, ..Options::new(MIGRATIONS) };
+        let options = Options {
+            renewal: RENEWAL,
+            renew_if: IS_CUT,
+            repair: REPAIR,
+            accept_loss,
+            ..Options::new(MIGRATIONS)
+        };
         Ok(Self { database: Database::open(path, options)? })
     }
 

@@ -19,7 +19,7 @@ use crate::{
     Error,
     column::{integer, number},
     config,
-    rows::{refuse_bad, refuse_bad_room, refuse_gap, seal_room},
+    rows::{refuse_bad, refuse_bad_room, refuse_cut, refuse_gap, seal_room},
 };
 
 /// SQL expression: whether a message's checksum is wrong. Queries of one room check its name (`?1`) and not the name in the row.
@@ -109,6 +109,7 @@ fn append(
     if conn.prepare_cached(ended)?.query_row([room.as_str()], |row| row.get(0))? {
         return Ok(Err(Error::NotFound));
     }
+    refuse_cut(conn)?;
     let mut stored = head_of(conn, room)?;
     if stored.seq != head {
         return Ok(Err(Error::Fenced { head: stored }));

@@ -105,7 +105,7 @@ impl Handler<Ask<Post>> for Room {
 }
 
 impl Room {
-    /// The posts of the next batch. Expired posts are refused, and so are posts whose author may not post any more, because the room has
+    /// The posts of the next batch. Expired posts are refused, and so are posts whose author may no longer post, because the room has
     /// changed while they waited.
     fn next_batch(&mut self) -> Vec<Ask<Post>> {
         loop {

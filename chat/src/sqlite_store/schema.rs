@@ -126,9 +126,21 @@ pub const MIGRATIONS: &[&str] = &[
 pub const RENEWAL: &[&str] = &[
     "INSERT INTO meta (key, value) VALUES ('epoch', lower(hex(randomblob(8))))
      ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    "INSERT OR REPLACE INTO meta (key, value) SELECT 'accepted', seq FROM sqlite_sequence WHERE name = 'messages'",
     "UPDATE meta SET sum = row_sum(key, value)",
     "DELETE FROM tickets",
 ];
+
+/// A query whose value is whether the row with the last offset is missing, because another program has deleted it. Its number in the room
+/// would be given to another message. A row stays until a later one replaces it; messages that are trimmed are not the last ones. A new
+/// epoch accepts the offset that was the last one then.
+pub const IS_CUT: &str = "SELECT NOT (
+        seq = 0
+        OR EXISTS (SELECT 1 FROM messages WHERE \"offset\" = seq)
+        OR EXISTS (SELECT 1 FROM changes WHERE \"offset\" = seq)
+        OR EXISTS (SELECT 1 FROM revs WHERE renewed = seq)
+        OR EXISTS (SELECT 1 FROM meta WHERE key = 'accepted' AND value = CAST(seq AS TEXT)))
+    FROM (SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'messages')";
 
 /// Statements that repair a file after a loss was accepted. The text of a damaged message is replaced by U+FFFD; its number is kept. A
 /// damaged room becomes private, unless it is the lobby, and keeps its messages. Damaged members and departures are deleted.
@@ -212,6 +224,14 @@ pub const CHECKS: &[Check] = &[
         sql: "SELECT 'the number of changes of the room ' || revs.room || ' is damaged' FROM revs
               WHERE sum <> row_sum(room, rev, floor, renewed)
                  OR rev < (SELECT coalesce(max(rev), 0) FROM changes WHERE changes.room = revs.room)",
+    },
+    Check {
+        since: 6,
+        sql: "SELECT 'the row with the last offset ' || seq || ' is missing'
+              FROM (SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'messages')
+              WHERE seq > 0 AND seq NOT IN (SELECT \"offset\" FROM messages)
+                AND seq NOT IN (SELECT \"offset\" FROM changes) AND seq NOT IN (SELECT renewed FROM revs)
+                AND CAST(seq AS TEXT) NOT IN (SELECT value FROM meta WHERE key = 'accepted')",
     },
     Check {
         since: 5,

@@ -90,3 +90,61 @@ async fn a_client_whose_membership_changes_while_it_recovers_does_not_recover() 
         assert_eq!(missed.is_some(), recovers, "{act}, in the room: {is_in}");
     }
 }
+
+/// Another program deletes the newest rows while the server runs, or while it does not. A number is never given twice: writes are refused
+/// until the restart, which begins another epoch.
+#[actix_rt::test]
+async fn newest_rows_that_another_program_deletes_begin_a_new_epoch() {
+    let deletions = [
+        ("DELETE FROM messages", true),
+        ("DELETE FROM messages WHERE seq = 3", true),
+        ("DELETE FROM messages WHERE seq = 2", false),
+        ("DELETE FROM changes", false),
+    ];
+    for while_running in [true, false] {
+        for (deletion, is_cut) in deletions {
+            let what = format!("{deletion}, while the server runs: {while_running}");
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("chat.sqlite3");
+            let (lobby, alice) = (RoomName::lobby(), "alice".parse::<Username>().unwrap());
+            let store = SqliteStore::open(&path).unwrap();
+            let settings = Settings::default();
+            let tea = NewRoom { name: "tea".parse().unwrap(), owner: alice.clone(), settings };
+            store.directory().create(tea, 10, Box::new(|_| {})).await.unwrap();
+            let post = async |store: &SqliteStore, head: u64| {
+                let draft = crate::history::Draft {
+                    id: format!("id{head}"),
+                    author: alice.clone(),
+                    text: crate::Text::parse("hi".to_owned(), 100).unwrap(),
+                    client_id: None,
+                    timestamp: proto::Timestamp(7),
+                    origin: None,
+                };
+                store.history().append(&lobby, head, [draft].into(), Box::new(|_| {})).await
+            };
+            for head in 0..3 {
+                post(&store, head).await.unwrap();
+            }
+            let epoch = store.journal().epoch().await.unwrap();
+            let delete = || {
+                let other = rusqlite::Connection::open(&path).unwrap();
+                other.execute_batch(deletion).unwrap();
+            };
+            if while_running {
+                delete();
+                let refused = post(&store, 3).await;
+                assert_eq!(matches!(refused, Err(Error::Damaged(_))), is_cut, "{what}: {refused:?}");
+                assert_eq!(store.not_ready_reason().await.is_some(), is_cut, "{what}");
+            }
+            store.database().close();
+            drop(store);
+            if !while_running {
+                delete();
+            }
+            let store = SqliteStore::open(&path).unwrap();
+            assert_eq!(store.journal().epoch().await.unwrap() != epoch, is_cut, "{what}");
+            let head = store.history().head(&lobby).await.unwrap().seq;
+            post(&store, head).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub struct Condition {
     shortage: AtomicU8,
     /// Less free space than the reserve is left.
     low: AtomicBool,
-    /// A read found damaged content. Never cleared.
+    /// A job found damaged content. Never cleared.
     damaged: AtomicBool,
     /// The refusals of transactions for other causes.
     refusals: Refusals,
@@ -74,7 +74,7 @@ impl Condition {
         self.low.store(low, Ordering::Relaxed);
     }
 
-    /// Records that a read found damaged content.
+    /// Records that a job found damaged content.
     pub fn set_damaged(&self) {
         self.damaged.store(true, Ordering::Relaxed);
     }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use crate::{condition::Stop, row_sum};
+use crate::{condition::Stop, row_sum, shape};
 
 /// Why a store was not opened, or a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What SQLite found.
+        what: String,
+    },
+    /// At start: another program has dropped a table or an index of the file, or added a trigger.
+    #[error("cannot open {path}: {what}", path = .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What was changed, and the remedy.
         what: String,
     },
     /// At start: the log belongs to another database file.
@@ -151,7 +159,8 @@ pub(crate) fn is_environmental(error: &rusqlite::Error) -> bool {
         SystemIoFailure,
     };
     let code = error.sqlite_error_code();
-    matches!(code, Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed | CannotOpen))
+    shape::is_changed(error)
+        || matches!(code, Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed | CannotOpen))
         || matches!(code, Some(DiskFull | OutOfMemory | ReadOnly | SystemIoFailure))
 }
 
@@ -162,11 +171,14 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Whether no later commit of this process can be trusted after this failure. The kernel may drop pages that it failed to write, and
-/// then report them as written. A full disk is not fatal. Neither is a failure of the shared index, which is rebuilt from the log.
+/// then report them as written. A full disk is not fatal. Neither is a failure of the shared index, which is rebuilt from the log, nor a
+/// damaged row, which concerns only the jobs that read it.
 pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, SystemIoFailure};
     use rusqlite::ffi::{SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
-    let Some(failure) = error.sqlite_error() else { return false };
+    let Some(failure) = error.sqlite_error().filter(|_| !row_sum::is_damaged_row(error)) else {
+        return false;
+    };
     let index = [SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE];
     match failure.code {
         SystemIoFailure => !index.contains(&failure.extended_code),
@@ -194,6 +206,7 @@ mod tests {
         for code in [ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_CONSTRAINT, ffi::SQLITE_IOERR_SHMSIZE] {
             assert!(!is_fatal(&failure(code)), "{code}");
         }
+        assert!(!is_fatal(&row_sum::damaged_row("a row")));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod refusals;
 mod reserve;
 mod row_sum;
 mod schema;
+mod shape;
 mod shortage;
 mod snapshot;
 mod state;
@@ -48,7 +49,7 @@ pub use hooks::on_failure;
 #[doc(hidden)]
 pub use hooks::set_fault_hook;
 pub use options::Options;
-pub use row_sum::damaged_row;
+pub use row_sum::{damage, damaged_row};
 pub use rusqlite;
 pub use snapshot::{Check, Snapshot};
 pub use state::new_group;

@@ -10,7 +10,9 @@ use crate::{
     damage::{self, Finding},
     file, identity,
     lock_record::{CommitCounter, LockRecord},
-    schema, state,
+    schema,
+    shape::Shape,
+    state,
     watch::Watch,
 };
 
@@ -28,6 +30,8 @@ pub struct Opened {
     pub group: Option<String>,
     /// The files at the time of the opening.
     pub watch: Watch,
+    /// The tables and indexes that the file must have.
+    pub shape: Shape,
 }
 
 /// Takes the lock, examines the log, opens the connections and migrates the schema. Errors of the system are reported with their cause.
@@ -67,6 +71,10 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     }
     let is_copy = identity::is_copy(path, &conn).map_err(open)?;
     schema::migrate(&mut conn, path, options.migrations)?;
+    let mut shape = Shape::of(options.migrations).map_err(open)?;
+    if let Some(what) = shape.fault(&conn).map_err(open)? {
+        return Err(Error::Changed { path: path.to_owned(), what });
+    }
     if is_copy && !options.renew && !options.renewal.is_empty() {
         tracing::warn!(
             path = %path.display(),
@@ -74,7 +82,15 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
              are closed"
         );
     }
-    if is_copy || lost || options.accept_loss || options.renew {
+    let is_cut = !options.renew_if.is_empty()
+        && conn.query_row(options.renew_if, [], |row| row.get::<_, bool>(0)).map_err(open)?;
+    if is_cut {
+        tracing::warn!(
+            path = %path.display(),
+            "another program has deleted the newest rows of the store: stored positions are invalid, clients reload"
+        );
+    }
+    if is_copy || is_cut || lost || options.accept_loss || options.renew {
         schema::run(&mut conn, options.renewal).map_err(open)?;
     }
     if options.accept_loss {
@@ -89,12 +105,13 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
         // A store on a full disk can still be read. Without the record the next start cannot detect all lost transactions.
         tracing::warn!(path = %path.display(), %error, "cannot record the opening, lost transactions may not be detected");
     }
+    shape.extend(&conn).map_err(open)?;
     let group = state::group(&conn).map_err(open)?;
     let readers = (0..options.readers.max(1)).map(|_| file::reading(path));
     let readers: Vec<Connection> = readers.collect::<Result<_, _>>().map_err(open)?;
     let watch = Watch::new(path).map_err(at)?;
     watch.measure();
-    Ok(Opened { counter, conn, readers, lost, group, watch })
+    Ok(Opened { counter, conn, readers, lost, group, watch, shape })
 }
 
 /// Records that the store is open. Starts to count transactions when the record is in the database file.

@@ -21,6 +21,9 @@ pub struct Options {
     pub renewal: &'static [&'static str],
     /// Runs `renewal`. For a copy, whose history differs from that of the original.
     pub renew: bool,
+    /// A query whose value is whether the newest rows are missing because another program has deleted them. `renewal` runs then. Empty:
+    /// not checked.
+    pub renew_if: &'static str,
     /// SQL that replaces damaged rows. It runs only when a loss is accepted.
     pub repair: &'static [&'static str],
 }
@@ -37,6 +40,7 @@ impl Options {
             accept_loss: false,
             renewal: &[],
             renew: false,
+            renew_if: "",
             repair: &[],
         }
     }

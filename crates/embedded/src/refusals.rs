@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::ErrorCode;
 
-use crate::{file, lock_holders};
+use crate::{file, lock_holders, shape};
 
 /// The time for which transactions are refused before it is reported. Programs may hold a lock for a moment.
 const REPORT_AFTER: Duration = file::LOCK_WAIT;
@@ -88,9 +88,10 @@ pub fn is_lock(error: &rusqlite::Error) -> bool {
 
 /// The cause of a refusal and a remedy, as a phrase that follows the name of the store.
 pub fn cause(error: &rusqlite::Error, path: &Path) -> String {
-    match is_lock(error) {
-        true => format!("cannot be written: {}", locked(path)),
-        false => {
+    match error {
+        error if is_lock(error) => format!("cannot be written: {}", locked(path)),
+        error if shape::is_changed(error) => format!("cannot be written: {error}"),
+        error => {
             format!("cannot be written: {error}; check the memory, the limits and the disk of the process")
         }
     }

@@ -20,12 +20,15 @@ const DAMAGED_ROW: i32 = rusqlite::ffi::SQLITE_CORRUPT | (0x40 << 8);
 
 /// The error of a read that found a row with a wrong checksum. `what` names the row, such as "a user".
 pub fn damaged_row(what: &str) -> rusqlite::Error {
-    let corrupt = rusqlite::ffi::Error::new(DAMAGED_ROW);
-    let message = format!("{what} has a wrong checksum; `godzilla check` finds all damage");
-    rusqlite::Error::SqliteFailure(corrupt, Some(message))
+    damage(format!("{what} has a wrong checksum; `godzilla check` finds all damage"))
 }
 
-/// Whether an error is from [`damaged_row`], which means that the rest of the store can be read.
+/// The error of a job that found rows missing or wrong. `what` is a sentence.
+pub fn damage(what: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(DAMAGED_ROW), Some(what))
+}
+
+/// Whether an error is from [`damaged_row`] or [`damage`], which means that the rest of the store can be read.
 pub(crate) fn is_damaged_row(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == DAMAGED_ROW)
 }

@@ -14,13 +14,14 @@ use rusqlite::Connection;
 
 use crate::{
     condition::{Condition, Stop},
-    error::{is_environmental, is_fatal},
+    error::{is_damage, is_environmental, is_fatal},
     file,
     health::Health,
     hooks,
     job::{Job, Verdict, execute},
     lock_record::CommitCounter,
     refusals::is_lock,
+    shape::Shape,
     shortage,
     watch::Watch,
 };
@@ -60,6 +61,8 @@ pub struct Writer {
     pub health: Arc<Health>,
     /// Holds the lock until the last job is done, and counts the transactions.
     pub counter: CommitCounter,
+    /// The tables and indexes that the file must have.
+    pub shape: Shape,
 }
 
 impl Writer {
@@ -101,7 +104,7 @@ impl Writer {
             return first.complete(&Verdict::Refused(Stop::Gone));
         }
         let began = Instant::now();
-        if let Err(error) = execute(&self.conn, "BEGIN IMMEDIATE") {
+        if let Err(error) = self.shape.begin(&self.conn) {
             let jobs = self.refused(first, &error);
             return self.fail(jobs, error, Some(began));
         }
@@ -148,6 +151,10 @@ impl Writer {
         let mut next = Some(first);
         while let Some(mut job) = next {
             job.run(&self.conn);
+            if let Some(error) = job.failure().filter(|error| is_damage(error)) {
+                tracing::error!(store = &*self.store, %error, "a write found damaged content");
+                self.condition.set_damaged();
+            }
             let failed = job.failure().is_some_and(is_fatal);
             jobs.push(job);
             if failed {
@@ -201,7 +208,7 @@ impl Writer {
 
     /// Runs a transaction. With `changes` it changes the count of transactions, because only a change shows that refusals have ended.
     fn try_transaction(&mut self, changes: bool) -> rusqlite::Result<()> {
-        execute(&self.conn, "BEGIN IMMEDIATE")?;
+        self.shape.begin(&self.conn)?;
         if !changes {
             return execute(&self.conn, "COMMIT");
         }

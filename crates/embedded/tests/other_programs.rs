@@ -378,9 +378,72 @@ async fn a_store_that_cannot_be_marked_as_closed_is_not_taken_for_a_loss() {
         db.write(|conn| conn.execute("INSERT INTO word(text) VALUES ('acked')", [])).await.unwrap();
         db.write(move |conn| conn.execute_batch(&refuse)).await.unwrap();
         drop(db);
+        let refused = open(directory.path()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("DROP TRIGGER refuse"), "{key}: {refused}");
+        sql(directory.path(), "DROP TRIGGER refuse");
         let db = open(directory.path()).unwrap_or_else(|error| panic!("{key}: {error}"));
-        db.write(|conn| conn.execute_batch("DROP TRIGGER refuse")).await.unwrap();
         assert_eq!((count(&db).await, db.lost()), (1, false), "{key}");
+    }
+}
+
+/// Changes of the tables by another program: the statement, the statement that undoes it, and a part of the cause.
+const CHANGES: [(&str, &str, &str); 5] = [
+    ("ALTER TABLE link RENAME TO lost", "ALTER TABLE lost RENAME TO link", "the table link is missing"),
+    (
+        "ALTER TABLE store_state RENAME TO s",
+        "ALTER TABLE s RENAME TO store_state",
+        "the table store_state is missing",
+    ),
+    ("DROP INDEX by_word", "CREATE INDEX by_word ON link(word)", "the index by_word is missing"),
+    (
+        "CREATE TRIGGER refuse BEFORE INSERT ON word BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        "DROP TRIGGER refuse",
+        "DROP TRIGGER refuse",
+    ),
+    (
+        "CREATE TRIGGER vanish AFTER INSERT ON word BEGIN DELETE FROM word WHERE number = NEW.number; END",
+        "DROP TRIGGER vanish",
+        "DROP TRIGGER vanish",
+    ),
+];
+
+/// A change is detected by the next transaction, also without a job. Nothing is acknowledged until it is undone. A start is refused.
+#[tokio::test]
+async fn a_store_whose_tables_another_program_has_changed_refuses_writes_and_names_the_change() {
+    const MIGRATIONS: &[&str] = &[SCHEMA[0], SCHEMA[1], "CREATE INDEX by_word ON link(word)"];
+    for (change, undo, cause) in CHANGES {
+        let directory = TempDir::new().unwrap();
+        let open = || Database::open(&part(directory.path(), ""), Options::new(MIGRATIONS));
+        let db = open().unwrap();
+        let add = || db.write(|conn| conn.execute("INSERT INTO word(text) VALUES (hex(randomblob(8)))", []));
+        add().await.unwrap();
+        sql(directory.path(), "CREATE TABLE other(x)");
+        add().await.expect("a table of another program is no fault");
+        sql(directory.path(), change);
+        let refused = add().await.unwrap_err().to_string();
+        assert!(refused.contains(cause), "{change}: {refused}");
+        let until = Instant::now() + Duration::from_secs(30);
+        let mut reason = None;
+        while !reason.as_ref().is_some_and(|reason: &String| reason.contains(cause)) {
+            assert!(Instant::now() < until, "{change}: {reason:?}");
+            reason = db.not_ready_reason().await;
+            tokio::task::yield_now().await;
+        }
+        sql(directory.path(), undo);
+        while db.not_ready_reason().await.is_some() {
+            assert!(Instant::now() < until, "{undo}");
+            tokio::task::yield_now().await;
+        }
+        add().await.unwrap();
+        assert_eq!(count(&db).await, 3, "{change}");
+        drop(db);
+        sql(directory.path(), change);
+        if !change.contains("store_state") {
+            let refused = open().map(drop).unwrap_err().to_string();
+            assert!(refused.contains(cause), "{change}: {refused}");
+        }
+        sql(directory.path(), undo);
+        assert_eq!(count(&open().unwrap()).await, 3, "{change}");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         Decision, DepartureChange, Limits, Member, MemberChange, NewRoom, Request, RoomChange, RoomInfo,
         RoomRecord,
     },
-    rows::{refuse_orphans, seal_room},
+    rows::{refuse_cut, refuse_orphans, seal_room},
 };
 
 /// The result of a job, besides SQLite's own errors: the change, if there is one, together with the answer, or the refusal.
@@ -71,10 +71,11 @@ pub fn change(
 
 /// Writes what was decided, and records it in the change log.
 fn write(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange> {
+    refuse_cut(conn)?;
     let room = &decision.room_info.name;
     match &decision.departure {
         None => (),
-        Some(DepartureChange::Forget(user)) => delete_departure(conn, room, user)?,
+        Some(DepartureChange::Clear(user)) => delete_departure(conn, room, user)?,
         Some(DepartureChange::Record { user, adder }) => store_departure(conn, room, user, adder)?,
     }
     decision.members.iter().try_for_each(|member| write_member(conn, room, member))?;

@@ -5,10 +5,19 @@ use embedded::damaged_row;
 use proto::RoomName;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use crate::sqlite_store::IS_CUT;
-
 /// SQL expression: whether the checksum of a row of `rooms` is wrong. Null for a row without a checksum.
 pub const BAD_ROOM: &str = "rooms.sum <> row_sum(rooms.name, rooms.private, rooms.ephemeral, rooms.archived, rooms.trimmed, rooms.base, rooms.settings)";
+
+/// A query whose value is whether the row with the last offset is missing, because another program has deleted it. Its number in the room
+/// would be given to another message. A row stays until a later one replaces it, and the last message of a room is never trimmed. A new
+/// epoch accepts the offset that was the last one then.
+pub const IS_CUT: &str = "SELECT NOT (
+        given = 0
+        OR EXISTS (SELECT 1 FROM messages WHERE \"offset\" = given)
+        OR EXISTS (SELECT 1 FROM changes WHERE \"offset\" = given)
+        OR EXISTS (SELECT 1 FROM revs WHERE renewed = given)
+        OR EXISTS (SELECT 1 FROM meta WHERE key = 'accepted' AND value = CAST(given AS TEXT)))
+    FROM (SELECT coalesce(max(seq), 0) AS given FROM sqlite_sequence WHERE name = 'messages')";
 
 /// SQL expression: whether the checksum of a row of `departures` is wrong.
 pub const BAD_DEPARTURE: &str =

@@ -10,7 +10,6 @@ use std::{path::Path, sync::Arc};
 use embedded::{Database, Options};
 
 pub use self::missing_users::{Comparison, compare};
-pub(crate) use self::schema::IS_CUT;
 pub use self::schema::{CHECKS, CHECKS_WITH_USERS, MIGRATIONS};
 use self::schema::{RENEWAL, REPAIR};
 
@@ -19,6 +18,7 @@ use crate::{
     directory::{Directory, sqlite::SqliteDirectory},
     history::{History, Journal, sqlite::SqliteHistory},
     recovery_sessions::{RecoverySessions, sqlite::SqliteRecoverySessions},
+    rows::IS_CUT,
 };
 
 /// The open file. Cheap to clone.

@@ -131,17 +131,6 @@ pub const RENEWAL: &[&str] = &[
     "DELETE FROM tickets",
 ];
 
-/// A query whose value is whether the row with the last offset is missing, because another program has deleted it. Its number in the room
-/// would be given to another message. A row stays until a later one replaces it; messages that are trimmed are not the last ones. A new
-/// epoch accepts the offset that was the last one then.
-pub const IS_CUT: &str = "SELECT NOT (
-        seq = 0
-        OR EXISTS (SELECT 1 FROM messages WHERE \"offset\" = seq)
-        OR EXISTS (SELECT 1 FROM changes WHERE \"offset\" = seq)
-        OR EXISTS (SELECT 1 FROM revs WHERE renewed = seq)
-        OR EXISTS (SELECT 1 FROM meta WHERE key = 'accepted' AND value = CAST(seq AS TEXT)))
-    FROM (SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'messages')";
-
 /// Statements that repair a file after a loss was accepted. The text of a damaged message is replaced by U+FFFD; its number is kept. A
 /// damaged room becomes private, unless it is the lobby, and keeps its messages. Damaged members and departures are deleted.
 pub const REPAIR: &[&str] = &[

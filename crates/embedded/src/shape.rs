@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, ffi};
 
-use crate::{job::execute, row_sum};
+use crate::row_sum;
 
 /// A table, index or trigger: its type and name.
 type Object = (String, String);
@@ -78,7 +78,7 @@ impl Shape {
     /// # Errors
     /// As [`Shape::check`]. The transaction may be open then.
     pub fn begin(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        execute(conn, "BEGIN IMMEDIATE")?;
+        conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         self.check(conn)
     }
 }

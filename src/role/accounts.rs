@@ -132,10 +132,10 @@ impl Role for Accounts {
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
-        let claim = self.claim;
+        let (claim, limit) = (self.claim, u64::try_from(self.service.login_body_limit).ok());
         let report = move || {
             let ids = claim.ids();
-            RoleReport::new(ACCOUNTS, None).with_stores(ids.redis, ids.database)
+            RoleReport::new(ACCOUNTS, None).with_stores(ids.redis, ids.database).with_limits(None, limit)
         };
         let reporter = RoleReporter::start(report, process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);

@@ -11,6 +11,7 @@ mod handshake;
 mod headers;
 mod health;
 mod incoming;
+mod mismatches;
 mod outgoing;
 mod outliers;
 mod probe;
@@ -50,6 +51,7 @@ use crate::{
     session_id::session_ids,
 };
 use health::HealthChecks;
+use mismatches::Limits;
 use outliers::RecentFailures;
 use roles::Role;
 use session::Session;
@@ -112,6 +114,8 @@ impl Proxy {
     pub(crate) fn new(config: Arc<Config>, in_flight: Arc<InFlight>, upstreams: Upstreams) -> Self {
         let (next_node, recent_failures) = (AtomicUsize::new(0), RecentFailures::default());
         let health = Arc::new(HealthChecks::default());
+        let payload = u64::try_from(upstreams.payload_limit).unwrap_or(u64::MAX);
+        health.reports.compare_limits(Limits { payload, body: config.body_limit.into() });
         Self(Arc::new(Shared { config, upstreams, in_flight, next_node, recent_failures, health }))
     }
 

@@ -50,8 +50,7 @@ impl Proxy {
             let not_ready = || health.reports.not_ready_reason(&node.backend).filter(|_| node.is_open);
             let cause = cause.or_else(fault).or_else(|| shared(&nodes, name, &node.backend));
             let cause = cause.or_else(|| health.reports.mismatch(name, &node.backend)).or_else(not_ready);
-            let cause = cause.or_else(|| health.reports.database_mismatch(&node.backend));
-            let cause = cause.or_else(|| health.reports.presence_mismatch(&node.backend));
+            let cause = cause.or_else(|| health.reports.value_mismatch(&node.backend));
             cause.into_iter().for_each(|cause| problems.add(name, node, cause));
         }
         (!problems.0.is_empty()).then(|| format!("has faulty nodes: {}", problems.describe()))
@@ -65,8 +64,8 @@ impl Proxy {
         let fault = || health.faults.of(accounts).map(|fault| faulty(Role::Accounts, fault));
         let mismatch = || health.reports.role_mismatch(Role::Accounts, accounts);
         let not_ready = || health.reports.not_ready_reason(accounts);
-        let database = || health.reports.database_mismatch(accounts);
-        let cause = failure.or_else(fault).or_else(mismatch).or_else(not_ready).or_else(database)?;
+        let value = || health.reports.value_mismatch(accounts);
+        let cause = failure.or_else(fault).or_else(mismatch).or_else(not_ready).or_else(value)?;
         Some(format!("at {accounts}: {cause}"))
     }
 }

@@ -20,6 +20,9 @@ use crate::{
     recovery_sessions::{RecoverySessions, sqlite::SqliteRecoverySessions},
 };
 
+/// The schema version of this release: the number of migrations.
+pub const SCHEMA: usize = MIGRATIONS.len();
+
 /// The open file. Cheap to clone.
 #[derive(Clone)]
 pub struct SqliteStore {

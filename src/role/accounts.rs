@@ -67,8 +67,8 @@ impl Accounts {
         let key = config.secret.key().map_err(Error::Config)?;
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
         let claim = Claim::new();
-        let redis = storage::redis::location(&config.redis, &config.deployment)?.with_fence(claim.fence());
-        let shared = Shared { deployment: &config.deployment.deployment, fence: claim.fence() };
+        let redis = storage::redis::location(&config.redis, &config.deployment)?.with_gate(claim.gate());
+        let shared = Shared { deployment: &config.deployment.deployment, gate: claim.gate() };
         let stores = storage::open_shared(&url, shared, &context.opening).await?;
         let sessions = storage::redis::sessions_with_revocations(redis.clone(), stores.revocations.clone())?;
         let throttle = storage::redis::login_throttle(redis.clone())?;

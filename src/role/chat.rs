@@ -149,7 +149,7 @@ impl Role for Chat {
         process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
         let claim = &this.stores.claim;
-        let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.fence().clone());
+        let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.gate().clone());
         let sockets = sockets(&this.config.sockets, &this.node, &io, &chat);
         let reported = (claim.clone(), this.node.clone(), chat.clone());
         let payload_limit = this.config.sockets.payload_limit;

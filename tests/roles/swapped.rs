@@ -161,12 +161,22 @@ async fn limits_of_a_gateway_below_those_of_its_services_are_named_with_both_val
         (
             ["99999", "65536"],
             "degraded",
-            &["one (http://", "100000 bytes", "more than 99999 bytes", "--payload-limit (GODZILLA_PAYLOAD_LIMIT)"],
+            &[
+                "one (http://",
+                "100000 bytes",
+                "more than 99999 bytes",
+                "--payload-limit (GODZILLA_PAYLOAD_LIMIT)",
+            ],
         ),
         (
             ["100000", "59999"],
             "degraded",
-            &["accounts at http://", "60000 bytes", "more than 59999 bytes", "--body-limit (GODZILLA_BODY_LIMIT)"],
+            &[
+                "accounts at http://",
+                "60000 bytes",
+                "more than 59999 bytes",
+                "--body-limit (GODZILLA_BODY_LIMIT)",
+            ],
         ),
     ];
     for ([payload, body], status, words) in rows {

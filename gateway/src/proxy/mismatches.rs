@@ -124,9 +124,8 @@ impl Row {
         own: &Own,
     ) -> Option<String> {
         let value = (self.of)(report)?;
-        let has_role = |other: &RoleReport, role| {
-            other.role.as_deref() == Some(role) && (self.of)(other).is_some()
-        };
+        let has_role =
+            |other: &RoleReport, role| other.role.as_deref() == Some(role) && (self.of)(other).is_some();
         let compared: &[&str] = match self.peers {
             Peers::Gateway(of) => {
                 let other = of(own)?;

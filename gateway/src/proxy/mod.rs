@@ -50,6 +50,8 @@ use crate::{
     routes::SOCKETS,
     session_id::session_ids,
 };
+pub use role_reports::RedisKeys;
+
 use health::HealthChecks;
 use mismatches::Limits;
 use outliers::RecentFailures;
@@ -130,10 +132,10 @@ impl Proxy {
         }));
     }
 
-    /// Compares the Redis of each service with the one of this gateway, whose id `id` is, and sends no requests to services with another
+    /// Compares the Redis of each service with the one of this gateway, which contains `keys`, and sends no requests to services with another
     /// one. Services of releases without ids are not compared.
-    pub fn compare_redis(&self, id: watch::Receiver<Option<String>>) {
-        self.0.health.reports.compare_redis(id);
+    pub fn compare_redis(&self, keys: watch::Receiver<Option<RedisKeys>>) {
+        self.0.health.reports.compare_redis(keys);
     }
 
     /// The proxy for the calling worker.

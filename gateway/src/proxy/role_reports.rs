@@ -20,22 +20,31 @@ use super::{
 /// The minimum time between two warnings about the services at one address.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
+/// What the Redis of a gateway contains about its deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisKeys {
+    /// The id of this part of Redis.
+    pub id: String,
+    /// The id and the name of the database of MongoDB whose roles hold the claim of the keys. `None` while no role holds it.
+    pub holder: Option<(String, String)>,
+}
+
 /// The last reports, by service address.
 #[derive(Debug, Default)]
 pub(super) struct RoleReports {
     reports: Mutex<HashMap<Backend, RoleReport>>,
     /// The times of the last warnings.
     warned: Mutex<HashMap<Backend, Instant>>,
-    /// The id of the Redis of this gateway. Services are not compared with it before it is set and read.
-    redis_id: OnceLock<watch::Receiver<Option<String>>>,
+    /// The keys in the Redis of this gateway. Services are not compared with them before they are set and read.
+    redis_keys: OnceLock<watch::Receiver<Option<RedisKeys>>>,
     /// The limits of this gateway.
     limits: OnceLock<Limits>,
 }
 
 impl RoleReports {
     /// Compares the Redis of each service with this one. Further calls have no effect.
-    pub(super) fn compare_redis(&self, id: watch::Receiver<Option<String>>) {
-        _ = self.redis_id.set(id);
+    pub(super) fn compare_redis(&self, keys: watch::Receiver<Option<RedisKeys>>) {
+        _ = self.redis_keys.set(keys);
     }
 
     /// Compares the limits of each service with these limits of this gateway. Further calls have no effect.
@@ -113,7 +122,7 @@ impl RoleReports {
             let name = if other.role.as_deref() == Some(ACCOUNTS) { ACCOUNTS } else { "the node" };
             (format!("{name} at {address}"), other)
         });
-        let redis_id = self.redis_id.get().and_then(|id| id.borrow().clone());
+        let redis_id = self.redis_keys().map(|keys| keys.id);
         let own = Own { redis_id, limits: self.limits.get().copied() };
         mismatches::mismatch(reports.get(backend)?, others, &own, counts)
     }
@@ -136,6 +145,20 @@ impl RoleReports {
             drop(warned);
             tracing::warn!(%backend, "the service at the address of {expected} is not one of this deployment: {cause}");
         }
+    }
+
+    /// The database of MongoDB for which another deployment uses the Redis of this gateway. `None` when the roles of this deployment do, and
+    /// while the id of the database of accounts is not reported.
+    pub(super) fn other_deployment(&self) -> Option<String> {
+        let (holder, name) = self.redis_keys()?.holder?;
+        let reports = lock(&self.reports);
+        let mut own = reports.values().filter(|report| report.role.as_deref() == Some(ACCOUNTS));
+        let own = own.find_map(|report| report.database_id.clone())?;
+        (own != holder).then(|| format!("{name} (id {holder}), and accounts uses another one (id {own})"))
+    }
+
+    fn redis_keys(&self) -> Option<RedisKeys> {
+        self.redis_keys.get().and_then(|keys| keys.borrow().clone())
     }
 
     fn other(&self, name: &str, backend: &Backend) -> Option<String> {
@@ -178,14 +201,14 @@ mod tests {
     #[test]
     fn a_service_with_another_redis_is_not_of_this_deployment() {
         let reports = RoleReports::default();
-        let (id, receiver) = watch::channel(None);
+        let (keys, receiver) = watch::channel(None);
         let (accounts, node) = (backend(1), backend(2));
         reports.record(&accounts, report(ACCOUNTS, Some("b"), None));
         reports.record(&node, report(CHAT, None, None));
         assert_eq!(reports.role_mismatch(Role::Accounts, &accounts), None, "nothing to compare with");
         reports.compare_redis(receiver);
         assert_eq!(reports.role_mismatch(Role::Accounts, &accounts), None, "the id is not read yet");
-        id.send_replace(Some("a".to_owned()));
+        keys.send_replace(Some(RedisKeys { id: "a".to_owned(), holder: None }));
         let mismatch = reports.role_mismatch(Role::Accounts, &accounts).unwrap();
         assert!(mismatch.contains("--redis-url") && mismatch.contains("--deployment"), "{mismatch}");
         assert_eq!(reports.mismatch("n", &node), None, "a node of the release before");
@@ -208,8 +231,7 @@ mod tests {
         reports.record(&accounts, report(ACCOUNTS, None, None));
         reports.record(&one, report(CHAT, None, Some("a")));
         reports.record(&two, report(CHAT, None, None));
-        let mismatches =
-            || [&accounts, &one, &two].map(|service| reports.value_mismatch(service).is_some());
+        let mismatches = || [&accounts, &one, &two].map(|service| reports.value_mismatch(service).is_some());
         assert_eq!(mismatches(), [false; 3], "two services are of the release before");
         reports.record(&two, report(CHAT, None, Some("b")));
         assert_eq!(mismatches(), [false, true, true]);
@@ -251,6 +273,29 @@ mod tests {
             assert!(parts.iter().all(|part| cause.as_deref().unwrap_or_default().contains(part)), "{row}");
             let expected = if role == CHAT { Role::Chat } else { Role::Accounts };
             assert_eq!(reports.role_mismatch(expected, &service), None, "it gets requests: {row}");
+        }
+    }
+
+    /// Rows: the holder of the claim, the database of accounts, and whether another deployment uses this Redis.
+    #[test]
+    fn a_claim_for_another_database_than_that_of_accounts_is_of_another_deployment() {
+        let rows: [(Option<&str>, Option<&str>, bool); 5] = [
+            (None, None, false),
+            (None, Some("a"), false),
+            (Some("a"), None, false),
+            (Some("a"), Some("a"), false),
+            (Some("b"), Some("a"), true),
+        ];
+        for (holder, database, is_other) in rows {
+            let reports = RoleReports::default();
+            let holder = holder.map(|id| (id.to_owned(), "staging".to_owned()));
+            let keys = RedisKeys { id: "r".to_owned(), holder: holder.clone() };
+            reports.compare_redis(watch::channel(Some(keys)).1);
+            reports.record(&backend(1), report(ACCOUNTS, None, database));
+            reports.record(&backend(2), report(CHAT, None, Some("c")));
+            let other = reports.other_deployment();
+            assert_eq!(other.is_some(), is_other, "{holder:?} {database:?}: {other:?}");
+            assert!(other.is_none_or(|other| other.contains("staging (id b)") && other.contains("(id a)")));
         }
     }
 }

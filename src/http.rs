@@ -216,13 +216,14 @@ where
                 (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
-        let connections = connections.clone();
+        let (connections, unfinished) = (connections.clone(), settings.unfinished_requests.clone());
         fn_service(move |io: TcpStream| {
             let _ = &alive;
             if !is_for_operators {
                 supervision::fault!("http worker");
             }
-            let admitted = admit(io, &settings, connections.as_ref());
+            let io = PipelineLimit::new(io, settings.head, unfinished.clone());
+            let admitted = admit(io, connections.as_ref());
             async move { admitted }
         })
         .and_then(http)
@@ -237,16 +238,11 @@ type Admitted = (PipelineLimit<TcpStream>, Protocol, Option<SocketAddr>);
 ///
 /// # Errors
 /// When `connections` refuse it. The server then closes it.
-fn admit(
-    io: TcpStream,
-    settings: &Settings,
-    connections: Option<&Connections>,
-) -> Result<Admitted, DispatchError> {
+fn admit(io: PipelineLimit<TcpStream>, connections: Option<&Connections>) -> Result<Admitted, DispatchError> {
     // An error means that the connection is closed. The first read reports it.
-    let _ = io.set_nodelay(true);
-    let peer = io.peer_addr().ok();
-    let limit = settings.unfinished_requests.clone();
-    let io = PipelineLimit::new(io, settings.head, limit).with_protocol_detection();
+    let _ = io.get_ref().set_nodelay(true);
+    let peer = io.get_ref().peer_addr().ok();
+    let io = io.with_protocol_detection();
     let io = match connections {
         None => io,
         Some(connections) => {
@@ -368,7 +364,8 @@ mod tests {
             spawn(server);
             let readiness = Readiness::new();
             let metrics = PrometheusBuilder::new().build_recorder().handle();
-            spawn(admin::start(operators, readiness.clone(), metrics).unwrap().0);
+            let unfinished = UnfinishedRequests::default();
+            spawn(admin::start(operators, readiness.clone(), metrics, unfinished).unwrap().0);
             readiness.open();
             answers(admin, "/livez", |answer| answer.contains("200 OK")).await;
 

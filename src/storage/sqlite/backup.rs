@@ -87,8 +87,13 @@ fn finish(to: &Path, group: &str, named: &Path) -> Result<(), Error> {
 
 /// The failure to write the file at `path` of the copy `named`: the cause that the system gives, with a remedy.
 fn not_written(named: &Path, path: &Path, error: &embedded::Error) -> Error {
+    let partial = path.parent().and_then(|partial| std::path::absolute(partial).ok()).unwrap_or_default();
     match embedded::cause_of_failure(path, error) {
-        Some(cause) => failed(named)(format!("{cause}; or name another directory")),
+        Some(cause) => {
+            // The incomplete copy is removed.
+            let cause = cause.replace(&*partial.to_string_lossy(), &named.to_string_lossy());
+            failed(named)(format!("{cause}; or name another directory"))
+        }
         None => failed(named)(error),
     }
 }
@@ -103,9 +108,14 @@ fn print(line: &str) {
 
 /// An error of the system, with a remedy.
 fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    refused_in(path, path)
+}
+
+/// As [`refused`], for a path of an incomplete copy, whose name means nothing to the caller. The error names `named`.
+fn refused_in(named: &Path, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| match embedded::cause_of(path, &error) {
-        Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),
-        None => failed(path)(format!(
+        Some(cause) => failed(named)(format!("{cause}; or name a directory of your own")),
+        None => failed(named)(format!(
             "{error}; name a directory on a disk, in which this user may make directories"
         )),
     }

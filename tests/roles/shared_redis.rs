@@ -10,7 +10,8 @@ async fn a_gateway_names_another_deployment_on_its_redis_and_not_the_key() {
     let (first, second) = (key_file(), key_file());
     let other = format!("another key for tests that is long enough {}", std::process::id());
     std::fs::write(second.path(), other).expect("a writable file");
-    let [first, second] = [first, second].each_ref().map(|key| key.path().to_string_lossy().into_owned());
+    let keys = [first, second];
+    let [first, second] = keys.each_ref().map(|key| key.path().to_string_lossy().into_owned());
     let (redis, uri) = (stores.redis.url(), stores.mongo.uri());
     let staging = uri.replace("/godzilla?", "/staging?");
     let mut node = Role::start_on("chat", &uri, &redis, &first).await;

@@ -59,7 +59,7 @@ async fn a_failed_backup_names_the_cause_the_directory_and_a_remedy_and_leaves_n
         ));
     }
     if nix::unistd::geteuid().is_root() {
-        // Root without its rights is a user to whom the directory does not belong.
+        // Root without its rights may not write to directories of other users.
         let other = "mkdir to; chown 65534 to; exec setpriv --bounding-set=-all --inh-caps=-all";
         rows.push((
             other.to_owned(),

@@ -23,6 +23,14 @@ use crate::{
 /// The room's head after a batch (`None` when it is unknown), and one outcome per post.
 pub type Written = (Option<RoomHead>, Result<Vec<Outcome>, Error>);
 
+/// What has become of a batch.
+pub enum Batch {
+    /// The store has answered, or not in time.
+    Written(Written),
+    /// Nothing is stored: the room or its members have changed since the posts were checked.
+    Outdated,
+}
+
 /// A post that waits for its outcome.
 pub struct PendingPost {
     /// The id that the message gets.
@@ -36,24 +44,28 @@ pub struct PendingPost {
 /// How often a batch is tried when another node writes to the room.
 const TRIES: usize = 16;
 
-/// Stores a batch. If another node has appended messages in between, the batch is retried with the new head.
+/// Stores a batch. If another node has appended messages in between, the batch is retried with the new head. `is_checked` returns whether the
+/// posts were checked against the present state of the room.
 pub async fn write(
     parts: Parts,
-    room: RoomName,
-    head: Option<RoomHead>,
-    posts: Vec<Post>,
-    ids: Vec<String>,
-) -> Written {
+    (room, head): (RoomName, Option<RoomHead>),
+    (posts, ids): (Arc<[Post]>, Vec<String>),
+    is_checked: impl Fn() -> bool,
+) -> Batch {
     let started = Instant::now();
     let origins: Arc<[Option<SocketId>]> = posts.iter().map(|post| post.origin.clone()).collect();
     let mut head = match head {
         Some(head) => head,
         None => match parts.history.head(&room).await {
             Ok(head) => head,
-            Err(error) => return (None, Err(failed(&room, error))),
+            Err(error) => return Batch::Written((None, Err(failed(&room, error)))),
         },
     };
     for _ in 0..TRIES {
+        // The room can end before the first poll of this future, and during each wait. The store queues the batch in the call of `append`.
+        if !is_checked() {
+            return Batch::Outdated;
+        }
         let drafts = drafts(&posts, &ids, head);
         let on_commit = on_commit(&parts.broker, &room, drafts.clone(), origins.clone());
         match parts.history.append(&room, head.seq, drafts.clone(), on_commit).await {
@@ -67,19 +79,19 @@ pub async fn write(
                 {
                     // A message that cannot be published is not acked. The author's resend publishes it.
                     if let Err(error) = parts.broker.publish(&room, stored(&room, &drafts, &appended)).await {
-                        return (Some(appended.head), Err(failed(&room, error)));
+                        return Batch::Written((Some(appended.head), Err(failed(&room, error))));
                     }
                 }
-                return (Some(appended.head), Ok(appended.outcomes));
+                return Batch::Written((Some(appended.head), Ok(appended.outcomes)));
             }
             Err(Error::Fenced { head: stored }) => {
                 metrics::counter!("godzilla_chat_fenced_total").increment(1);
                 head = stored;
             }
-            Err(error) => return (None, Err(failed(&room, error))),
+            Err(error) => return Batch::Written((None, Err(failed(&room, error)))),
         }
     }
-    (Some(head), Err(Error::full()))
+    Batch::Written((Some(head), Err(Error::full())))
 }
 
 /// The error of a batch. An error of the store names the room and is logged with the refusal of each post.

@@ -92,6 +92,7 @@ impl Room {
         };
         ctx.wait(result.into_actor(self).map(move |result, room, ctx| {
             room.revalidation.invalidate();
+            room.generation.fetch_add(1, Ordering::Release);
             let result = room.note_outcome(result);
             // The directory has refused a change that this room allowed: another node has changed the room.
             let is_stale = matches!(result, Err(Error::NotFound | Error::Forbidden(_)));
@@ -129,6 +130,7 @@ impl Room {
     /// Replaces the room's state by what the directory has (`None`: the room has ended), by a read that began at `begun`.
     pub(super) fn replace(&mut self, found: Option<RoomRecord>, begun: Instant) {
         self.read_at = begun;
+        self.generation.fetch_add(1, Ordering::Release);
         match found {
             Some(entry) => self.replace_state(entry),
             None => self.state = State::Archived,

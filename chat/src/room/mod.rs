@@ -21,7 +21,7 @@ mod tests;
 pub use change::Reload;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -74,6 +74,8 @@ pub struct Room {
     revalidation: Revalidation,
     members: Members,
     posts: Posts,
+    /// Grows with every change of the room's state. A batch whose posts were checked before is not stored.
+    generation: Arc<AtomicU64>,
     parts: Parts,
     /// Receives [`Idle`] when the room has nothing to do.
     idle: Recipient<Idle>,
@@ -143,6 +145,7 @@ impl Room {
             revalidation: Revalidation::default(),
             members: Members::new(entry),
             posts: Posts::new(head),
+            generation: Arc::default(),
             parts,
             idle,
             used: Instant::now(),

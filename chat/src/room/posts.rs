@@ -1,15 +1,18 @@
 //! Posting: the permission check, the batches, and the answers. While one batch is written the next one collects posts. So a busy room
 //! needs few writes, and a post to an idle room does not wait.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use proto::event::Act;
 use tokio::time::timeout;
 
 use super::{
-    Room,
-    batch::{self, PendingPost},
+    Room, State,
+    batch::{self, Batch, PendingPost},
     post::Post,
     queue::{Queue, QueueItem},
 };
@@ -96,6 +99,12 @@ impl Room {
         }
         let (batch, expired) = self.posts.queue.next(Instant::now());
         expired.into_iter().for_each(|ask| ask.reply.send(Err(Error::late())));
+        let (batch, refused) = self.check_queued(batch);
+        let is_refused = !refused.is_empty();
+        refused.into_iter().for_each(|(ask, error)| self.refuse_or_revalidate(ask, error, ctx));
+        if batch.is_empty() && is_refused {
+            return self.write_next(ctx);
+        }
         if batch.is_empty() {
             self.posts.answer_settled();
             return self.stop_if_settled(ctx);
@@ -107,6 +116,28 @@ impl Room {
                 return self.write_next(ctx);
             }
         };
+        self.write(batch, ids, ctx);
+    }
+
+    /// The posts that their authors may still make, and the others. The room or its members may have changed since the posts were queued.
+    fn check_queued(&self, batch: Vec<Ask<Post>>) -> (Vec<Ask<Post>>, Vec<(Ask<Post>, Error)>) {
+        let (mut allowed, mut refused) = (Vec::with_capacity(batch.len()), Vec::new());
+        for ask in batch {
+            let checked = match self.state {
+                State::Archived => Err(Error::NotFound),
+                State::Open | State::Stopping => {
+                    self.members.check(&ask.question.author, Act::Post, &self.settings)
+                }
+            };
+            match checked {
+                Ok(()) => allowed.push(ask),
+                Err(error) => refused.push((ask, error)),
+            }
+        }
+        (allowed, refused)
+    }
+
+    fn write(&mut self, batch: Vec<Ask<Post>>, ids: Vec<String>, ctx: &mut Context<Self>) {
         self.posts.in_flight = true;
         let (posts, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
@@ -116,13 +147,27 @@ impl Room {
             reply,
         });
         let pending: Vec<PendingPost> = pending.collect();
-        let write = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
+        let (posts, head): (Arc<[Post]>, _) = (posts.into(), (self.name.clone(), self.posts.head));
+        let (generation, checked) = (self.generation.clone(), self.generation.load(Ordering::Acquire));
+        let is_checked = move || generation.load(Ordering::Acquire) == checked;
+        let write = batch::write(self.parts.clone(), head, (posts.clone(), ids), is_checked);
         let broker = self.parts.broker.clone();
         let pacing = broker.begin_batch(&self.name);
         let written = async move {
             // After this deadline the outcome is unknown: the store may still commit the batch.
-            let (head, result) =
-                timeout(STORE_DEADLINE, write).await.unwrap_or_else(|_| (None, Err(Error::late())));
+            let late = |_| Batch::Written((None, Err(Error::late())));
+            let (head, result) = match timeout(STORE_DEADLINE, write).await.unwrap_or_else(late) {
+                Batch::Written(written) => written,
+                Batch::Outdated => {
+                    let questions = posts.iter().cloned().zip(pending);
+                    let asks = questions.map(|(question, PendingPost { reply, .. })| Ask {
+                        question,
+                        reply,
+                        again: false,
+                    });
+                    return (None, asks.collect());
+                }
+            };
             batch::answer(pending, result);
             // Backpressure: the next batch waits until this one was handed to the sockets and the room's clients have caught up.
             // A room is never faster than its readers, and no other room waits for them.
@@ -131,11 +176,12 @@ impl Room {
                 pacing.done().await;
             };
             let _ = timeout(STORE_DEADLINE, delivered).await;
-            head
+            (head, Vec::new())
         };
-        ctx.spawn(written.into_actor(self).map(move |head, room, ctx| {
+        ctx.spawn(written.into_actor(self).map(move |(head, outdated), room, ctx| {
             room.posts.in_flight = false;
             room.posts.head = head;
+            room.posts.queue.put_back(outdated);
             if room.settings.ephemeral {
                 room.trim(ctx);
             }

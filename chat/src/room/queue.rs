@@ -41,6 +41,11 @@ impl<T: QueueItem> Queue<T> {
         Ok(())
     }
 
+    /// Puts posts of a batch back before the others, in their order.
+    pub fn put_back(&mut self, posts: Vec<T>) {
+        posts.into_iter().rev().for_each(|post| self.posts.push_front(post));
+    }
+
     /// Removes the next batch, in order, and the expired posts before its end. Both are empty if the queue is empty.
     pub fn next(&mut self, now: Instant) -> (Vec<T>, Vec<T>) {
         let (mut batch, mut expired, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -277,3 +277,43 @@ async fn a_reload_reads_all_settings() {
     assert!(stored.room_info.settings.private);
     assert_eq!(seen.room_info, stored.room_info);
 }
+
+/// The room handles the posts and the change before the first batch is stored.
+#[actix_rt::test]
+async fn posts_that_wait_when_their_room_ends_or_their_author_leaves_are_not_stored() {
+    let mut fixture = TestRooms::new().await;
+    let late = || Instant::now() + Duration::from_secs(30);
+    for (room_name, is_archived, expected) in
+        [("tea", true, Code::NotFound), ("den", false, Code::NotFound), ("pub", false, Code::Forbidden)]
+    {
+        fixture.create(room_name, "alice", room_name == "den").await;
+        fixture.ask(room_name, Add { by: name("alice"), user: name("bob") }).await.unwrap();
+        fixture.drain_entries().await;
+        let actor = fixture.room(room_name).await;
+        let pending: Vec<_> = (0..150)
+            .map(|n| ask(&actor, post("bob", &n.to_string())).ok().expect("the mailbox has room"))
+            .collect();
+        let of_alice = ask(&actor, post("alice", "mine")).ok().unwrap();
+        let changed = match is_archived {
+            true => ask(&actor, Archive { by: name("alice") }).ok().unwrap().until(late()).await,
+            false => {
+                let remove = Remove { by: name("bob"), user: name("bob") };
+                ask(&actor, remove).ok().unwrap().until(late()).await.map(drop)
+            }
+        };
+        changed.unwrap();
+        let answers = join_all(pending.into_iter().map(|pending| pending.until(late()))).await;
+        let acked = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!(answers.iter().all(|answer| answer.is_ok() || code(answer) == Some(expected)), "{room_name}");
+        let of_alice = of_alice.until(late()).await;
+        assert_eq!(of_alice.is_ok(), !is_archived, "{room_name}: {of_alice:?}");
+        let entries = fixture.summaries().await;
+        let change = entries.iter().position(|entry| !entry.contains(" posted ")).expect("a change");
+        let posted =
+            |entries: &[String]| entries.iter().filter(|entry| entry.starts_with("bob posted")).count();
+        assert_eq!((posted(&entries[..change]), posted(&entries[change..])), (acked, 0), "{room_name}");
+        let stored = fixture.parts.history.page(&room(room_name), None, None, 100).await.unwrap();
+        let of_bob = stored.messages.iter().filter(|message| message.from.as_str() == "bob").count();
+        assert_eq!(of_bob, acked.min(100), "{room_name}");
+    }
+}

@@ -55,7 +55,7 @@ enum Peers {
     Services,
 }
 
-/// A row of [`TABLE`]. In texts `{own}` is the value of the service, `{other}` the one that it does not fit, `{peer}` the name of the other
+/// A row of [`TABLE`]. In texts `{own}` is the value of the service, `{other}` the value that it does not fit, `{peer}` the name of the other
 /// service.
 struct Row {
     of: fn(&RoleReport) -> Option<Value<'_>>,

@@ -66,12 +66,13 @@ pub fn start(
     listener: TcpListener,
     readiness: Arc<Readiness>,
     metrics: PrometheusHandle,
+    unfinished_requests: http::UnfinishedRequests,
 ) -> Result<(Server, ServerHandle), Error> {
     heartbeat::watch("main");
     heartbeat::start(systemd::alive).map_err(|error| Error::part("heartbeat", error))?;
     let logged = readiness.clone();
     spawn(supervision::restart("readiness log", move || readiness::log_changes(logged.clone())));
-    let server = http::serve(listener, http::Settings::operators(), move || {
+    let server = http::serve(listener, http::Settings::operators(unfinished_requests), move || {
         worker_fault();
         // The server omits the body of a response to HEAD.
         let reads = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));

@@ -10,7 +10,7 @@ mod incomplete_request;
 mod pipeline_limit;
 mod protocol_detector;
 
-pub use self::incomplete_request::SHARED as UNFINISHED_REQUESTS;
+pub use self::incomplete_request::{Limit as UnfinishedRequests, UNFINISHED_REQUESTS};
 
 use std::{
     any::Any,
@@ -88,6 +88,8 @@ pub struct Settings {
     pub role: Option<&'static str>,
     /// Called with each new connection, a `TcpStream`.
     pub on_connect: fn(&dyn Any, &mut Extensions),
+    /// The limit of the memory of unfinished requests, which all servers of the process share.
+    pub unfinished_requests: UnfinishedRequests,
     /// Whether the server is that for operators: it has one worker, which neither the heartbeats nor the supervision watch.
     pub is_for_operators: bool,
 }
@@ -99,8 +101,9 @@ impl Settings {
     }
 
     /// Settings of the server for operators.
-    pub fn operators() -> Self {
+    pub fn operators(unfinished_requests: UnfinishedRequests) -> Self {
         Self {
+            unfinished_requests,
             head: OPERATORS_TIMEOUT,
             keep_alive: OPERATORS_TIMEOUT,
             half_closed: true,
@@ -144,6 +147,7 @@ impl Default for Settings {
             descriptors: 1,
             role: None,
             on_connect: |_, _| (),
+            unfinished_requests: UnfinishedRequests::default(),
             is_for_operators: false,
         }
     }
@@ -212,13 +216,14 @@ where
                 (settings.on_connect)(io.get_ref(), extensions);
             })
             .finish(map_config(application, |_| AppConfig::default()));
-        let connections = connections.clone();
+        let (connections, unfinished) = (connections.clone(), settings.unfinished_requests.clone());
         fn_service(move |io: TcpStream| {
             let _ = &alive;
             if !is_for_operators {
                 supervision::fault!("http worker");
             }
-            let admitted = admit(io, settings.head, connections.as_ref());
+            let io = PipelineLimit::new(io, settings.head, unfinished.clone());
+            let admitted = admit(io, connections.as_ref());
             async move { admitted }
         })
         .and_then(http)
@@ -233,15 +238,11 @@ type Admitted = (PipelineLimit<TcpStream>, Protocol, Option<SocketAddr>);
 ///
 /// # Errors
 /// When `connections` refuse it. The server then closes it.
-fn admit(
-    io: TcpStream,
-    head: Duration,
-    connections: Option<&Connections>,
-) -> Result<Admitted, DispatchError> {
+fn admit(io: PipelineLimit<TcpStream>, connections: Option<&Connections>) -> Result<Admitted, DispatchError> {
     // An error means that the connection is closed. The first read reports it.
-    let _ = io.set_nodelay(true);
-    let peer = io.peer_addr().ok();
-    let io = PipelineLimit::new(io, head).with_protocol_detection();
+    let _ = io.get_ref().set_nodelay(true);
+    let peer = io.get_ref().peer_addr().ok();
+    let io = io.with_protocol_detection();
     let io = match connections {
         None => io,
         Some(connections) => {
@@ -326,7 +327,10 @@ mod tests {
     fn operators_are_answered_beside_half_sent_heads() {
         System::new().block_on(async {
             let (operators, address) = listener();
-            let settings = Settings { head: Duration::from_secs(600), ..Settings::operators() };
+            let settings = Settings {
+                head: Duration::from_secs(600),
+                ..Settings::operators(UnfinishedRequests::default())
+            };
             let ok = || async { HttpResponse::Ok().finish() };
             let server =
                 serve(operators, settings, move || App::new().route("/livez", web::get().to(ok))).unwrap();
@@ -360,7 +364,8 @@ mod tests {
             spawn(server);
             let readiness = Readiness::new();
             let metrics = PrometheusBuilder::new().build_recorder().handle();
-            spawn(admin::start(operators, readiness.clone(), metrics).unwrap().0);
+            let unfinished = UnfinishedRequests::default();
+            spawn(admin::start(operators, readiness.clone(), metrics, unfinished).unwrap().0);
             readiness.open();
             answers(admin, "/livez", |answer| answer.contains("200 OK")).await;
 

@@ -17,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::{descriptors, error::Error};
 
 /// Threads of a role that do not depend on the number of cores, including the allocator's.
-const THREADS: usize = 28;
+const THREADS: usize = 29;
 
 /// Threads per core: an HTTP worker, a thread of the allocator, a blocking call.
 const THREADS_PER_CORE: usize = 3;

@@ -31,6 +31,7 @@ use std::{
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    thread,
 };
 
 use cli::Command;
@@ -38,18 +39,36 @@ use error::Error;
 use storage::sqlite;
 use tracing::Level;
 
+/// The stack of the thread that runs the command, in bytes. A limit on the stack of a process (`ulimit -s`) applies to its first thread only,
+/// and a small one would end the process without a message.
+const STACK: usize = 4 << 20;
+
 fn main() -> ExitCode {
+    let started = thread::Builder::new().name("main".to_owned()).stack_size(STACK).spawn(start);
+    match started.map(thread::JoinHandle::join) {
+        Ok(Ok(status)) => status,
+        // The panic hook has reported the panic.
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(error) => {
+            telemetry::prefer_json(cli::is_json_requested(std::env::args_os(), std::env::vars_os()));
+            no_thread(&error)
+        }
+    }
+}
+
+/// Reports that no thread can be started. The log thread does not run, so this thread writes the line itself. An error of this write cannot be
+/// reported.
+fn no_thread(error: &io::Error) -> ExitCode {
+    let text = limits::no_thread(error);
+    _ = write!(io::stderr(), "{}", telemetry::format_line(Level::ERROR, &text));
+    ExitCode::FAILURE
+}
+
+fn start() -> ExitCode {
     telemetry::prefer_json(cli::is_json_requested(std::env::args_os(), std::env::vars_os()));
     let started = shutdown::unblock().and_then(|()| shutdown::ignore()).and_then(|()| telemetry::start());
     if let Err(error) = started {
-        // The log thread does not run, so this thread writes the line itself. An error of this write cannot be
-        // reported.
-        _ = write!(
-            io::stderr(),
-            "{}",
-            telemetry::format_line(Level::ERROR, &limits::no_thread(&error).to_string())
-        );
-        return ExitCode::FAILURE;
+        return no_thread(&error);
     }
     // The panic hook has reported a panic. Libraries panic when they cannot start a thread.
     let status = catch_unwind(AssertUnwindSafe(status)).unwrap_or_else(|_| {

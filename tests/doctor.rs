@@ -1,5 +1,6 @@
 //! `godzilla doctor`: its findings in configurations with a mistake, and no findings in a good one.
 
+mod embedded;
 mod refusals;
 mod stores;
 

@@ -3,6 +3,7 @@
 
 mod group;
 mod memory;
+mod stack;
 mod threads;
 
 use std::{

@@ -8,6 +8,7 @@ mod draining;
 mod gateway;
 mod half_working;
 mod readiness;
+mod shared_redis;
 mod starts;
 mod stores;
 mod swapped;

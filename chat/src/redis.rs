@@ -159,9 +159,9 @@ impl Redis {
     }
 
     /// The reason for which a chat node cannot work on this Redis, in words that follow "Redis". `None` when it can. For `/readyz`.
-    /// Not checked while the fence of the stores is closed, because each new connection changes the stream.
+    /// Not checked while the gate of the stores is closed, because each new connection changes the stream.
     pub async fn not_ready_reason(&self) -> Option<String> {
-        if !self.at.fence.is_open() {
+        if !self.at.gate.is_open() {
             return None;
         }
         self.redis.refusal(&REQUIRED_COMMANDS).await
@@ -170,7 +170,7 @@ impl Redis {
     /// The reason for which the stream cannot be written or read, in words that follow "Redis". `None` when it can. For `/readyz`. Messages
     /// and changes are then delivered from the store.
     pub async fn broker_not_ready_reason(&self) -> Option<String> {
-        if !self.at.fence.is_open() {
+        if !self.at.gate.is_open() {
             return None;
         }
         self.redis.refusal(&STREAM_COMMANDS).await
@@ -202,7 +202,7 @@ impl Redis {
 
     /// A connection for reads that wait for new records, and the state of the current epoch.
     pub async fn connect_reader(&self) -> Result<(redis::aio::MultiplexedConnection, EpochState), Error> {
-        self.at.fence.check().map_err(unavailable)?;
+        self.at.gate.check().map_err(unavailable)?;
         let connect = async {
             let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(CONNECT_TIMEOUT));
             let mut connection = self

@@ -21,6 +21,9 @@ use crate::{
     rows::IS_CUT,
 };
 
+/// The schema version of this release: the number of migrations.
+pub const SCHEMA: usize = MIGRATIONS.len();
+
 /// The open file. Cheap to clone.
 #[derive(Clone)]
 pub struct SqliteStore {

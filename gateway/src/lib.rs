@@ -48,7 +48,7 @@ pub use middleware::{Middleware, MiddlewareService};
 pub use network::Network;
 pub use origin::Origin;
 pub use pages::not_found;
-pub use proxy::{Proxy, Upstreams, on_connect};
+pub use proxy::{Proxy, RedisKeys, Upstreams, on_connect};
 pub use session_id::names_session;
 
 use budget::Budget;

@@ -32,6 +32,10 @@ pub struct RoleReport {
     pub database_id: Option<String>,
     /// The id of the presence service to which a chat node reports. `None` while it reports to no service, and in an older release.
     pub presence_id: Option<String>,
+    /// The largest message that a chat node accepts from a client, in bytes. `None` for other roles, and in an older release.
+    pub payload_limit: Option<u64>,
+    /// The largest request body that a route of the service accepts, in bytes. `None` in an older release.
+    pub body_limit: Option<u64>,
 }
 
 impl RoleReport {
@@ -58,11 +62,17 @@ impl RoleReport {
         Self { presence_id, ..self }
     }
 
+    /// This report with the largest message of a client and the largest request body, in bytes.
+    #[must_use]
+    pub fn with_limits(self, payload_limit: Option<u64>, body_limit: Option<u64>) -> Self {
+        Self { payload_limit, body_limit, ..self }
+    }
+
     /// The report in the body of a response. Without fields when the body has no report. A chat node of an older release reports its
     /// name only.
     pub fn parse(body: &[u8]) -> Self {
-        let Self { role, node, not_ready, redis_id, database_id, presence_id } =
-            serde_json::from_slice(body).unwrap_or_default();
+        let parsed: Self = serde_json::from_slice(body).unwrap_or_default();
+        let Self { role, node, not_ready, redis_id, database_id, presence_id, .. } = parsed;
         let text = |text: Option<String>| text.map(|text| brief(&text));
         let role = text(role).or_else(|| node.is_some().then(|| CHAT.to_owned()));
         Self {
@@ -72,6 +82,8 @@ impl RoleReport {
             redis_id: text(redis_id),
             database_id: text(database_id),
             presence_id: text(presence_id),
+            payload_limit: parsed.payload_limit,
+            body_limit: parsed.body_limit,
         }
     }
 }
@@ -90,7 +102,7 @@ mod tests {
         let long = "x".repeat(MAX_TEXT + 1);
         let full = RoleReport::new(CHAT, Some("n1")).with_cause(Some(format!("\r\n{long}")));
         let full = full.with_stores(Some("5e".to_owned()), Some("0d".to_owned()));
-        let full = full.with_presence(Some("77".to_owned()));
+        let full = full.with_presence(Some("77".to_owned())).with_limits(Some(65_536), Some(50_000));
         assert_eq!(full.not_ready.as_deref(), Some(&long[1..]));
         assert_eq!(RoleReport::parse(&serde_json::to_vec(&full).unwrap()), full);
         let rows: [(&str, RoleReport); 8] = [

@@ -1,5 +1,5 @@
 //! Limits the memory of incomplete requests. Each connection may send [`OWN`] bytes of an incomplete request. Beyond
-//! that, all connections together may have [`SHARED`] bytes, counted since their last empty line or response, and those
+//! that, all connections together may have the bytes of a [`Limit`], counted since their last empty line or response, and those
 //! of one client address a quarter of them. Above a limit, connections with more than [`OWN`] bytes are closed. Called by
 //! [`super::pipeline_limit`].
 
@@ -14,29 +14,57 @@ use std::{
 /// Bytes of an incomplete request that each connection may send: the maximum size of an accepted head.
 pub const OWN: usize = 16 * 1024;
 
-/// Bytes beyond [`OWN`] of all connections together. Lowered before the servers start when the control group has little memory.
-pub static SHARED: AtomicUsize = AtomicUsize::new(64 * 1024 * 1024);
+/// The limit of a process without a memory limit, in bytes.
+pub const UNFINISHED_REQUESTS: usize = 64 * 1024 * 1024;
 
-/// The connections of one client address may have `1 / ADDRESS_SHARE` of [`SHARED`].
+/// The connections of one client address may have `1 / ADDRESS_SHARE` of the limit.
 const ADDRESS_SHARE: usize = 4;
 
-/// Current number of bytes beyond [`OWN`] of all connections.
-pub static RECEIVED: AtomicUsize = AtomicUsize::new(0);
+/// The limit of all connections of the servers that share it, and what they use of it. Cheap to clone; clones share the use.
+#[derive(Debug, Clone)]
+pub struct Limit(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Bytes beyond [`OWN`] of all connections together.
+    bytes: usize,
+    /// Current number of bytes beyond [`OWN`] of all connections.
+    received: AtomicUsize,
+}
+
+impl Limit {
+    /// A limit of this number of bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Shared { bytes, received: AtomicUsize::new(0) }))
+    }
+
+    /// The current number of bytes beyond [`OWN`] of all connections.
+    #[cfg(test)]
+    pub fn received(&self) -> usize {
+        self.0.received.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self::new(UNFINISHED_REQUESTS)
+    }
+}
 
 /// The bytes that a connection has sent of a request that is neither complete nor answered.
 #[derive(Debug)]
 pub struct IncompleteRequest {
     bytes: usize,
-    /// Bytes of all connections beyond [`OWN`].
-    total: &'static AtomicUsize,
+    /// The limit of all connections.
+    limit: Limit,
     /// Bytes of the connections of the same client address beyond [`OWN`]. `None` for a trusted proxy.
     address_total: Option<Arc<AtomicUsize>>,
 }
 
 impl IncompleteRequest {
-    /// An empty request. `total` counts the bytes of all connections.
-    pub fn new(total: &'static AtomicUsize) -> Self {
-        Self { bytes: 0, total, address_total: None }
+    /// An empty request of a connection with this limit.
+    pub fn new(limit: Limit) -> Self {
+        Self { bytes: 0, limit, address_total: None }
     }
 
     /// Also counts the bytes for a client address. Call it before the first read.
@@ -57,11 +85,11 @@ impl IncompleteRequest {
         let before = self.over();
         self.bytes += bytes;
         let more = self.over() - before;
-        let received = self.total.fetch_add(more, Ordering::Relaxed) + more;
+        let Shared { bytes: shared, received } = &*self.limit.0;
+        let received = received.fetch_add(more, Ordering::Relaxed) + more;
         let address_total = self.address_total.as_ref();
         let address_total = address_total.map_or(0, |own| own.fetch_add(more, Ordering::Relaxed) + more);
-        let shared = SHARED.load(Ordering::Relaxed);
-        if more > 0 && (received > shared || address_total > shared / ADDRESS_SHARE) {
+        if more > 0 && (received > *shared || address_total > shared / ADDRESS_SHARE) {
             return Err(io::Error::other("incomplete requests exceed their limit"));
         }
         Ok(())
@@ -69,7 +97,7 @@ impl IncompleteRequest {
 
     /// Resets the count: the request is complete or answered.
     pub fn end(&mut self) {
-        self.total.fetch_sub(self.over(), Ordering::Relaxed);
+        self.limit.0.received.fetch_sub(self.over(), Ordering::Relaxed);
         if let Some(own) = &self.address_total {
             own.fetch_sub(self.over(), Ordering::Relaxed);
         }
@@ -93,11 +121,11 @@ mod tests {
 
     #[test]
     fn addresses_have_separate_limits_and_release_their_bytes() {
-        static ALL: AtomicUsize = AtomicUsize::new(0);
-        let per_address = SHARED.load(Ordering::Relaxed) / ADDRESS_SHARE;
+        let limit = Limit::default();
+        let per_address = UNFINISHED_REQUESTS / ADDRESS_SHARE;
         let (one, other): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
         let of = |address: Option<&Arc<AtomicUsize>>| {
-            let mut request = IncompleteRequest::new(&ALL);
+            let mut request = IncompleteRequest::new(limit.clone());
             request.count_for(address.cloned());
             request
         };
@@ -116,6 +144,6 @@ mod tests {
         first.end();
         assert!(of(Some(&one)).grow(OWN + per_address).is_ok(), "released");
         drop(first);
-        assert_eq!((ALL.load(Ordering::Relaxed), one.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((limit.received(), one.load(Ordering::Relaxed)), (0, 0));
     }
 }

@@ -17,7 +17,6 @@
 use std::{
     io,
     pin::Pin,
-    sync::atomic::AtomicUsize,
     task::{Context, Poll},
     time::Duration,
 };
@@ -32,7 +31,7 @@ use tokio::{
 use super::{
     connections::ConnectionGuard,
     head_rewrite,
-    incomplete_request::{IncompleteRequest, RECEIVED},
+    incomplete_request::{IncompleteRequest, Limit},
     protocol_detector::{ProtocolDetector, pass_on},
 };
 
@@ -92,12 +91,9 @@ enum LineState {
 }
 
 impl<S> PipelineLimit<S> {
-    /// Wraps `io`, from which nothing was read. Each head after the first one has the deadline `limit`.
-    pub fn new(io: S, limit: Duration) -> Self {
-        Self::with_counter(io, limit, &RECEIVED)
-    }
-
-    fn with_counter(io: S, limit: Duration, shared: &'static AtomicUsize) -> Self {
+    /// Wraps `io`, from which nothing was read. Each head after the first one has the deadline `limit`. `unfinished` limits the bytes of
+    /// incomplete requests.
+    pub fn new(io: S, limit: Duration, unfinished: Limit) -> Self {
         Self {
             io,
             detector: None,
@@ -105,7 +101,7 @@ impl<S> PipelineLimit<S> {
             line: LineState::Text,
             defers_next_read: false,
             is_upgraded: false,
-            incomplete: IncompleteRequest::new(shared),
+            incomplete: IncompleteRequest::new(unfinished),
             head_timer: HeadTimer { limit, is_next: false, timer: None },
             hangup: Hangup::default(),
             guard: None,
@@ -284,10 +280,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PipelineLimit<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::Ordering, task::Waker};
+    use std::task::Waker;
 
     use super::{
-        super::incomplete_request::{OWN, SHARED},
+        super::incomplete_request::{OWN, UNFINISHED_REQUESTS},
         *,
     };
 
@@ -311,7 +307,7 @@ mod tests {
 
     /// All reads up to the end, with `-` for a deferred read.
     fn reads(bits: Vec<&'static [u8]>, room: usize) -> Vec<String> {
-        let mut connection = PipelineLimit::new(Bits(bits), LIMIT);
+        let mut connection = PipelineLimit::new(Bits(bits), LIMIT, Limit::default());
         let mut cx = Context::from_waker(Waker::noop());
         let mut reads = Vec::new();
         loop {
@@ -373,8 +369,7 @@ mod tests {
 
     #[test]
     fn incomplete_requests_share_a_limit_and_release_their_bytes() {
-        static ALL: AtomicUsize = AtomicUsize::new(0);
-        let shared = SHARED.load(Ordering::Relaxed);
+        let (all, shared) = (Limit::default(), UNFINISHED_REQUESTS);
         let mut cx = Context::from_waker(Waker::noop());
         let mut reads = |connection: &mut PipelineLimit<_>| {
             let mut space = vec![0; shared];
@@ -382,29 +377,29 @@ mod tests {
         };
         let long: &[u8] = &vec![b'a'; shared / 2 + OWN];
         let long: &[u8] = Box::leak(long.into());
-        let open = |bits| PipelineLimit::with_counter(tokio::io::join(Bits(bits), Vec::new()), LIMIT, &ALL);
+        let open = |bits| PipelineLimit::new(tokio::io::join(Bits(bits), Vec::new()), LIMIT, all.clone());
         let mut one = open(vec![long, b"A: bcdefghijklm\r\n\r\n", long]);
         let mut two = open(vec![long, b"x"]);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
         assert!(matches!(reads(&mut two), Poll::Ready(Ok(()))));
-        assert_eq!(ALL.load(Ordering::Relaxed), shared);
+        assert_eq!(all.received(), shared);
         assert!(matches!(reads(&mut two), Poll::Ready(Err(_))), "one byte too many");
         // A connection with few bytes is not affected.
         assert!(matches!(reads(&mut open(vec![&long[..OWN]])), Poll::Ready(Ok(()))));
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))), "the end of a head");
         drop(two);
-        assert_eq!(ALL.load(Ordering::Relaxed), 0);
+        assert_eq!(all.received(), 0);
         assert!(matches!(reads(&mut one), Poll::Ready(Ok(()))));
-        assert_eq!(ALL.load(Ordering::Relaxed), shared / 2);
+        assert_eq!(all.received(), shared / 2);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut one).poll_write(&mut cx, b"HTTP/1.1 200 OK").is_ready());
-        assert_eq!(ALL.load(Ordering::Relaxed), 0, "answered");
+        assert_eq!(all.received(), 0, "answered");
     }
 
     #[test]
     fn reads_after_a_101_response_are_not_split() {
         let bits = Bits(vec![b"GET / HTTP/1.1\r\n\r\n", b"first frame, long\n\nsecond frame, long\n\n"]);
-        let mut connection = PipelineLimit::new(tokio::io::join(bits, Vec::new()), LIMIT);
+        let mut connection = PipelineLimit::new(tokio::io::join(bits, Vec::new()), LIMIT, Limit::default());
         let mut cx = Context::from_waker(Waker::noop());
         let mut next = |connection: &mut PipelineLimit<_>| {
             let mut space = [0; 100];

@@ -1,8 +1,6 @@
 //! Memory budgets that clients can use up, compared with the memory limit of the control group. Without a fitting budget, the system
 //! kills the process before a budget is reached.
 
-use std::sync::atomic::Ordering;
-
 use crate::{config::Sockets, http};
 
 /// Memory of the process without clients, in bytes.
@@ -56,19 +54,29 @@ pub fn queued_bytes(config: &mut Sockets) -> Budget<'_> {
     }
 }
 
-/// Lowers the budgets whose flags are not set, and that of unfinished requests, to what fits into `memory`, in bytes. Returns the text of a
-/// warning when the budgets together do not fit. `is_default` returns whether the flag of this id is not set.
-pub fn fit(all: &mut [Budget<'_>], memory: Option<u64>, is_default: &dyn Fn(&str) -> bool) -> Option<String> {
-    let memory = memory?;
+/// The budgets without a flag.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fitted {
+    /// The bytes of the unfinished requests of all servers of the process together.
+    pub unfinished_requests: usize,
+    /// The text of a warning when all budgets together do not fit.
+    pub shortage: Option<String>,
+}
+
+/// Lowers the budgets whose flags are not set to what fits into `memory`, in bytes. `is_default` returns whether the flag of this id is not
+/// set.
+pub fn fit(all: &mut [Budget<'_>], memory: Option<u64>, is_default: &dyn Fn(&str) -> bool) -> Fitted {
+    let Some(memory) = memory else {
+        return Fitted { unfinished_requests: http::UNFINISHED_REQUESTS, shortage: None };
+    };
     let share = memory.saturating_sub(BASE) / SHARE;
     for budget in all.iter_mut().filter(|budget| is_default(budget.id)) {
         let bytes = share.clamp(budget.least, budget.bytes().max(budget.least));
         *budget.value = usize::try_from(bytes / budget.unit).unwrap_or(usize::MAX);
     }
-    let unfinished = share.clamp(MIB, http::UNFINISHED_REQUESTS.load(Ordering::Relaxed).max(1 << 20) as u64);
-    http::UNFINISHED_REQUESTS.store(usize::try_from(unfinished).unwrap_or(usize::MAX), Ordering::Relaxed);
+    let unfinished = share.clamp(MIB, http::UNFINISHED_REQUESTS as u64);
     let sum = all.iter().map(Budget::bytes).fold(BASE + unfinished, u64::saturating_add);
-    (sum > memory).then(|| {
+    let shortage = (sum > memory).then(|| {
         let parts: Vec<String> =
             all.iter().map(|budget| format!("{} has {} MiB", budget.flag, budget.bytes() / MIB)).collect();
         format!(
@@ -81,7 +89,8 @@ pub fn fit(all: &mut [Budget<'_>], memory: Option<u64>, is_default: &dyn Fn(&str
             unfinished / MIB,
             BASE / MIB,
         )
-    })
+    });
+    Fitted { unfinished_requests: usize::try_from(unfinished).unwrap_or(usize::MAX), shortage }
 }
 
 #[cfg(test)]
@@ -90,13 +99,33 @@ mod tests {
 
     /// The budgets of `serve` in bytes, and the warning.
     fn fitted(memory: Option<u64>, set: &[&str]) -> (u64, u64, Option<String>) {
+        let (answers, queued, fitted) = fitted_all(memory, set);
+        (answers, queued, fitted.shortage)
+    }
+
+    fn fitted_all(memory: Option<u64>, set: &[&str]) -> (u64, u64, Fitted) {
         let (mut answers, mut queued) = (65_536, 256 << 20);
         let mut all = [
             Budget { flag: "--a", id: "a", value: &mut answers, unit: KIB, least: MIB },
             Budget { flag: "--b", id: "b", value: &mut queued, unit: 1, least: MIB },
         ];
-        let warning = fit(&mut all, memory, &|id| !set.contains(&id));
-        (answers as u64 * KIB, queued as u64, warning)
+        let fitted = fit(&mut all, memory, &|id| !set.contains(&id));
+        (answers as u64 * KIB, queued as u64, fitted)
+    }
+
+    /// The memory in MiB, and the bytes of unfinished requests. A call does not depend on the calls before it.
+    #[test]
+    fn unfinished_requests_get_a_share_of_the_memory() {
+        for (memory, unfinished) in [
+            (None, 64 << 20),
+            (Some(48), 2 << 20),
+            (Some(8), 1 << 20),
+            (Some(288), 32 << 20),
+            (Some(4_096), 64 << 20),
+        ] {
+            let fitted = fitted_all(memory.map(|memory: u64| memory * MIB), &[]).2;
+            assert_eq!(fitted.unfinished_requests, unfinished, "{memory:?}");
+        }
     }
 
     #[test]

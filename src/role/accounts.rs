@@ -67,8 +67,8 @@ impl Accounts {
         let key = config.secret.key().map_err(Error::Config)?;
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
         let claim = Claim::new();
-        let redis = storage::redis::location(&config.redis, &config.deployment)?.with_fence(claim.fence());
-        let shared = Shared { deployment: &config.deployment.deployment, fence: claim.fence() };
+        let redis = storage::redis::location(&config.redis, &config.deployment)?.with_gate(claim.gate());
+        let shared = Shared { deployment: &config.deployment.deployment, gate: claim.gate() };
         let stores = storage::open_shared(&url, shared, &context.opening).await?;
         let sessions = storage::redis::sessions_with_revocations(redis.clone(), stores.revocations.clone())?;
         let throttle = storage::redis::login_throttle(redis.clone())?;
@@ -132,10 +132,10 @@ impl Role for Accounts {
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
-        let claim = self.claim;
+        let (claim, limit) = (self.claim, u64::try_from(self.service.login_body_limit).ok());
         let report = move || {
             let ids = claim.ids();
-            RoleReport::new(ACCOUNTS, None).with_stores(ids.redis, ids.database)
+            RoleReport::new(ACCOUNTS, None).with_stores(ids.redis, ids.database).with_limits(None, limit)
         };
         let reporter = RoleReporter::start(report, process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);

@@ -149,10 +149,11 @@ impl Role for Chat {
         process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
         let claim = &this.stores.claim;
-        let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.fence().clone());
+        let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.gate().clone());
         let sockets = sockets(&this.config.sockets, &this.node, &io, &chat);
         let reported = (claim.clone(), this.node.clone(), chat.clone());
-        let reporter = RoleReporter::start(move || report(&reported), process.clone());
+        let payload_limit = this.config.sockets.payload_limit;
+        let reporter = RoleReporter::start(move || report(&reported, payload_limit), process.clone());
         let checks = (this.key, gate.clone());
         let http = http_server(&process, this.listener, (chat.clone(), sockets, reporter), checks)?;
         lease.open().await;
@@ -232,8 +233,9 @@ impl Running for Parts {
 }
 
 /// The report of a node while it is ready.
-fn report((claim, node, chat): &(Claim, String, ::chat::Chat)) -> RoleReport {
+fn report((claim, node, chat): &(Claim, String, ::chat::Chat), payload_limit: usize) -> RoleReport {
     let ids = claim.ids();
     let report = RoleReport::new(CHAT, Some(node)).with_stores(ids.redis, ids.database);
-    report.with_presence(chat.presence_service_id())
+    let limits = [payload_limit, chat.body_limit()].map(|limit| u64::try_from(limit).ok());
+    report.with_presence(chat.presence_service_id()).with_limits(limits[0], limits[1])
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::gateway::{Proxy, Upstreams};
+use ::gateway::{Proxy, RedisKeys, Upstreams};
 use actix_web::{App, dev::ServerHandle, web};
 use async_trait::async_trait;
 use clap::Args;
@@ -93,8 +93,8 @@ struct Gateway {
     /// Where clients connect.
     address: SocketAddr,
     sessions: Arc<RedisSessions>,
-    /// The id of Redis.
-    redis_id: watch::Receiver<Option<String>>,
+    /// The id and the claim of Redis.
+    redis_keys: watch::Receiver<Option<RedisKeys>>,
     watcher: Watcher,
     key: Key,
     accounts: Backend,
@@ -166,13 +166,13 @@ impl RoleConfig for Config {
         let redis = storage::redis::location(&self.redis, &self.deployment)?;
         let accounts = self.accounts().map_err(Error::Config)?;
         let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
-        let redis_id = storage::redis::watch_id(redis.clone())?;
+        let redis_keys = storage::redis::watch_keys(redis.clone())?;
         let sessions = storage::redis::sessions(redis)?;
         Ok(Box::new(Gateway {
             listener: listen(context.listen_flag, &mut self.gateway.listen)?,
             address: self.gateway.listen,
             sessions: Arc::new(sessions),
-            redis_id,
+            redis_keys,
             watcher,
             key,
             accounts,
@@ -229,7 +229,7 @@ impl Role for Gateway {
             key: self.key,
             payload_limit: self.payload_limit,
         });
-        proxy.compare_redis(self.redis_id);
+        proxy.compare_redis(self.redis_keys);
         proxy.watch_nodes();
         let watcher = Arc::new(self.watcher);
         for (part, probe) in probes::needed(self.sessions, watcher.clone(), proxy.clone()) {

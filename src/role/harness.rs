@@ -15,6 +15,7 @@ use crate::{
     admin::{self, Opening, Readiness},
     descriptors,
     error::Error,
+    http::UnfinishedRequests,
     listener::{self, listen},
     shutdown::{self, Stop},
     supervision::essential,
@@ -29,6 +30,8 @@ pub struct Shared {
     pub telemetry: telemetry::Config,
     /// Whether `/readyz` and the names of threads contain the names of the roles.
     pub named: bool,
+    /// The bytes of unfinished requests of all servers together.
+    pub unfinished_requests: usize,
 }
 
 /// A role that has read its configuration and listens on its addresses.
@@ -108,7 +111,8 @@ async fn supervise(
     // Before the stores are opened: a start that fails leaves them as they are.
     let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
     let readiness = Readiness::new();
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone())?;
+    let unfinished = UnfinishedRequests::new(shared.unfinished_requests);
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone(), unfinished.clone())?;
     spawn(essential("admin server", server));
     let opening = open(Opening::new(readiness.clone(), shared.named));
     let Some(roles) = unless_stopped(&mut stop, opening).await? else {
@@ -125,7 +129,16 @@ async fn supervise(
     let start = |role: Box<dyn Role>| {
         let (readiness, upkeep, stopping) = (readiness.clone(), upkeep.clone(), stop_requested.clone());
         let (admin, named) = (shared.admin.admin_listen, shared.named.then_some(role.name()));
-        role.start(Process { admin, role: named, descriptors, readiness, upkeep, stopping })
+        let unfinished_requests = unfinished.clone();
+        role.start(Process {
+            admin,
+            role: named,
+            descriptors,
+            unfinished_requests,
+            readiness,
+            upkeep,
+            stopping,
+        })
     };
     let mut starting = pin!(try_join_all(roles.into_iter().map(start)));
     let mut running = Vec::new();

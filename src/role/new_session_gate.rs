@@ -14,7 +14,7 @@ use actix_web::{
     middleware::Next,
 };
 use proto::Refusal;
-use remote::Fence;
+use remote::StoreGate;
 
 /// Whether new sessions are refused.
 #[derive(Debug, Clone)]
@@ -22,14 +22,14 @@ pub struct NewSessionGate {
     /// The path at which sessions are opened.
     path: Arc<str>,
     refused: Arc<AtomicBool>,
-    /// The fence of the stores of the node.
-    fence: Fence,
+    /// The gate of the stores of the node.
+    gate: StoreGate,
 }
 
 impl NewSessionGate {
-    /// A gate for sessions at this path, which is open while `fence` is.
-    pub fn at(path: &str, fence: Fence) -> Self {
-        Self { path: path.into(), refused: Arc::default(), fence }
+    /// A gate for sessions at this path, which is open while `gate` is.
+    pub fn at(path: &str, gate: StoreGate) -> Self {
+        Self { path: path.into(), refused: Arc::default(), gate }
     }
 
     /// Refuses all new sessions from now on.
@@ -44,7 +44,7 @@ impl NewSessionGate {
         next: Next<B>,
     ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
         let opens = request.path() == &*self.path && !gateway::names_session(request.query_string());
-        let is_closed = self.refused.load(Ordering::Acquire) || !self.fence.is_open();
+        let is_closed = self.refused.load(Ordering::Acquire) || !self.gate.is_open();
         if opens && is_closed {
             let refusal = Refusal::new(421, "this node takes no new sessions");
             let answer = HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).json(refusal);
@@ -62,7 +62,7 @@ mod tests {
 
     #[actix_web::test]
     async fn only_requests_that_open_a_session_are_refused() {
-        let new_session_gate = NewSessionGate::at("/socket.io/", Fence::closed(""));
+        let new_session_gate = NewSessionGate::at("/socket.io/", StoreGate::closed(""));
         let middleware = new_session_gate.clone();
         let app = App::new()
             .default_service(web::to(HttpResponse::Ok))
@@ -79,9 +79,9 @@ mod tests {
             "/socket.io/?EIO=4&transport=polling&sid=",
         ];
         for uri in opening {
-            assert_eq!(ask(uri).await, 421, "{uri}: the fence is closed");
+            assert_eq!(ask(uri).await, 421, "{uri}: the gate is closed");
         }
-        new_session_gate.fence.set(None);
+        new_session_gate.gate.set(None);
         for uri in opening {
             assert_eq!(ask(uri).await, 200, "{uri}");
         }

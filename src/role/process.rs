@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::{
     admin::{Probe, Readiness},
     error::Error,
-    http::{self, Settings},
+    http::{self, Settings, UnfinishedRequests},
     supervision::{self, essential},
 };
 
@@ -35,6 +35,8 @@ pub struct Process {
     pub(super) role: Option<&'static str>,
     /// Descriptors of one connection in all roles together.
     pub(super) descriptors: u64,
+    /// The limit of the memory of unfinished requests of all servers.
+    pub(super) unfinished_requests: UnfinishedRequests,
     pub(super) readiness: Arc<Readiness>,
     pub(super) upkeep: Upkeep,
     pub(super) stopping: watch::Receiver<bool>,
@@ -103,7 +105,9 @@ impl Process {
         <S::Service as Service<Request>>::Future: 'static,
         B: MessageBody + 'static,
     {
-        let settings = Settings { descriptors: self.descriptors, role: self.role, ..settings };
+        let unfinished_requests = self.unfinished_requests.clone();
+        let settings =
+            Settings { descriptors: self.descriptors, role: self.role, unfinished_requests, ..settings };
         let server = http::serve(listener, settings, factory).map_err(|error| Error::part("http", error))?;
         let handle = server.handle();
         let part = self.role;

@@ -21,7 +21,7 @@ use crate::{
     error::Error,
     limits::{
         self, Needs,
-        budgets::{self, Budget},
+        budgets::{self, Budget, Fitted},
     },
     storage, telemetry,
 };
@@ -37,8 +37,8 @@ pub struct RoleSet {
     telemetry: telemetry::Config,
     /// The refusal of a flag that contradicts the set of roles, or that no role has. It names the remedy.
     refusal: Option<String>,
-    /// The text about memory budgets that do not fit into the control group.
-    memory_shortage: Option<String>,
+    /// The memory budgets without a flag, and the text about budgets that do not fit into the control group.
+    memory: Fitted,
 }
 
 /// A role of the set.
@@ -100,13 +100,13 @@ impl RoleSet {
             !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
         };
         let mut all: Vec<Budget<'_>> = members.iter_mut().flat_map(|role| role.config.budgets()).collect();
-        let memory_shortage = budgets::fit(&mut all, limits::memory(), &is_default);
+        let memory = budgets::fit(&mut all, limits::memory(), &is_default);
         Ok(Self {
             roles: members,
             named,
             admin: admin::Config::from_arg_matches(matches)?,
             telemetry: telemetry::Config::from_arg_matches(matches)?,
-            memory_shortage,
+            memory,
             refusal: if named { arguments::refusal(matches, roles) } else { None },
         })
     }
@@ -168,7 +168,7 @@ impl RoleSet {
     /// yet.
     pub async fn examine(&self, environment: &Environment) -> Vec<Finding> {
         let mut findings = doctor::machine::examine(self.needs());
-        findings.extend(self.memory_shortage.clone().map(|text| Finding::warning("memory", text)));
+        findings.extend(self.memory.shortage.clone().map(|text| Finding::warning("memory", text)));
         findings.extend(environment.examine());
         findings.extend(self.check().err().map(|text| Finding::error("configuration", text)));
         findings.extend(doctor::addresses::examine(&self.addresses()));
@@ -204,11 +204,15 @@ impl RoleSet {
     /// # Errors
     /// When a role cannot be opened or started, or a part ends unexpectedly.
     pub fn run(self) -> Result<(), Error> {
-        if let Some(text) = &self.memory_shortage {
+        if let Some(text) = &self.memory.shortage {
             telemetry::write_line(Level::WARN, text);
         }
-        let shared =
-            Shared { admin: self.admin.clone(), telemetry: self.telemetry.clone(), named: self.named };
+        let shared = Shared {
+            admin: self.admin.clone(),
+            telemetry: self.telemetry.clone(),
+            named: self.named,
+            unfinished_requests: self.memory.unfinished_requests,
+        };
         harness::run(shared, async |opening| self.open(opening).await)
     }
 

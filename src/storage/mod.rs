@@ -21,7 +21,7 @@ use chat::{
     unpublished::Unpublished,
 };
 use futures_util::future::LocalBoxFuture;
-use remote::{Deployment, Fence};
+use remote::{Deployment, StoreGate};
 use sessions::{Revocations, SharedSessions};
 
 pub use self::url::StoreUrl;
@@ -61,8 +61,8 @@ type OpenShared =
 pub struct Shared<'a> {
     /// The deployment.
     pub deployment: &'a Deployment,
-    /// The fence of the role.
-    pub fence: &'a Fence,
+    /// The gate of the role.
+    pub gate: &'a StoreGate,
 }
 
 /// All stores of a process that shares no data with others.
@@ -108,7 +108,7 @@ pub struct SharedStores {
     pub health: Arc<dyn Health>,
 }
 
-/// The identity of a database, which the roles of one deployment use with one Redis. Independent of the fence of the role.
+/// The identity of a database, which the roles of one deployment use with one Redis. Independent of the gate of the role.
 #[async_trait]
 pub trait DatabaseIdentity: Send + Sync {
     /// The name of the database.
@@ -228,7 +228,7 @@ mod tests {
         for value in ["sqlite:./s3cret", "postgres://s3cret", "s3cret", ""] {
             let flags = shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
             let url = StoreUrl::of_services(&flags).unwrap();
-            let shared = Shared { deployment: &Deployment::default(), fence: &Fence::default() };
+            let shared = Shared { deployment: &Deployment::default(), gate: &StoreGate::default() };
             let refused = open_shared(&url, shared, &opening).await.err().unwrap();
             let Error::Config(text) = refused else { panic!("{refused:?}") };
             for part in ["--mongo-uri (GODZILLA_MONGO_URI)", "mongodb://host/database?replicaSet=name"] {

@@ -141,3 +141,53 @@ async fn chat_nodes_with_different_presence_services_are_named() {
     let _two = chat("three", &presences[0]);
     gateway.wait_for_readiness("one presence again", 200, &["\"ok\""]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_a_gateway_below_those_of_its_services_are_named_with_both_values() {
+    let (mongo, redis) = (Mongo::start().await, Redis::start());
+    let key = key_file();
+    let (key, uri, url) = (key.path().to_string_lossy().into_owned(), mongo.uri(), redis.url());
+    let shared = ["--redis-url", &url, "--secret-file", &key];
+    let stores = [&shared[..], &["--mongo-uri", &uri]].concat();
+    let accounts = ["--bcrypt-cost", "4", "--login-body-limit", "60000"];
+    let accounts = Role::start("accounts", &[&stores[..], &accounts].concat());
+    let chat = ["--node", "one", "--payload-limit", "100000", "--text-limit", "9000"];
+    let _chat = Role::start("chat", &[&stores[..], &chat].concat());
+    let accounts_url = format!("http://{}", accounts.address);
+    // The limits of a gateway, the status, and words of the message.
+    let rows: [([&str; 2], &str, &[&str]); 4] = [
+        (["100000", "65536"], "ok", &[]),
+        (["200000", "131072"], "ok", &[]),
+        (
+            ["99999", "65536"],
+            "degraded",
+            &[
+                "one (http://",
+                "100000 bytes",
+                "more than 99999 bytes",
+                "--payload-limit (GODZILLA_PAYLOAD_LIMIT)",
+            ],
+        ),
+        (
+            ["100000", "59999"],
+            "degraded",
+            &[
+                "accounts at http://",
+                "60000 bytes",
+                "more than 59999 bytes",
+                "--body-limit (GODZILLA_BODY_LIMIT)",
+            ],
+        ),
+    ];
+    for ([payload, body], status, words) in rows {
+        let limits = ["--payload-limit", payload, "--body-limit", body, "--accounts-url", &accounts_url];
+        let mut gateway = Role::start_unready("gateway", &[&shared[..], &limits].concat());
+        gateway.wait_for_admin().await;
+        // A ready gateway has a report of each service.
+        let status = format!("\"{status}\"");
+        gateway.wait_for_readiness(payload, 200, &[&[&*status], words].concat()).await;
+        if !words.is_empty() {
+            gateway.wait_for_log(&["ready, degraded", words[1], words[2], words[3]]).await;
+        }
+    }
+}

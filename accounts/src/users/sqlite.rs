@@ -69,6 +69,9 @@ impl SqliteUsers {
         Ok(Self { db: Database::open(path, Options { repair, accept_loss, ..Options::new(MIGRATIONS) })? })
     }
 
+    /// The schema version of this release: the number of migrations.
+    pub const SCHEMA: usize = MIGRATIONS.len();
+
     /// Queries that find what is wrong with the file.
     pub const CHECKS: &[Check] = &[Check {
         since: 2,

@@ -5,6 +5,7 @@ mod backend;
 mod lease;
 mod nodes;
 mod scripts;
+mod waiting;
 mod watcher;
 
 use remote::{Location, Redis};
@@ -12,6 +13,7 @@ use remote::{Location, Redis};
 pub use backend::{Backend, InvalidBackend};
 pub use lease::NodeLease;
 pub use nodes::{Node, Nodes};
+pub use waiting::WaitingNode;
 pub use watcher::{Watcher, refusal};
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`
@@ -20,6 +22,9 @@ const TABLE_KEY: &str = "chat:nodes";
 
 /// The key that gateways write, to detect whether nodes can renew their leases.
 const WRITE_PROBE_KEY: &str = "chat:nodes:asked";
+
+/// The hash of the nodes that wait for their stores: name to `EXPIRES CAUSE`, with `EXPIRES` as in the table.
+const WAITING_KEY: &str = "chat:nodes:waiting";
 
 /// The node accepts new sessions.
 const OPEN: &str = "open";

@@ -95,6 +95,38 @@ pub static LIVE: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Key: the notes of waiting nodes. Arguments: the node, the cause, and the time of the note in milliseconds. A value of another type is
+/// replaced.
+pub static WAIT: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local node, cause, time = unpack(ARGV)
+        local note = string.format('%.0f', now + time) .. ' ' .. cause
+        if is_wrong_type(redis.pcall('HSET', KEYS[1], node, note)) then
+            redis.call('DEL', KEYS[1])
+            redis.call('HSET', KEYS[1], node, note)
+        end
+        redis.call('PEXPIRE', KEYS[1], time)
+        ",
+    )
+});
+
+/// Key: the notes of waiting nodes. Replies with the name and the cause of each note that has not expired.
+pub static WAITING: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local waiting, all = {}, redis.pcall('HGETALL', KEYS[1])
+        if all.err then return waiting end
+        for index = 1, #all, 2 do
+            local expires, cause = string.match(all[index + 1], '^(%d+) (.*)$')
+            expires = tonumber(expires)
+            if expires and expires > now then table.insert(waiting, {all[index], cause}) end
+        end
+        return waiting
+        ",
+    )
+});
+
 fn script(code: &str) -> Script {
     Script::new(&format!("{CLOCK}{code}"))
 }

@@ -440,3 +440,43 @@ async fn nodes_are_listed_with_every_form_of_an_address() {
         assert!(gone.is_ok(), "{address:?} stays listed");
     }
 }
+
+#[tokio::test]
+async fn a_gateway_without_an_open_node_reads_why_nodes_wait() {
+    let redis = Redis::start();
+    let watch = Watcher::start(&redis.url()).unwrap();
+    let at = remote::Location::from(&redis.url());
+    let one = WaitingNode::new(&at, "one").unwrap();
+    let key = table_of(&redis).key(WAITING_KEY);
+    // A key of another type is replaced. Notes of other programs are ignored.
+    redis.execute(&format!("SET {key} x"));
+    one.report("MongoDB refuses\r\nconnections").await;
+    let notes = [
+        ("two", "garbage".to_owned()),
+        ("bad_name", format!("{} text", now() + 60_000)),
+        ("three", format!("{} text", now() + 60_000)),
+        ("past", "5 text".to_owned()),
+    ];
+    let set = async |mut redis: remote::Connection| redis.hset_multiple::<_, _, _, ()>(&key, &notes).await;
+    table_of(&redis).ask(set).await.unwrap();
+    let want = [("one", "MongoDB refusesconnections"), ("three", "text")];
+    let want = want.map(|(name, cause)| (name.to_owned(), cause.to_owned()));
+    let until = Instant::now() + TIMEOUT;
+    while watch.waiting() != want {
+        assert!(Instant::now() < until, "{:?}", watch.waiting());
+        sleep(PAUSE).await;
+    }
+    // A gateway with a node that accepts sessions does not read them.
+    let lease = announce(&redis, "chat", 1, Duration::from_secs(3_600)).await;
+    while !watch.waiting().is_empty() {
+        assert!(Instant::now() < until, "{:?}", watch.waiting());
+        sleep(PAUSE).await;
+    }
+    lease.close().await;
+    let written: u32 = table_of(&redis).ask(async |mut redis| redis.pexpire(&key, 1).await).await.unwrap();
+    assert_eq!(written, 1);
+    while !watch.waiting().is_empty() {
+        assert!(Instant::now() < until, "{:?}", watch.waiting());
+        sleep(PAUSE).await;
+    }
+}

@@ -16,7 +16,7 @@ use tokio::{
 
 use remote::{Location, NO_ANSWER, Redis, SCRIPTS, Unanswered, cause};
 
-use crate::{Backend, CLOSED, Node, NodeLease, Nodes, TABLE_KEY, WRITE_PROBE_KEY, scripts, table};
+use crate::{Backend, CLOSED, Node, NodeLease, Nodes, TABLE_KEY, WRITE_PROBE_KEY, scripts, table, waiting};
 
 /// Keeps a copy of the table of nodes up to date until it is dropped.
 pub struct Watcher {
@@ -25,6 +25,7 @@ pub struct Watcher {
     table: Redis,
     not_ready_reason: Arc<Mutex<Option<String>>>,
     write_refusal: Arc<Mutex<Option<String>>>,
+    waiting: Arc<Mutex<Vec<(String, String)>>>,
     task: JoinHandle<()>,
 }
 
@@ -60,13 +61,17 @@ impl Watcher {
         let not_ready_reason = Arc::new(Mutex::new(Some(NO_ANSWER.to_owned())));
         let refresh = Arc::new(Notify::new());
         let write_refusal = Arc::<Mutex<Option<String>>>::default();
-        let reports =
-            Reports { not_ready_reason: not_ready_reason.clone(), write_refusal: write_refusal.clone() };
+        let waiting = Arc::<Mutex<Vec<(String, String)>>>::default();
+        let reports = Reports {
+            not_ready_reason: not_ready_reason.clone(),
+            write_refusal: write_refusal.clone(),
+            waiting: waiting.clone(),
+        };
         let (sender, asked, requested) = (Arc::new(sender), table.clone(), refresh.clone());
         let task = tokio::spawn(supervision::restart("table of nodes", move || {
             watch(asked.clone(), sender.clone(), reports.clone(), requested.clone())
         }));
-        Ok(Self { nodes, refresh, table, not_ready_reason, write_refusal, task })
+        Ok(Self { nodes, refresh, table, not_ready_reason, write_refusal, waiting, task })
     }
 
     /// The current table, and its changes.
@@ -90,6 +95,11 @@ impl Watcher {
     /// cannot announce themselves meanwhile. `None` when Redis accepted the write, or did not answer.
     pub fn write_refusal(&self) -> Option<String> {
         lock(&self.write_refusal).clone()
+    }
+
+    /// The nodes that wait for their stores, each with the cause: the name of a store, and a phrase. Empty while a node accepts sessions.
+    pub fn waiting(&self) -> Vec<(String, String)> {
+        lock(&self.waiting).clone()
     }
 }
 
@@ -115,8 +125,8 @@ impl Drop for Watcher {
     }
 }
 
-fn lock(not_ready_reason: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
-    not_ready_reason.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The texts of a watcher for `/readyz`.
@@ -124,10 +134,11 @@ fn lock(not_ready_reason: &Mutex<Option<String>>) -> MutexGuard<'_, Option<Strin
 struct Reports {
     not_ready_reason: Arc<Mutex<Option<String>>>,
     write_refusal: Arc<Mutex<Option<String>>>,
+    waiting: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, reports: Reports, refresh: Arc<Notify>) {
-    let Reports { not_ready_reason, write_refusal } = reports;
+    let Reports { not_ready_reason, write_refusal, waiting: notes } = reports;
     let mut view = View::default();
     loop {
         match read(&table).await {
@@ -137,6 +148,13 @@ async fn watch(table: Redis, nodes: Arc<watch::Sender<Nodes>>, reports: Reports,
                     .then(|| format!("{} (SET: {})", cause::of_reply(&entries.refused), entries.refused));
                 view.report(&table, &entries);
                 let live = view.with_grace(&nodes.borrow(), entries);
+                // Without the right to read the notes a gateway works.
+                let waiting = if live.has_open() {
+                    Vec::new()
+                } else {
+                    waiting::read(&table).await.unwrap_or_default()
+                };
+                *lock(&notes) = waiting;
                 nodes.send_if_modified(|current| {
                     let changed = *current != live;
                     if changed {

@@ -8,7 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{libc::EPERM, sys::statvfs::statvfs, unistd::Uid};
+use nix::{
+    libc::EPERM,
+    sys::{
+        statfs::{FsType, statfs},
+        statvfs::statvfs,
+    },
+    unistd::Uid,
+};
 use rusqlite::ErrorCode;
 
 use crate::{
@@ -20,15 +27,30 @@ use crate::{
 
 /// Replaces the error of a start by [`Error::Refused`] when the operating system gives a cause.
 pub fn with_cause(path: &Path, error: Error) -> Error {
-    let refused = match &error {
+    cause(path, &error).map_or(error, |(path, what)| Error::Refused { path, what })
+}
+
+/// Why a file at `path` could not be opened or written, and a remedy, when the operating system gives a cause. For copies of a store.
+pub fn cause_of_failure(path: &Path, error: &Error) -> Option<String> {
+    match error {
+        Error::Refused { what, .. } => Some(what.clone()),
+        error => cause(path, error).map(|(_, what)| what),
+    }
+}
+
+fn cause(path: &Path, error: &Error) -> Option<(PathBuf, String)> {
+    match error {
         Error::File { path, source } => cause_of(path, source).map(|what| (path.clone(), what)),
-        Error::Open { source, .. } | Error::Migration { source, .. } if is_lock(source) => {
+        Error::Open { source, .. } | Error::Migration { source, .. } | Error::Sqlite(source)
+            if is_lock(source) =>
+        {
             Some((path.to_owned(), locked(path)))
         }
-        Error::Open { source, .. } | Error::Migration { source, .. } => probe(path, source),
+        Error::Open { source, .. } | Error::Migration { source, .. } | Error::Sqlite(source) => {
+            probe(path, source)
+        }
         _ => None,
-    };
-    refused.map_or(error, |(path, what)| Error::Refused { path, what })
+    }
 }
 
 /// Repeats the operations at which SQLite failed, to get the error of the system: opens each file, then writes a trial file.
@@ -59,6 +81,11 @@ fn probe(path: &Path, error: &rusqlite::Error) -> Option<(PathBuf, String)> {
 pub fn cause_of(path: &Path, error: &io::Error) -> Option<String> {
     let directory = nearest(path);
     let shown = directory.display();
+    if is_virtual(&directory) {
+        return Some(format!(
+            "{shown} is on a filesystem of the kernel, which stores no files ({error}): name a directory on a disk"
+        ));
+    }
     let free = statvfs(&directory).ok();
     let inodes = free.as_ref().filter(|about| about.files() > 0).map(|about| about.files_available());
     Some(match error.kind() {
@@ -99,6 +126,14 @@ pub fn cause_of(path: &Path, error: &io::Error) -> Option<String> {
     })
 }
 
+/// Whether the directory is on a filesystem by which the kernel shows its state: proc, sysfs, cgroup 1 and 2, debugfs, tracefs, securityfs
+/// and devpts.
+fn is_virtual(directory: &Path) -> bool {
+    const MAGICS: [i64; 8] =
+        [0x9FA0, 0x6265_6572, 0x0027_E0EB, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0x1CD1];
+    statfs(directory).is_ok_and(|about| MAGICS.iter().any(|magic| about.filesystem_type() == FsType(*magic)))
+}
+
 fn owner(about: fs::Metadata) -> String {
     format!("user {} (mode {:o})", about.uid(), about.mode() & 0o7777)
 }
@@ -134,5 +169,10 @@ mod tests {
             assert!(cause.contains(words), "{errno}: {cause}");
         }
         assert_eq!(cause_of(&path, &Errno::EIO.into()), None);
+        for virtual_path in ["/proc/x", "/proc/self/x/y", "/sys/x", "/dev/pts/x"] {
+            let cause = cause_of(Path::new(virtual_path), &Errno::ENOENT.into()).unwrap_or_default();
+            assert!(cause.contains("a filesystem of the kernel"), "{virtual_path}: {cause}");
+        }
+        assert_eq!(cause_of(&path, &Errno::ENOENT.into()), None);
     }
 }

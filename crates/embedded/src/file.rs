@@ -155,7 +155,7 @@ fn refuse_network(directory: &Path) -> Result<(), Error> {
 
 /// Refuses a path at which something else than a file is. SQLite writes the log of a symbolic link beside the target of the link, where
 /// backups of the directory and the checks of the next start do not find it.
-fn refuse_irregular(path: &Path) -> Result<(), Error> {
+pub fn refuse_irregular(path: &Path) -> Result<(), Error> {
     let Ok(about) = fs::symlink_metadata(path) else { return Ok(()) };
     let what = match about.file_type() {
         kind if kind.is_file() => return Ok(()),

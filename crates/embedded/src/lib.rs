@@ -18,6 +18,7 @@ mod condition;
 mod damage;
 mod database;
 mod error;
+mod examination;
 mod file;
 mod health;
 mod hooks;
@@ -41,9 +42,10 @@ mod wal;
 mod watch;
 mod writer;
 
-pub use causes::cause_of;
+pub use causes::{cause_of, cause_of_failure};
 pub use database::Database;
 pub use error::Error;
+pub use examination::{Examined, examine};
 pub use hooks::on_failure;
 #[cfg(debug_assertions)]
 #[doc(hidden)]

@@ -11,8 +11,8 @@ use crate::Unanswered;
 /// The server does not respond in time.
 pub const NO_ANSWER: &str = "does not answer";
 
-/// The fence of the role is closed.
-pub const FENCED: &str = "is not used by this role: its /readyz names the cause";
+/// The gate of the role is closed.
+pub const GATE_CLOSED: &str = "is not used by this role: its /readyz names the cause";
 
 /// The server refuses the credentials.
 pub const REFUSES: &str = "refuses the user or the password";
@@ -99,7 +99,7 @@ impl Unanswered {
     pub fn not_ready_reason(&self) -> &'static str {
         match self {
             Self::Late => NO_ANSWER,
-            Self::Fenced(_) => FENCED,
+            Self::StoreGateClosed(_) => GATE_CLOSED,
             Self::Redis(error)
             | Self::Connection(
                 PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)),

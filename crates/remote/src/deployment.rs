@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 
 use deadpool_redis::redis::Client;
 
-use crate::Fence;
+use crate::StoreGate;
 
 /// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default. With it
 /// the names of keys, channels and collections have no prefix.
@@ -75,20 +75,20 @@ pub struct Location {
     pub url: String,
     /// The deployment.
     pub deployment: Deployment,
-    /// The fence of the role that uses it.
-    pub fence: Fence,
+    /// The gate of the role that uses it.
+    pub gate: StoreGate,
 }
 
 impl Location {
-    /// The keys of `deployment` in the Redis at `url`, without a fence.
+    /// The keys of `deployment` in the Redis at `url`, without a gate.
     pub fn new(url: &str, deployment: &Deployment) -> Self {
-        Self { url: url.to_owned(), deployment: deployment.clone(), fence: Fence::default() }
+        Self { url: url.to_owned(), deployment: deployment.clone(), gate: StoreGate::default() }
     }
 
-    /// The same keys, behind `fence`.
+    /// The same keys, behind `gate`.
     #[must_use]
-    pub fn with_fence(self, fence: &Fence) -> Self {
-        Self { fence: fence.clone(), ..self }
+    pub fn with_gate(self, gate: &StoreGate) -> Self {
+        Self { gate: gate.clone(), ..self }
     }
 
     /// The name of a key of the deployment.

@@ -11,11 +11,11 @@
 mod address;
 pub mod cause;
 mod deployment;
-mod fence;
 mod greeting;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 mod operations;
+mod store_gate;
 pub mod swapped;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -33,8 +33,8 @@ pub use address::{NotAnAddress, UNENCODED, check_redis_url, is_unencoded};
 pub use cause::{NO_ANSWER, REFUSES};
 pub use deadpool_redis::{Connection, Hook, HookError, PoolError, redis};
 pub use deployment::{Deployment, Location, NotADeployment};
-pub use fence::{Fence, Fenced};
 pub use operations::SCRIPTS;
+pub use store_gate::{StoreGate, StoreGateClosed};
 
 /// The maximum time of one request to Redis, including the connection setup.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -58,7 +58,7 @@ pub struct Redis {
     pool: Pool,
     client: Client,
     deployment: Deployment,
-    fence: Fence,
+    gate: StoreGate,
     /// One permit per connection.
     permits: Arc<Semaphore>,
     /// The number of consecutive requests without a response.
@@ -77,9 +77,9 @@ pub enum Unanswered {
     /// No response arrived in time, to this request or to the requests before it.
     #[error("no answer in time")]
     Late,
-    /// The fence of the role is closed: no request was sent.
+    /// The gate of the role is closed: no request was sent.
     #[error(transparent)]
-    Fenced(#[from] Fenced),
+    StoreGateClosed(#[from] StoreGateClosed),
 }
 
 /// The `run_id` of the Redis process, which changes at every start.
@@ -129,7 +129,7 @@ impl Redis {
         connections: usize,
         on_connect: Option<Hook>,
     ) -> Result<Self, NotAnAddress> {
-        let Location { url, deployment, fence } = at.into();
+        let Location { url, deployment, gate } = at.into();
         check_redis_url(&url)?;
         let client = Client::open(&*url).map_err(|_| NotAnAddress::Form)?;
         let builder = deadpool_redis::Config::from_url(url).builder().map_err(|_| NotAnAddress::Form)?;
@@ -140,7 +140,7 @@ impl Redis {
         };
         let pool = builder.build().map_err(|_| NotAnAddress::Form)?;
         let (permits, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
-        Ok(Self { pool, client, deployment, fence, permits, unanswered })
+        Ok(Self { pool, client, deployment, gate, permits, unanswered })
     }
 
     /// The name of a key of this deployment.
@@ -153,28 +153,28 @@ impl Redis {
         &self.client
     }
 
-    /// The fence of the role.
-    pub fn fence(&self) -> &Fence {
-        &self.fence
+    /// The gate of the role.
+    pub fn gate(&self) -> &StoreGate {
+        &self.gate
     }
 
     /// Runs `request` on a connection of the pool.
     ///
     /// # Errors
-    /// When no response arrives in time, Redis returns an error reply, or the fence of the role is closed.
+    /// When no response arrives in time, Redis returns an error reply, or the gate of the role is closed.
     pub async fn ask<T>(
         &self,
         request: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, Unanswered> {
-        self.fence.check()?;
-        self.ask_unfenced(request).await
+        self.gate.check()?;
+        self.ask_ungated(request).await
     }
 
-    /// Like [`Redis::ask`], also while the fence is closed. For checks of readiness, which change no data of the deployment.
+    /// Like [`Redis::ask`], also while the gate is closed. For checks of readiness, which change no data of the deployment.
     ///
     /// # Errors
     /// When no response arrives in time, or Redis returns an error reply.
-    pub async fn ask_unfenced<T>(
+    pub async fn ask_ungated<T>(
         &self,
         request: impl AsyncFnOnce(Connection) -> Result<T, RedisError>,
     ) -> Result<T, Unanswered> {

@@ -26,7 +26,7 @@ use mongodb::{
 };
 use tokio::time::timeout;
 
-use crate::{Deployment, Fence};
+use crate::{Deployment, StoreGate};
 
 pub use cause::{brief, is_refusal};
 pub use documents::{Documents, trial_of};
@@ -65,19 +65,19 @@ pub struct Store {
     pub deployment: Deployment,
     /// The refused writes to collections of this store.
     pub refusals: Refusals,
-    /// The fence of the role that uses the store.
-    pub fence: Fence,
+    /// The gate of the role that uses the store.
+    pub gate: StoreGate,
 }
 
 impl Store {
-    /// The collections of `deployment` in `database`, with an empty record and without a fence.
+    /// The collections of `deployment` in `database`, with an empty record and without a gate.
     pub fn new(database: Database, deployment: Deployment) -> Self {
-        Self { database, deployment, refusals: Refusals::default(), fence: Fence::default() }
+        Self { database, deployment, refusals: Refusals::default(), gate: StoreGate::default() }
     }
 
-    /// The same collections, with an empty record of their own and without a fence.
+    /// The same collections, with an empty record of their own and without a gate.
     #[must_use]
-    pub fn unfenced(&self) -> Self {
+    pub fn ungated(&self) -> Self {
         Self::new(self.database.clone(), self.deployment.clone())
     }
 }
@@ -97,8 +97,8 @@ impl From<&Store> for Store {
 
 /// A collection of a store, whose refused writes are recorded in the store.
 pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Documents<T> {
-    let Store { database, deployment, refusals, fence } = store.into();
-    Documents::new(durable(&database, &deployment.collection(name)), refusals, fence)
+    let Store { database, deployment, refusals, gate } = store.into();
+    Documents::new(durable(&database, &deployment.collection(name)), refusals, gate)
 }
 
 /// A collection whose writes are acknowledged once they are in the journals of a majority. It is read from the primary with read

@@ -75,7 +75,7 @@ impl Redis {
         for operation in &tried {
             pipe.add_command(self.command(operation));
         }
-        let request = self.ask_unfenced(async |mut redis| pipe.query_async(&mut redis).await);
+        let request = self.ask_ungated(async |mut redis| pipe.query_async(&mut redis).await);
         let replies: Vec<Result<Value, RedisError>> = match request.await {
             Ok(replies) => replies,
             Err(error) => return Some(error.description()),
@@ -124,7 +124,7 @@ impl Redis {
     /// Deletes trial keys that another program has overwritten. Returns the refusal of that.
     async fn delete_overwritten(&self, keys: Vec<String>) -> Option<String> {
         let key = keys.first()?.clone();
-        let deleted = self.ask_unfenced(async |mut redis| redis.del::<_, u64>(&keys).await).await;
+        let deleted = self.ask_ungated(async |mut redis| redis.del::<_, u64>(&keys).await).await;
         deleted.err().map(|error| format!("has a key of another program, {key}: delete it ({error})"))
     }
 
@@ -149,7 +149,7 @@ impl Unanswered {
     pub fn description(&self) -> String {
         match self {
             Self::Late => self.not_ready_reason().to_owned(),
-            Self::Fenced(fenced) => fenced.0.to_string(),
+            Self::StoreGateClosed(closed) => closed.0.to_string(),
             error => format!("{} ({error})", error.not_ready_reason()),
         }
     }

@@ -62,6 +62,9 @@ pub struct SqliteSessions {
 }
 
 impl SqliteSessions {
+    /// The schema version of this release: the number of migrations.
+    pub const SCHEMA: usize = MIGRATIONS.len();
+
     /// Opens the file with this clock and starts to delete expired sessions. Blocks; for tests.
     pub fn open(
         path: &Path,

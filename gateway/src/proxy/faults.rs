@@ -17,6 +17,10 @@ use cluster::Backend;
 /// The largest clock difference that is not reported, in seconds. A signature is valid for 30 s.
 const MAX_SKEW: i64 = 10;
 
+/// The service does not accept the key.
+const OTHER_KEY: &str =
+    "refuses the signatures of this gateway, because they are made with another identity key";
+
 /// A fault between this gateway and a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -46,6 +50,17 @@ impl Fault {
         match ahead.abs() > MAX_SKEW {
             true => Some(Self::Clock { ahead, is_rejected }),
             false => is_rejected.then_some(Self::Status(response.status().as_u16())),
+        }
+    }
+
+    /// The fault, when another deployment uses the Redis of this gateway for the database `other`. The nodes in this Redis are then its nodes.
+    pub(super) fn of_other_deployment(self, other: &str) -> String {
+        match self {
+            Self::Key => format!(
+                "{OTHER_KEY}: another deployment uses this Redis for its database of MongoDB, {other}: give this deployment a --deployment \
+                 (GODZILLA_DEPLOYMENT) of its own, or another database number in --redis-url (GODZILLA_REDIS_URL)"
+            ),
+            fault => fault.to_string(),
         }
     }
 
@@ -79,9 +94,9 @@ fn seconds(time: SystemTime) -> i64 {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key => f.write_str(
-                "refuses the signatures of this gateway, because they are made with another identity key: give every role the same \
-                 --secret-file, and during a rotation one that holds both keys",
+            Self::Key => write!(
+                f,
+                "{OTHER_KEY}: give every role the same --secret-file, and during a rotation one that holds both keys"
             ),
             Self::Clock { ahead, is_rejected } => {
                 let way = if *ahead < 0 { "behind" } else { "ahead of" };
@@ -98,8 +113,8 @@ impl fmt::Display for Fault {
 }
 
 impl Faults {
-    /// Records the result of the latest response of a service. Logs changes.
-    pub(super) fn record(&self, backend: &Backend, fault: Option<Fault>) {
+    /// Records the result of the latest response of a service. Logs changes with the text of `describe`.
+    pub(super) fn record(&self, backend: &Backend, fault: Option<Fault>, describe: impl Fn(Fault) -> String) {
         let mut faults = self.faults();
         let before = match fault {
             Some(fault) if faults.get(backend).is_some_and(|previous| previous.is_same_as(fault)) => {
@@ -110,7 +125,7 @@ impl Faults {
         };
         drop(faults);
         match (fault, before) {
-            (Some(fault), _) => tracing::warn!(%backend, "a service {fault}"),
+            (Some(fault), _) => tracing::warn!(%backend, "a service {}", describe(fault)),
             (None, Some(_)) => tracing::info!(%backend, "a service accepts the signatures of this gateway"),
             (None, None) => (),
         }

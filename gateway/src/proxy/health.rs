@@ -148,6 +148,14 @@ impl HealthChecks {
             || self.state(backend).failure() == Some(Failure::Malformed)
     }
 
+    /// The fault, with the cause that the claim of Redis shows.
+    pub(super) fn describe(&self, fault: Fault) -> String {
+        match self.reports.other_deployment() {
+            Some(other) => fault.of_other_deployment(&other),
+            None => fault.to_string(),
+        }
+    }
+
     /// Resolves when this node is unresponsive, or has been unreachable for [`RESPONSE_TIMEOUT`] from now on. Never resolves
     /// for a service that is not a chat node.
     pub(super) async fn unresponsive(&self, backend: &Backend) {
@@ -221,7 +229,7 @@ async fn probe_loop(health: Weak<HealthChecks>, mut probe: Probe) {
             _ if started.elapsed() > within + PROCESS_PAUSE => probe.last_response = Instant::now(),
             Ok(Shown { fault, report }) => {
                 (probe.last_response, probe.has_responded) = (Instant::now(), true);
-                health.faults.record(&probe.backend, fault);
+                health.faults.record(&probe.backend, fault, |fault| health.describe(fault));
                 health.reports.record(&probe.backend, report);
                 health.set(&probe.backend, State::Responds);
             }

@@ -11,6 +11,7 @@ mod handshake;
 mod headers;
 mod health;
 mod incoming;
+mod mismatches;
 mod outgoing;
 mod outliers;
 mod probe;
@@ -49,7 +50,10 @@ use crate::{
     routes::SOCKETS,
     session_id::session_ids,
 };
+pub use role_reports::RedisKeys;
+
 use health::HealthChecks;
+use mismatches::Limits;
 use outliers::RecentFailures;
 use roles::Role;
 use session::Session;
@@ -112,6 +116,8 @@ impl Proxy {
     pub(crate) fn new(config: Arc<Config>, in_flight: Arc<InFlight>, upstreams: Upstreams) -> Self {
         let (next_node, recent_failures) = (AtomicUsize::new(0), RecentFailures::default());
         let health = Arc::new(HealthChecks::default());
+        let payload = u64::try_from(upstreams.payload_limit).unwrap_or(u64::MAX);
+        health.reports.compare_limits(Limits { payload, body: config.body_limit.into() });
         Self(Arc::new(Shared { config, upstreams, in_flight, next_node, recent_failures, health }))
     }
 
@@ -126,10 +132,10 @@ impl Proxy {
         }));
     }
 
-    /// Compares the Redis of each service with the one of this gateway, whose id `id` is, and sends no requests to services with another
+    /// Compares the Redis of each service with the one of this gateway, which contains `keys`, and sends no requests to services with another
     /// one. Services of releases without ids are not compared.
-    pub fn compare_redis(&self, id: watch::Receiver<Option<String>>) {
-        self.0.health.reports.compare_redis(id);
+    pub fn compare_redis(&self, keys: watch::Receiver<Option<RedisKeys>>) {
+        self.0.health.reports.compare_redis(keys);
     }
 
     /// The proxy for the calling worker.

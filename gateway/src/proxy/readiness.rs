@@ -46,12 +46,11 @@ impl Proxy {
         for (name, node) in nodes.iter() {
             let failure = health.state(&node.backend).failure().filter(|_| node.is_open);
             let cause = failure.map(|failure| described(Role::Chat, failure));
-            let fault = || health.faults.of(&node.backend).map(|fault| faulty(Role::Chat, fault));
+            let fault = || health.faults.of(&node.backend).map(|fault| faulty(health, Role::Chat, fault));
             let not_ready = || health.reports.not_ready_reason(&node.backend).filter(|_| node.is_open);
             let cause = cause.or_else(fault).or_else(|| shared(&nodes, name, &node.backend));
             let cause = cause.or_else(|| health.reports.mismatch(name, &node.backend)).or_else(not_ready);
-            let cause = cause.or_else(|| health.reports.database_mismatch(&node.backend));
-            let cause = cause.or_else(|| health.reports.presence_mismatch(&node.backend));
+            let cause = cause.or_else(|| health.reports.value_mismatch(&node.backend));
             cause.into_iter().for_each(|cause| problems.add(name, node, cause));
         }
         (!problems.0.is_empty()).then(|| format!("has faulty nodes: {}", problems.describe()))
@@ -62,11 +61,11 @@ impl Proxy {
     pub fn accounts_degradation(&self) -> Option<String> {
         let (accounts, health) = (&self.0.upstreams.accounts, &self.0.health);
         let failure = health.state(accounts).failure().map(|failure| described(Role::Accounts, failure));
-        let fault = || health.faults.of(accounts).map(|fault| faulty(Role::Accounts, fault));
+        let fault = || health.faults.of(accounts).map(|fault| faulty(health, Role::Accounts, fault));
         let mismatch = || health.reports.role_mismatch(Role::Accounts, accounts);
         let not_ready = || health.reports.not_ready_reason(accounts);
-        let database = || health.reports.database_mismatch(accounts);
-        let cause = failure.or_else(fault).or_else(mismatch).or_else(not_ready).or_else(database)?;
+        let value = || health.reports.value_mismatch(accounts);
+        let cause = failure.or_else(fault).or_else(mismatch).or_else(not_ready).or_else(value)?;
         Some(format!("at {accounts}: {cause}"))
     }
 }
@@ -80,7 +79,7 @@ fn unusable(health: &HealthChecks, name: &str, backend: &Backend) -> Option<Stri
         (None, _) => {
             let fault = health.faults.of(backend).filter(|fault| fault.is_rejected());
             let mismatch = || health.reports.mismatch(name, backend);
-            fault.map(|fault| faulty(Role::Chat, fault)).or_else(mismatch)
+            fault.map(|fault| faulty(health, Role::Chat, fault)).or_else(mismatch)
         }
     }
 }
@@ -94,10 +93,10 @@ fn described(role: Role, failure: Failure) -> String {
 }
 
 /// The fault of a service of this role. Another program at its address has the remedy of the role.
-fn faulty(role: Role, fault: Fault) -> String {
+fn faulty(health: &HealthChecks, role: Role, fault: Fault) -> String {
     match fault {
         Fault::Status(_) => format!("{fault}; expected {role}: {}", role.remedy()),
-        _ => fault.to_string(),
+        _ => health.describe(fault),
     }
 }
 

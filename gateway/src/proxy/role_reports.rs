@@ -9,26 +9,25 @@ use std::{
 };
 
 use cluster::{Backend, Nodes};
-use proto::{
-    RoleReport,
-    role_report::{ACCOUNTS, CHAT},
-};
+use proto::{RoleReport, role_report::ACCOUNTS};
 use tokio::sync::watch;
 
-use super::roles::Role;
+use super::{
+    mismatches::{self, Effect, Limits, Own},
+    roles::Role,
+};
 
 /// The minimum time between two warnings about the services at one address.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The mismatch of a service with another Redis, and the remedy.
-const OTHER_REDIS: &str = "uses another Redis, or another part of it, than this gateway: give all roles the same --redis-url (GODZILLA_REDIS_URL), with its database number, and the same --deployment (GODZILLA_DEPLOYMENT)";
-
-/// The remedy for services with different databases.
-const SAME_DATABASE: &str = "give all roles the same --mongo-uri (GODZILLA_MONGO_URI) and the same --deployment (GODZILLA_DEPLOYMENT)";
-
-/// The remedy for nodes with different presence services.
-const ONE_PRESENCE: &str =
-    "run one presence service, and give all chat nodes the same --presence-url (GODZILLA_PRESENCE_URL)";
+/// What the Redis of a gateway contains about its deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisKeys {
+    /// The id of this part of Redis.
+    pub id: String,
+    /// The id and the name of the database of MongoDB whose roles hold the claim of the keys. `None` while no role holds it.
+    pub holder: Option<(String, String)>,
+}
 
 /// The last reports, by service address.
 #[derive(Debug, Default)]
@@ -36,14 +35,21 @@ pub(super) struct RoleReports {
     reports: Mutex<HashMap<Backend, RoleReport>>,
     /// The times of the last warnings.
     warned: Mutex<HashMap<Backend, Instant>>,
-    /// The id of the Redis of this gateway. Services are not compared with it before it is set and read.
-    redis_id: OnceLock<watch::Receiver<Option<String>>>,
+    /// The keys in the Redis of this gateway. Services are not compared with them before they are set and read.
+    redis_keys: OnceLock<watch::Receiver<Option<RedisKeys>>>,
+    /// The limits of this gateway.
+    limits: OnceLock<Limits>,
 }
 
 impl RoleReports {
     /// Compares the Redis of each service with this one. Further calls have no effect.
-    pub(super) fn compare_redis(&self, id: watch::Receiver<Option<String>>) {
-        _ = self.redis_id.set(id);
+    pub(super) fn compare_redis(&self, keys: watch::Receiver<Option<RedisKeys>>) {
+        _ = self.redis_keys.set(keys);
+    }
+
+    /// Compares the limits of each service with these limits of this gateway. Further calls have no effect.
+    pub(super) fn compare_limits(&self, limits: Limits) {
+        _ = self.limits.set(limits);
     }
 
     /// Records the latest report from this address. A name that no node can have is ignored. `None` is a service that rejects the
@@ -91,43 +97,34 @@ impl RoleReports {
     pub(super) fn role_mismatch(&self, expected: Role, backend: &Backend) -> Option<String> {
         let reports = lock(&self.reports);
         let report = reports.get(backend)?;
-        expected.mismatch(report.role.as_deref()).or_else(|| self.redis_mismatch(report))
+        let role = expected.mismatch(report.role.as_deref());
+        role.or_else(|| self.compared(&reports, backend, |effect| effect == Effect::Excluded))
     }
 
-    /// Why the Redis of a service is not that of this gateway. `None` when it is, and for a service of a release without ids.
-    fn redis_mismatch(&self, report: &RoleReport) -> Option<String> {
-        let own = self.redis_id.get()?.borrow().clone()?;
-        let is_other = report.redis_id.as_ref()? != &own;
-        is_other.then(|| OTHER_REDIS.to_owned())
+    /// Why the service at this address, which gets requests, is of another deployment.
+    fn foreign(&self, backend: &Backend) -> Option<String> {
+        self.compared(&lock(&self.reports), backend, |effect| effect == Effect::Foreign)
     }
 
-    /// Why the database of MongoDB of a service is not that of the others: that of accounts, and for accounts that of every node. Nodes are
-    /// compared with each other while accounts reports no id. `None` for a service of a release without ids.
-    pub(super) fn database_mismatch(&self, backend: &Backend) -> Option<String> {
-        let reports = lock(&self.reports);
-        let report = reports.get(backend)?;
-        let own = report.database_id.as_ref()?;
-        let is_of = |role: &str, other: &RoleReport| {
-            other.role.as_deref() == Some(role) && other.database_id.is_some()
-        };
-        let has_accounts = reports.values().any(|other| is_of(ACCOUNTS, other));
-        let compared = if has_accounts && report.role.as_deref() != Some(ACCOUNTS) { ACCOUNTS } else { CHAT };
-        let others = reports
-            .iter()
-            .filter(|(_, other)| is_of(compared, other) && other.database_id.as_ref() != Some(own));
-        let (address, role) = others.map(|(address, _)| (address.to_string(), compared)).min()?;
-        Some(format!("uses another database of MongoDB than {role} at {address}: {SAME_DATABASE}"))
+    /// Why the values of the service at this address, which gets requests, do not fit those of other services or of this gateway.
+    pub(super) fn value_mismatch(&self, backend: &Backend) -> Option<String> {
+        self.compared(&lock(&self.reports), backend, |effect| effect != Effect::Excluded)
     }
 
-    /// Why the presence service of a node is not that of another node. `None` when it is, and for a node of a release without the id. While
-    /// the service restarts, nodes may report different ids for a second.
-    pub(super) fn presence_mismatch(&self, backend: &Backend) -> Option<String> {
-        let reports = lock(&self.reports);
-        let own = reports.get(backend)?.presence_id.as_ref()?;
-        let others =
-            reports.iter().filter(|(_, other)| other.presence_id.as_ref().is_some_and(|other| other != own));
-        let address = others.map(|(address, _)| address.to_string()).min()?;
-        Some(format!("reports to another presence service than the node at {address}: {ONE_PRESENCE}"))
+    fn compared(
+        &self,
+        reports: &HashMap<Backend, RoleReport>,
+        backend: &Backend,
+        counts: impl Fn(Effect) -> bool,
+    ) -> Option<String> {
+        let others = reports.iter().filter(|(other, _)| *other != backend);
+        let others = others.map(|(address, other)| {
+            let name = if other.role.as_deref() == Some(ACCOUNTS) { ACCOUNTS } else { "the node" };
+            (format!("{name} at {address}"), other)
+        });
+        let redis_id = self.redis_keys().map(|keys| keys.id);
+        let own = Own { redis_id, limits: self.limits.get().copied() };
+        mismatches::mismatch(reports.get(backend)?, others, &own, counts)
     }
 
     /// Warns of a service that is not of role `expected`, of another node at the address of a node, and of nodes with one address, once
@@ -141,13 +138,27 @@ impl RoleReports {
             [] => None,
         };
         let cause = self.role_mismatch(expected, backend).or(cause);
-        let Some(cause) = cause.or_else(|| self.database_mismatch(backend)) else { return };
+        let Some(cause) = cause.or_else(|| self.foreign(backend)) else { return };
         let mut warned = lock(&self.warned);
         if warned.get(backend).is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
             warned.insert(backend.clone(), Instant::now());
             drop(warned);
             tracing::warn!(%backend, "the service at the address of {expected} is not one of this deployment: {cause}");
         }
+    }
+
+    /// The database of MongoDB for which another deployment uses the Redis of this gateway. `None` when the roles of this deployment do, and
+    /// while the id of the database of accounts is not reported.
+    pub(super) fn other_deployment(&self) -> Option<String> {
+        let (holder, name) = self.redis_keys()?.holder?;
+        let reports = lock(&self.reports);
+        let mut own = reports.values().filter(|report| report.role.as_deref() == Some(ACCOUNTS));
+        let own = own.find_map(|report| report.database_id.clone())?;
+        (own != holder).then(|| format!("{name} (id {holder}), and accounts uses another one (id {own})"))
+    }
+
+    fn redis_keys(&self) -> Option<RedisKeys> {
+        self.redis_keys.get().and_then(|keys| keys.borrow().clone())
     }
 
     fn other(&self, name: &str, backend: &Backend) -> Option<String> {
@@ -174,6 +185,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use proto::role_report::CHAT;
+
     use super::*;
 
     fn backend(port: u16) -> Backend {
@@ -188,14 +201,14 @@ mod tests {
     #[test]
     fn a_service_with_another_redis_is_not_of_this_deployment() {
         let reports = RoleReports::default();
-        let (id, receiver) = watch::channel(None);
+        let (keys, receiver) = watch::channel(None);
         let (accounts, node) = (backend(1), backend(2));
         reports.record(&accounts, report(ACCOUNTS, Some("b"), None));
         reports.record(&node, report(CHAT, None, None));
         assert_eq!(reports.role_mismatch(Role::Accounts, &accounts), None, "nothing to compare with");
         reports.compare_redis(receiver);
         assert_eq!(reports.role_mismatch(Role::Accounts, &accounts), None, "the id is not read yet");
-        id.send_replace(Some("a".to_owned()));
+        keys.send_replace(Some(RedisKeys { id: "a".to_owned(), holder: None }));
         let mismatch = reports.role_mismatch(Role::Accounts, &accounts).unwrap();
         assert!(mismatch.contains("--redis-url") && mismatch.contains("--deployment"), "{mismatch}");
         assert_eq!(reports.mismatch("n", &node), None, "a node of the release before");
@@ -218,19 +231,71 @@ mod tests {
         reports.record(&accounts, report(ACCOUNTS, None, None));
         reports.record(&one, report(CHAT, None, Some("a")));
         reports.record(&two, report(CHAT, None, None));
-        let mismatches =
-            || [&accounts, &one, &two].map(|service| reports.database_mismatch(service).is_some());
+        let mismatches = || [&accounts, &one, &two].map(|service| reports.value_mismatch(service).is_some());
         assert_eq!(mismatches(), [false; 3], "two services are of the release before");
         reports.record(&two, report(CHAT, None, Some("b")));
         assert_eq!(mismatches(), [false, true, true]);
         reports.record(&accounts, report(ACCOUNTS, None, Some("a")));
         assert_eq!(mismatches(), [true, false, true]);
-        let mismatch = reports.database_mismatch(&two).unwrap();
+        let mismatch = reports.value_mismatch(&two).unwrap();
         assert!(
             mismatch.contains("accounts at http://127.0.0.1:1: give") && mismatch.contains("--mongo-uri"),
             "{mismatch}"
         );
         reports.record(&two, report(CHAT, None, Some("a")));
         assert_eq!(mismatches(), [false; 3]);
+    }
+
+    /// Rows: the role, its largest message and body, and parts of the cause.
+    #[test]
+    fn limits_of_services_are_at_most_those_of_the_gateway() {
+        let reports = RoleReports::default();
+        let service = backend(1);
+        let of = |role, payload, body| Some(RoleReport::new(role, None).with_limits(payload, body));
+        reports.record(&service, of(CHAT, Some(9_999), Some(9_999)));
+        assert_eq!(reports.value_mismatch(&service), None, "nothing to compare with");
+        reports.compare_limits(Limits { payload: 2_048, body: 4_096 });
+        let rows: [(&str, Option<u64>, Option<u64>, &[&str]); 8] = [
+            (CHAT, None, None, &[]),
+            (CHAT, Some(2_048), Some(4_096), &[]),
+            (CHAT, Some(1_024), Some(1), &[]),
+            (CHAT, Some(2_049), Some(4_096), &["2049 bytes", "2048 bytes", "--payload-limit (GODZILLA_"]),
+            (CHAT, Some(2_048), Some(4_097), &["4097 bytes", "4096 bytes", "--body-limit", "--text-limit"]),
+            (CHAT, None, Some(4_097), &["4097 bytes", "--text-limit (GODZILLA_TEXT_LIMIT)"]),
+            (ACCOUNTS, None, Some(4_096), &[]),
+            (ACCOUNTS, None, Some(8_192), &["8192 bytes", "4096 bytes", "--login-body-limit (GODZILLA_"]),
+        ];
+        for (role, payload, body, parts) in rows {
+            reports.record(&service, of(role, payload, body));
+            let cause = reports.value_mismatch(&service);
+            let row = format!("{role} {payload:?} {body:?}: {cause:?}");
+            assert_eq!(cause.is_some(), !parts.is_empty(), "{row}");
+            assert!(parts.iter().all(|part| cause.as_deref().unwrap_or_default().contains(part)), "{row}");
+            let expected = if role == CHAT { Role::Chat } else { Role::Accounts };
+            assert_eq!(reports.role_mismatch(expected, &service), None, "it gets requests: {row}");
+        }
+    }
+
+    /// Rows: the holder of the claim, the database of accounts, and whether another deployment uses this Redis.
+    #[test]
+    fn a_claim_for_another_database_than_that_of_accounts_is_of_another_deployment() {
+        let rows: [(Option<&str>, Option<&str>, bool); 5] = [
+            (None, None, false),
+            (None, Some("a"), false),
+            (Some("a"), None, false),
+            (Some("a"), Some("a"), false),
+            (Some("b"), Some("a"), true),
+        ];
+        for (holder, database, is_other) in rows {
+            let reports = RoleReports::default();
+            let holder = holder.map(|id| (id.to_owned(), "staging".to_owned()));
+            let keys = RedisKeys { id: "r".to_owned(), holder: holder.clone() };
+            reports.compare_redis(watch::channel(Some(keys)).1);
+            reports.record(&backend(1), report(ACCOUNTS, None, database));
+            reports.record(&backend(2), report(CHAT, None, Some("c")));
+            let other = reports.other_deployment();
+            assert_eq!(other.is_some(), is_other, "{holder:?} {database:?}: {other:?}");
+            assert!(other.is_none_or(|other| other.contains("staging (id b)") && other.contains("(id a)")));
+        }
     }
 }

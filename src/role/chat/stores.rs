@@ -1,12 +1,14 @@
 //! The stores of a chat node, which may be unavailable: opening them, and their readiness.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use ::chat::{Chat, Order, Redis, broker::Stream};
-use cluster::NodeLease;
+use actix_web::rt::time::sleep;
+use cluster::{NodeLease, WaitingNode};
 use remote::Location;
 use runtime::Backoff;
 use sessions::RedisSessions;
@@ -21,6 +23,9 @@ use crate::{
 
 /// The waits between two attempts to open the stores.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+
+/// The interval of the notes of a node that waits for the claim. A note expires after 15 s.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The stores.
 pub(super) struct Stores {
@@ -39,8 +44,8 @@ impl Stores {
     pub(super) async fn new(config: &Config, redis: Location, opening: &Opening) -> Result<Self, Error> {
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
         let claim = Claim::new();
-        let redis = redis.with_fence(claim.fence());
-        let shared = Shared { deployment: &config.deployment.deployment, fence: claim.fence() };
+        let redis = redis.with_gate(claim.gate());
+        let shared = Shared { deployment: &config.deployment.deployment, gate: claim.gate() };
         let shared = storage::open_shared(&url, shared, opening).await?;
         let sessions = Arc::new(storage::redis::sessions(redis.clone())?);
         Ok(Self { shared, sessions, redis: storage::redis::chat(redis.clone())?, claim, at: redis })
@@ -55,14 +60,27 @@ impl Stores {
         process: Process,
     ) -> Result<Option<NodeLease>, Error> {
         self.claim.start(&self.at, self.shared.identity.clone())?;
+        let waiting = WaitingNode::new(&self.at, node).map_err(Error::Config)?;
         tokio::select! {
-            () = self.claim.fence().opened() => {}
+            () = self.claim.gate().opened() => {}
+            never = self.report_claim(&waiting) => match never {},
             () = process.stop_requested() => {
                 tracing::info!("stopped while waiting for the stores");
                 return Ok(None);
             }
         }
         NodeLease::start(self.at.clone(), node, address, NodeLease::TTL).map(Some).map_err(Error::Config)
+    }
+
+    /// Reports why the claim is not held.
+    async fn report_claim(&self, waiting: &WaitingNode) -> Infallible {
+        let name = self.shared.health.name();
+        loop {
+            if let Some(cause) = self.claim.waits(name) {
+                waiting.report(&cause).await;
+            }
+            sleep(REPORT_INTERVAL).await;
+        }
     }
 
     /// Waits until the node holds its lease and its stores are available. No work is done under a name that another node
@@ -84,6 +102,8 @@ impl Stores {
     /// Waits until the stores are available, and opens the event stream.
     async fn wait(&self, node: &str) -> Order {
         let (mut backoff, mut was_logged) = (BACKOFF, false);
+        // The address was read before.
+        let waiting = WaitingNode::new(&self.at, node).ok();
         loop {
             let opened = async {
                 self.shared.health.prepare().await?;
@@ -93,8 +113,15 @@ impl Stores {
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),
-                Err(error) if was_logged => tracing::debug!(%error, "still waiting for the stores"),
-                Err(error) => tracing::warn!(%error, "waiting for the stores"),
+                Err(error) => {
+                    if let Some(waiting) = &waiting {
+                        waiting.report(&error.to_string()).await;
+                    }
+                    match was_logged {
+                        true => tracing::debug!(%error, "still waiting for the stores"),
+                        false => tracing::warn!(%error, "waiting for the stores"),
+                    }
+                }
             }
             was_logged = true;
             backoff.wait().await;
@@ -110,8 +137,8 @@ impl Stores {
             let (health, claim) = (health.clone(), of_store.clone());
             Box::pin(async move {
                 let mut not_ready_reason = health.users_not_ready_reason().await;
-                // A closed fence refuses the creation of indexes.
-                if not_ready_reason.is_none() && claim.fence().is_open() {
+                // A closed gate refuses the creation of indexes.
+                if not_ready_reason.is_none() && claim.gate().is_open() {
                     not_ready_reason = health.chat_not_ready_reason().await;
                 }
                 claim.database_not_ready_reason(not_ready_reason)
@@ -132,7 +159,7 @@ impl Stores {
                 .get()
                 .map_or_else(|| not_ready_unless(false), |not_ready_reason| not_ready_reason())
                 // The lease is not written without the claim, whose probe names the cause.
-                .filter(|_| of_node.fence().is_open());
+                .filter(|_| of_node.gate().is_open());
             Box::pin(async move { not_ready_reason }) as _
         };
         [(name, Box::new(store)), ("Redis", Box::new(redis)), ("the table of nodes", Box::new(node))]

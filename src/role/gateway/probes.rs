@@ -30,6 +30,9 @@ pub(super) fn needed(
         if let (Some(reason), Some(cause)) = (&mut not_ready_reason, cause) {
             *reason = format!("{reason}: Redis {cause}");
         }
+        if let (Some(reason), waiting) = (&mut not_ready_reason, announcing.waiting()) {
+            waiting.iter().for_each(|(name, cause)| *reason = format!("{reason}; {name} waits: {cause}"));
+        }
         Box::pin(async move { not_ready_reason }) as _
     };
     [("Redis", Box::new(redis)), ("chat", Box::new(chat))]

@@ -48,7 +48,7 @@ const OF_CHAT: [&str; 5] = ["messages", "rooms", "changes", "untold", "lineage"]
 
 async fn open(url: &StoreUrl, shared: Shared<'_>, opening: &Opening) -> Result<SharedStores, Error> {
     let mut store = connection::store(url, shared.deployment, opening).await?;
-    store.fence = shared.fence.clone();
+    store.gate = shared.gate.clone();
     Ok(stores(&store, Hosts::of(url)))
 }
 

@@ -1,5 +1,5 @@
 //! The claim of the keys of a deployment in Redis for one database of MongoDB, and the other way round. The roles that use both stores hold
-//! it together. A role that finds another database, or another Redis, in use closes its [`Fence`]: it opens no sessions, publishes nothing
+//! it together. A role that finds another database, or another Redis, in use closes its [`StoreGate`]: it opens no sessions, publishes nothing
 //! and accepts no messages.
 //!
 //! - `{stores}:id` is the id of this part of Redis. It is created once, by accounts or a chat node. A role that has read it writes it again
@@ -14,28 +14,24 @@ use std::{
 };
 
 use actix_web::rt::{spawn, time::sleep};
-use remote::{Fence, Location, Redis, Unanswered, redis::AsyncCommands};
-use tokio::sync::watch;
+use remote::{Location, Redis, StoreGate, Unanswered, redis::AsyncCommands};
 
-use super::{claim_script::SCRIPT, refused};
+use super::{
+    claim_script::{CLAIM, run},
+    refused,
+};
 use crate::{error::Error, storage::DatabaseIdentity, supervision::restart};
-
-/// The key of the id.
-const ID: &str = "{stores}:id";
-
-/// The key of the lease.
-const CLAIM: &str = "{stores}:claim";
 
 /// How long the lease is valid without a renewal.
 const TTL: Duration = Duration::from_secs(15);
 
 /// The interval of renewals.
-const INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The pause after an attempt without success.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
-/// Why the fence is closed before the first attempt has ended.
+/// Why the gate is closed before the first attempt has ended.
 const UNCLAIMED: &str = "is not claimed for the MongoDB database of this role yet";
 
 /// What an operator corrects.
@@ -46,9 +42,14 @@ const REMEDY: &str = "set --deployment (GODZILLA_DEPLOYMENT) or another database
 pub struct Claim(Arc<Shared>);
 
 struct Shared {
-    fence: Fence,
-    state: Mutex<State>,
-    ids: Mutex<StoreIds>,
+    gate: StoreGate,
+    progress: Mutex<Progress>,
+}
+
+/// The result of the last attempt.
+struct Progress {
+    state: State,
+    ids: StoreIds,
 }
 
 /// The ids of the stores, as they were read last.
@@ -76,20 +77,35 @@ enum State {
 }
 
 impl Claim {
-    /// A claim that is not made yet. Its fence is closed.
+    /// A claim that is not made yet. Its gate is closed.
     pub fn new() -> Self {
-        let state = Mutex::new(State::Waits(Part::Redis, UNCLAIMED.to_owned()));
-        Self(Arc::new(Shared { fence: Fence::closed(UNCLAIMED), state, ids: Mutex::default() }))
+        let state = State::Waits(Part::Redis, UNCLAIMED.to_owned());
+        let progress = Mutex::new(Progress { state, ids: StoreIds::default() });
+        Self(Arc::new(Shared { gate: StoreGate::closed(UNCLAIMED), progress }))
     }
 
-    /// The fence of the stores of the role, which is open while the claim is held.
-    pub fn fence(&self) -> &Fence {
-        &self.0.fence
+    /// The gate of the stores of the role, which is open while the claim is held.
+    pub fn gate(&self) -> &StoreGate {
+        &self.0.gate
     }
 
     /// The ids of the stores.
     pub fn ids(&self) -> StoreIds {
-        lock(&self.0.ids).clone()
+        self.progress().ids.clone()
+    }
+
+    /// Why the claim is not held: the name of the store, and the cause. `database` is the name of the store with the id of the database. `None`
+    /// while it is held.
+    pub fn waits(&self, database: &str) -> Option<String> {
+        match &self.progress().state {
+            State::Waits(Part::Database, text) => Some(format!("{database} {text}")),
+            State::Waits(Part::Redis, text) | State::Conflict(text) => Some(format!("Redis {text}")),
+            State::Held => None,
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the claim of the keys `at` for `database`, and renews it. Needs a running runtime.
@@ -97,7 +113,7 @@ impl Claim {
     /// # Errors
     /// When the address of Redis is invalid.
     pub fn start(&self, at: &Location, database: Arc<dyn DatabaseIdentity>) -> Result<(), Error> {
-        let redis = Redis::new(at.clone().with_fence(&Fence::default()), 1).map_err(refused)?;
+        let redis = Redis::new(at.clone().with_gate(&StoreGate::default()), 1).map_err(refused)?;
         let this = self.clone();
         spawn(restart("claim of the stores", move || this.clone().renew(redis.clone(), database.clone())));
         Ok(())
@@ -111,7 +127,7 @@ impl Claim {
     /// The state of Redis: other roles that hold the claim, `examined`, or why the claim is not made yet. A phrase that follows its name. For
     /// `/readyz`.
     pub fn redis_not_ready_reason(&self, examined: Option<String>) -> Option<String> {
-        match &*lock(&self.0.state) {
+        match &self.progress().state {
             State::Conflict(text) => return Some(text.clone()),
             State::Held | State::Waits(..) => {}
         }
@@ -119,7 +135,7 @@ impl Claim {
     }
 
     fn waits_for(&self, part: Part) -> Option<String> {
-        match &*lock(&self.0.state) {
+        match &self.progress().state {
             State::Waits(on, text) if *on == part => Some(text.clone()),
             _ => None,
         }
@@ -136,24 +152,27 @@ impl Claim {
 
     /// Renews the claim, or makes it when no other roles hold one of the stores.
     async fn attempt(&self, redis: &Redis, database: &dyn DatabaseIdentity) -> State {
-        let last = lock(&self.0.ids).database.clone();
+        let last = self.ids().database;
         let id = match (database.id().await, last) {
             (Ok(id), _) => id,
             // The lease continues while MongoDB is unavailable.
             (Err(_), Some(last)) => last,
             (Err(reason), None) => return State::Waits(Part::Database, reason),
         };
-        lock(&self.0.ids).database = Some(id.clone());
-        let is_held = *lock(&self.0.state) == State::Held;
-        let last = lock(&self.0.ids).redis.clone().filter(|_| is_held);
+        let (is_held, last) = {
+            let mut progress = self.progress();
+            progress.ids.database = Some(id.clone());
+            (progress.state == State::Held, progress.ids.redis.clone())
+        };
+        let last = last.filter(|_| is_held);
         // A role that is refused by one store must not hold the other one.
         let lease = if is_held { TTL } else { Duration::ZERO };
         match self.ask(redis, (&id, database.name()), lease).await {
-            Ok((_, None)) => {}
-            Ok((_, Some(conflict))) => return State::Conflict(conflict),
+            Ok(None) => {}
+            Ok(Some(conflict)) => return State::Conflict(conflict),
             Err(error) => return State::Waits(Part::Redis, error.description()),
         }
-        let redis_id = lock(&self.0.ids).redis.clone().unwrap_or_default();
+        let redis_id = self.ids().redis.unwrap_or_default();
         if let Some(other) = database.hold(&redis_id, last.as_deref(), TTL).await {
             return State::Conflict(format!(
                 "(id {redis_id}) is another one than the Redis (id {other}) of running roles that use the same collections of MongoDB: {REMEDY}. {}",
@@ -164,35 +183,35 @@ impl Claim {
             return State::Held;
         }
         match self.ask(redis, (&id, database.name()), TTL).await {
-            Ok((_, None)) => State::Held,
-            Ok((_, Some(conflict))) => State::Conflict(conflict),
+            Ok(None) => State::Held,
+            Ok(Some(conflict)) => State::Conflict(conflict),
             Err(error) => State::Waits(Part::Redis, error.description()),
         }
     }
 
-    /// Runs [`SCRIPT`]. Returns the id of Redis, and the conflict with another database that holds the lease.
+    /// Runs [`SCRIPT`] and records the id of Redis. Returns the conflict with another database that holds the lease.
     async fn ask(
         &self,
         redis: &Redis,
         (id, name): (&str, &str),
         lease: Duration,
-    ) -> Result<(String, Option<String>), Unanswered> {
-        let last = lock(&self.0.ids).redis.clone().unwrap_or_default();
+    ) -> Result<Option<String>, Unanswered> {
+        let last = self.ids().redis.unwrap_or_default();
         let (redis_id, holder, other) = run(redis, &last, (id, name), lease).await?;
-        lock(&self.0.ids).redis = Some(redis_id.clone());
+        self.progress().ids.redis = Some(redis_id);
         let conflict = || {
             format!(
                 "holds the keys of this deployment for another MongoDB database, {other} (id {holder}), and this role uses {name} (id {id}): {REMEDY}. {}",
                 when_free()
             )
         };
-        Ok((redis_id, (!holder.is_empty()).then(conflict)))
+        Ok((!holder.is_empty()).then(conflict))
     }
 
     /// Sets the state after an attempt. A store that does not answer changes nothing but the first state.
     fn set(&self, next: State) {
-        let mut state = lock(&self.0.state);
-        let reason = match (&*state, &next) {
+        let mut progress = self.progress();
+        let reason = match (&progress.state, &next) {
             (State::Held | State::Conflict(_), State::Waits(_, reason)) => {
                 return tracing::debug!(reason, "the claim of the stores is not renewed; retrying");
             }
@@ -209,52 +228,9 @@ impl Claim {
                 Some(&**text)
             }
         };
-        self.0.fence.set(reason);
-        *state = next;
+        self.0.gate.set(reason);
+        progress.state = next;
     }
-}
-
-/// Watches the id of the part of Redis `at`, which may be unavailable. `None` before a role has created the id. Needs a running runtime.
-///
-/// # Errors
-/// When the address of Redis is invalid.
-pub fn watch_id(at: Location) -> Result<watch::Receiver<Option<String>>, Error> {
-    let redis = Redis::new(at, 1).map_err(refused)?;
-    let (sender, receiver) = watch::channel(None);
-    let sender = Arc::new(sender);
-    spawn(restart("id of Redis", move || read_id(redis.clone(), sender.clone())));
-    Ok(receiver)
-}
-
-async fn read_id(redis: Redis, id: Arc<watch::Sender<Option<String>>>) {
-    loop {
-        let last = id.borrow().clone();
-        let pause = match run(&redis, last.as_deref().unwrap_or_default(), ("", ""), Duration::ZERO).await {
-            Ok((read, ..)) if read.is_empty() => RETRY,
-            Ok((read, ..)) => {
-                id.send_replace(Some(read));
-                INTERVAL
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the id of Redis is not read; retrying");
-                RETRY
-            }
-        };
-        sleep(pause).await;
-    }
-}
-
-/// Runs [`SCRIPT`].
-async fn run(
-    redis: &Redis,
-    last: &str,
-    (id, name): (&str, &str),
-    lease: Duration,
-) -> Result<(String, String, String), Unanswered> {
-    let mut script = SCRIPT.prepare_invoke();
-    script.key(redis.key(ID)).key(redis.key(CLAIM));
-    script.arg(last).arg(id).arg(name).arg(u64::try_from(lease.as_millis()).unwrap_or_default());
-    redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await
 }
 
 /// The conflict of a role that uses the keys `at` and the database with this id, as text for the doctor. `None` when the keys are free or
@@ -276,8 +252,4 @@ pub async fn examine(at: Location, database: Option<&str>) -> Option<String> {
 /// When a role can make a claim that others hold.
 fn when_free() -> String {
     format!("They are free {} s after the other roles have ended", TTL.as_secs())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,19 @@
-//! The script on the keys of a claim. Redis runs it atomically. Called by [`super::claim`].
+//! The script on the keys of a claim. Redis runs it atomically. Called by [`super::claim`] and [`super::redis_keys`].
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
-use remote::redis::Script;
+use remote::{Redis, Unanswered, redis::Script};
+
+/// The key of the id.
+const ID: &str = "{stores}:id";
+
+/// The key of the lease.
+pub const CLAIM: &str = "{stores}:claim";
 
 /// Keys: the id of Redis, the lease. Arguments: the last id of Redis that the caller has read, or an empty string; the id and the name of the
 /// database; the time of the lease in milliseconds, or 0 to acquire no lease. Replies the id of Redis, and the id and name of another
 /// database that holds the lease, or empty strings. Without an id of a database, no id of Redis is created. Values that no role writes count as absent.
-pub static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
@@ -40,3 +46,16 @@ pub static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
         ",
     )
 });
+
+/// Runs [`SCRIPT`].
+pub async fn run(
+    redis: &Redis,
+    last: &str,
+    (id, name): (&str, &str),
+    lease: Duration,
+) -> Result<(String, String, String), Unanswered> {
+    let mut script = SCRIPT.prepare_invoke();
+    script.key(redis.key(ID)).key(redis.key(CLAIM));
+    script.arg(last).arg(id).arg(name).arg(u64::try_from(lease.as_millis()).unwrap_or_default());
+    redis.ask(async |mut redis| script.invoke_async(&mut redis).await).await
+}

@@ -4,6 +4,7 @@
 mod claim;
 mod claim_script;
 mod examine;
+mod redis_keys;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,8 +14,9 @@ use remote::Location;
 use sessions::{RedisSessions, Revocations, ages};
 
 pub use self::{
-    claim::{Claim, examine as examine_claim, watch_id},
+    claim::{Claim, examine as examine_claim},
     examine::{Use, examine},
+    redis_keys::watch_keys,
 };
 use crate::{config::shared, error::Error};
 

@@ -30,7 +30,7 @@ pub fn run(config: Backup) -> Result<(), Error> {
     let target = Target::examine(&config.to, config.store.directory())?;
     partial::remove_at_signals()?;
     let partial = target.make_partial()?;
-    copy(&directory, partial.path())?;
+    copy(&directory, partial.path(), &config.to)?;
     partial.publish(|partial| target.publish(partial))?;
     let to = config.to.display();
     print(&format!(
@@ -39,7 +39,8 @@ pub fn run(config: Backup) -> Result<(), Error> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+/// Copies the store in `from` to `to`. Errors of the copy name `named`, the directory that the copy will have.
+fn copy(from: &Path, to: &Path, named: &Path) -> Result<(), Error> {
     let open = |name: &str| Snapshot::open(&from.join(name)).map_err(failed(from));
     let chat = open(CHAT)?;
     let users = open(USERS)?;
@@ -48,7 +49,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
             return Err(failed(from)(format!("{name} is damaged: {fault}; see `godzilla check`")));
         }
     }
-    let group = new_group().map_err(failed(to))?;
+    let group = new_group().map_err(failed(named))?;
     for (name, snapshot) in [(CHAT, &chat), (USERS, &users)] {
         let mut shown = 0;
         let progress = |done: i32, all: i32| {
@@ -58,10 +59,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
                 print(&format!("{name}: {percent} %"));
             }
         };
-        snapshot.copy_to(&to.join(name), &group, progress).map_err(failed(to))?;
+        let path = to.join(name);
+        snapshot.copy_to(&path, &group, progress).map_err(|error| not_written(named, &path, &error))?;
     }
     drop((chat, users));
-    finish(to, &group)?;
+    finish(to, &group, named)?;
     print("checking the copy");
     let findings = check::findings(to)?;
     match findings.first() {
@@ -71,13 +73,29 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
 }
 
 /// Makes a store of the copied files: migrates them to the schema of this release, begins a new epoch and adds an empty file of sessions.
-fn finish(to: &Path, group: &str) -> Result<(), Error> {
-    let sessions = SqliteSessions::open(&to.join(SESSIONS), Timestamp::now).map_err(failed(to))?;
+fn finish(to: &Path, group: &str, named: &Path) -> Result<(), Error> {
+    let path = |name: &str| to.join(name);
+    let sessions = SqliteSessions::open(&path(SESSIONS), Timestamp::now);
+    let sessions = sessions.map_err(|error| not_written(named, &path(SESSIONS), &error))?;
     drop(sessions.database().set_group(group));
     sessions.database().close();
-    SqliteUsers::open(&to.join(USERS)).map_err(failed(to))?.database().close();
-    chat::SqliteStore::open_copy(&to.join(CHAT)).map_err(failed(to))?.database().close();
+    let users = SqliteUsers::open(&path(USERS));
+    users.map_err(|error| not_written(named, &path(USERS), &error))?.database().close();
+    chat::SqliteStore::open_copy(&path(CHAT)).map_err(failed(named))?.database().close();
     Ok(())
+}
+
+/// The failure to write the file at `path` of the copy `named`: the cause that the system gives, with a remedy.
+fn not_written(named: &Path, path: &Path, error: &embedded::Error) -> Error {
+    let partial = path.parent().and_then(|partial| std::path::absolute(partial).ok()).unwrap_or_default();
+    match embedded::cause_of_failure(path, error) {
+        Some(cause) => {
+            // The incomplete copy is removed.
+            let cause = cause.replace(&*partial.to_string_lossy(), &named.to_string_lossy());
+            failed(named)(format!("{cause}; or name another directory"))
+        }
+        None => failed(named)(error),
+    }
 }
 
 /// Prints a line of progress. A standard output that is not read delays the backup once, by 5 s.
@@ -90,9 +108,16 @@ fn print(line: &str) {
 
 /// An error of the system, with a remedy.
 fn refused(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    refused_in(path, path)
+}
+
+/// As [`refused`], for a path of an incomplete copy, whose name means nothing to the caller. The error names `named`.
+fn refused_in(named: &Path, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| match embedded::cause_of(path, &error) {
-        Some(cause) => failed(path)(format!("{cause}; or name a directory of your own")),
-        None => failed(path)(error.to_string()),
+        Some(cause) => failed(named)(format!("{cause}; or name a directory of your own")),
+        None => failed(named)(format!(
+            "{error}; name a directory on a disk, in which this user may make directories"
+        )),
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sys::{
         statfs::{AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs},
         statvfs::statvfs,
@@ -16,6 +17,11 @@ use nix::{
     unistd::{AccessFlags, access, geteuid},
 };
 
+use accounts::SqliteUsers;
+use embedded::{Error, Examined};
+use sessions::SqliteSessions;
+
+use super::{CHAT, FILES, SESSIONS, USERS, data_dir, has_content};
 use crate::doctor::Finding;
 
 const FLAG: &str = "--data-dir (GODZILLA_DATA_DIR)";
@@ -73,21 +79,96 @@ fn examine_present(directory: &Path, mode: u32) -> Vec<Finding> {
         findings.push(Finding::warning(FLAG, format!("other users can open {shown}; chmod 700 it")));
     }
     findings.extend(examine_filesystem(directory));
-    let locks = files(directory, "lock").into_iter().filter(|lock| is_locked(lock));
+    match data_dir::resolve(directory) {
+        Ok(place) => findings.extend(examine_store(&place)),
+        // A refused access is a finding already.
+        Err(error) if findings.is_empty() => findings.push(Finding::error(FLAG, error.to_string())),
+        Err(_) => {}
+    }
+    findings
+}
+
+/// Examines the files in the directory of the store, which may be a private subdirectory of the data directory.
+fn examine_store(place: &Path) -> Vec<Finding> {
+    let shown = place.display();
+    let mut findings = Vec::new();
+    let locks = files(place, "lock").into_iter().filter(|lock| is_locked(lock));
     if locks.count() > 0 {
         findings.push(Finding::error(
             FLAG,
             format!("{shown} is in use by a running server; stop it or name another directory"),
         ));
     }
-    findings.extend(examine_times(directory));
+    findings.extend(examine_files(place));
+    findings.extend(examine_times(place));
     findings
+}
+
+/// What a start would refuse in the files, and what it would create beside them.
+fn examine_files(place: &Path) -> Vec<Finding> {
+    let schemas = [
+        (USERS, SqliteUsers::SCHEMA),
+        (SESSIONS, SqliteSessions::SCHEMA),
+        (CHAT, chat::sqlite_store::SCHEMA),
+    ];
+    let outcomes = schemas.map(|(name, schema)| embedded::examine(&place.join(name), schema));
+    let mut groups: Vec<&str> =
+        outcomes.iter().flatten().filter_map(|Examined { group }| group.as_deref()).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let mut findings: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| Some(Finding::error(FLAG, text(outcome.as_ref().err()?))))
+        .collect();
+    if groups.len() > 1 {
+        findings.push(Finding::error(
+            FLAG,
+            format!(
+                "{} in {} are files of different stores; restore all files of one backup, or run `godzilla check --accept-loss`",
+                FILES.join(", "),
+                place.display()
+            ),
+        ));
+    }
+    let (present, missing): (Vec<&str>, Vec<&str>) =
+        FILES.into_iter().partition(|name| has_content(place, name));
+    if !present.is_empty() && !missing.is_empty() {
+        let text = format!(
+            "{} is missing or empty beside {} in {}; restore all files of one backup, or run `godzilla check --accept-loss` to go on \
+             without",
+            missing.join(", "),
+            present.join(", "),
+            place.display()
+        );
+        // A start creates files that are missing beside those of a release without ids.
+        let is_refused = !groups.is_empty() || outcomes.iter().any(Result::is_err);
+        findings.push(if is_refused { Finding::error(FLAG, text) } else { Finding::warning(FLAG, text) });
+    }
+    findings
+}
+
+/// The error of a start, with the remedy after a semicolon.
+fn text(error: &Error) -> String {
+    match error {
+        Error::Newer { .. } => format!("{error}, or restore a backup of this version"),
+        Error::Damaged { .. } => format!("{error}, or name another directory"),
+        error => error.to_string(),
+    }
 }
 
 fn examine_access(directory: &Path) -> Option<Finding> {
     let wanted = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
     access(directory, wanted).err().map(|error| {
         let (shown, user) = (directory.display(), geteuid());
+        if error == Errno::EROFS {
+            return Finding::error(
+                FLAG,
+                format!(
+                    "the filesystem of {shown} is read-only; mount it read-write (Kubernetes: readOnly of the volume mount, Docker: `:ro`) \
+                     or name another directory"
+                ),
+            );
+        }
         Finding::error(
             FLAG,
             format!("user {user} cannot write to {shown}: {}; chown it to that user (Kubernetes: fsGroup) or name another directory", error.desc()),

@@ -6,7 +6,7 @@ use super::{
     DUPLICATE_KEY, Operation, Unanswered,
     duplicates::{OwnIndexes, violated_index, without_values},
 };
-use crate::{Fenced, NO_ANSWER, REFUSES, cause};
+use crate::{NO_ANSWER, REFUSES, StoreGateClosed, cause};
 
 /// The primary accepts writes, but a majority does not acknowledge them.
 pub const UNCONFIRMED: &str = "does not confirm writes: a majority of its replica set is missing, its disk does not answer, or it is locked by fsyncLock";
@@ -137,8 +137,8 @@ fn described(error: &Error) -> String {
 /// The text of `error` for the log, at most [`BRIEF`] characters. The full text contains the whole topology when no server could be
 /// selected, the bytes of the reply, and the values of a duplicate key, which can be a user's data.
 pub fn brief(error: &Error) -> String {
-    if let Some(fenced) = error.get_custom::<Fenced>() {
-        return fenced.to_string();
+    if let Some(closed) = error.get_custom::<StoreGateClosed>() {
+        return closed.to_string();
     }
     let text = match &*error.kind {
         ErrorKind::ServerSelection { .. } => format!("MongoDB {}", described(error)),

@@ -11,7 +11,7 @@ use mongodb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Fence, Refusals,
+    Refusals, StoreGate,
     duplicates::OwnIndexes,
     refusals::{Operation, Trial},
 };
@@ -22,7 +22,7 @@ use super::{
 pub struct Documents<T: Send + Sync> {
     documents: Collection<T>,
     refusals: Refusals,
-    fence: Fence,
+    gate: StoreGate,
     own: OwnIndexes,
 }
 
@@ -31,15 +31,15 @@ impl<T: Send + Sync> Clone for Documents<T> {
         Self {
             documents: self.documents.clone(),
             refusals: self.refusals.clone(),
-            fence: self.fence.clone(),
+            gate: self.gate.clone(),
             own: self.own,
         }
     }
 }
 
 impl<T: Send + Sync> Documents<T> {
-    pub(super) fn new(documents: Collection<T>, refusals: Refusals, fence: Fence) -> Self {
-        Self { documents, refusals, fence, own: OwnIndexes::default() }
+    pub(super) fn new(documents: Collection<T>, refusals: Refusals, gate: StoreGate) -> Self {
+        Self { documents, refusals, gate, own: OwnIndexes::default() }
     }
 
     /// Sets the names of the unique indexes of this collection besides that of `_id`.
@@ -79,20 +79,20 @@ impl<T: Send + Sync> Documents<T> {
     /// The same collection with documents of another type.
     pub fn clone_with_type<U: Send + Sync>(&self) -> Documents<U> {
         let documents = self.documents.clone_with_type();
-        let (refusals, fence) = (self.refusals.clone(), self.fence.clone());
-        Documents { documents, refusals, fence, own: self.own }
+        let (refusals, gate) = (self.refusals.clone(), self.gate.clone());
+        Documents { documents, refusals, gate, own: self.own }
     }
 
     /// Runs a write and records its result for readiness. A write that is cancelled before its result counts if it took 2 s or more.
     ///
     /// # Errors
-    /// The error of `write`, or that the fence of the role is closed.
+    /// The error of `write`, or that the gate of the role is closed.
     pub async fn write<R: WriteResult>(
         &self,
         operation: Operation,
         write: impl AsyncFnOnce(Collection<T>) -> Result<R, MongoError>,
     ) -> Result<R, MongoError> {
-        self.fence.check().map_err(MongoError::custom)?;
+        self.gate.check().map_err(MongoError::custom)?;
         let begun = self.refusals.begin(self.documents.name(), operation, self.own);
         let result = write(self.documents.clone()).await;
         match &result {

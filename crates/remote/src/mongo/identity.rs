@@ -29,7 +29,7 @@ const MAX_LEASE: i64 = 60_000;
 /// The number of attempts to create the id while other processes create it.
 const ATTEMPTS: usize = 3;
 
-/// The identity. Writes do not depend on the fence of a role. Cheap to clone.
+/// The identity. Writes do not depend on the gate of a role. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Identity {
     documents: Documents<Document>,
@@ -43,7 +43,7 @@ impl Identity {
     /// The identity of the database of `store`, which need not be reachable yet.
     pub fn new(store: &Store) -> Self {
         let name = store.database.name().into();
-        Self { documents: collection(store.unfenced(), COLLECTION), name, last: Arc::default() }
+        Self { documents: collection(store.ungated(), COLLECTION), name, last: Arc::default() }
     }
 
     /// The name of the database.

@@ -24,7 +24,7 @@ pub struct TtlIndexes {
 impl TtlIndexes {
     /// The check of the collections of these names in `store`.
     pub fn new(store: &Store, names: &[&str]) -> Self {
-        let collections = names.iter().map(|name| collection(store.unfenced(), name)).collect();
+        let collections = names.iter().map(|name| collection(store.ungated(), name)).collect();
         Self { collections, checked: Arc::default() }
     }
 

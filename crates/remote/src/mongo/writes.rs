@@ -80,7 +80,7 @@ impl Writes {
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
         let (database, refusals) = (store.database.clone(), store.refusals.clone());
-        let documents = collection(store.unfenced(), COLLECTION);
+        let documents = collection(store.ungated(), COLLECTION);
         Self { documents, database, refusals, state: Arc::default(), finished: Arc::default() }
     }
 

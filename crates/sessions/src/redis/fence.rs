@@ -167,7 +167,7 @@ pub fn hook(access: Access, latest: Arc<LatestGeneration>, names: Names) -> Hook
 /// Why the fence record cannot be maintained, as a text of its own. `None` while it can.
 pub type FenceFault = Arc<Mutex<Option<String>>>;
 
-/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record, while the fence of the stores is
+/// Applies the list of revoked sessions to every new incarnation of Redis and writes its fence record, while the gate of the stores is
 /// open. Logs the cause when it cannot, and keeps it in `fault`. Never returns.
 pub async fn maintain(
     redis: Redis,
@@ -178,7 +178,7 @@ pub async fn maintain(
     // A record of an earlier process may have been restored from a backup, so this process always writes a first record of its own.
     let mut has_written = false;
     loop {
-        redis.fence().opened().await;
+        redis.gate().opened().await;
         let Err(error) = maintain_connected(&redis, &writer, &latest, &mut has_written, &fault).await;
         let found = described(&error);
         let before = fault.lock().unwrap_or_else(PoisonError::into_inner).replace(found.clone());
@@ -217,9 +217,9 @@ async fn maintain_connected(
     let mut redis = timeout(TIMEOUT, connect).await.map_err(unavailable)?.map_err(unavailable)?;
     let names = writer.names();
     loop {
-        if let Err(fenced) = stores.fence().check() {
+        if let Err(closed) = stores.gate().check() {
             *has_written = false;
-            return Err(unavailable(fenced));
+            return Err(unavailable(closed));
         }
         writer.flush().await?;
         let Observed { process, history, record } = observe(&mut redis, names).await.map_err(unavailable)?;

@@ -46,7 +46,7 @@ impl RedisSessions {
     /// "Redis", for `/readyz`. `None` when the sessions are ready.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let record = &self.names.fence;
-        let request = self.redis.ask_unfenced(async |mut redis| {
+        let request = self.redis.ask_ungated(async |mut redis| {
             fence::get_with_record::<redis::Value>(&mut redis, record, "").await
         });
         let is_confirmed = match request.await {
@@ -94,7 +94,7 @@ impl RedisSessions {
     /// Publishes the latest generation that this process has seen. When accounts has written a record with an earlier one, because
     /// its counter was restored from a backup, it receives the later one and writes a record with a still later one.
     async fn publish_latest(&self) {
-        if !self.redis.fence().is_open() {
+        if !self.redis.gate().is_open() {
             return;
         }
         let Some(generation) = self.latest.to_publish() else { return };

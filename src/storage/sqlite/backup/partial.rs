@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::Level;
 
-use super::{super::FILES, failed, refused};
+use super::{super::FILES, failed, refused_in};
 use crate::{error::Error, shutdown, telemetry};
 
 /// Separates the name of the copy and a random id.
@@ -48,9 +48,9 @@ impl Partial {
         let group = new_group().map_err(failed(parent))?;
         let path = parent.join(format!(".{}{MARK}{group}", name.to_string_lossy()));
         let mut current = current();
-        DirBuilder::new().mode(0o700).create(&path).map_err(refused(&path))?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(refused_in(parent, &path))?;
         *current = Some(path.clone());
-        let lock = File::open(&path).map_err(refused(&path))?;
+        let lock = File::open(&path).map_err(refused_in(parent, &path))?;
         // On a filesystem without such locks, directories of killed processes remain.
         if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
             return Err(failed(&path)("another backup removes it as abandoned; try again"));

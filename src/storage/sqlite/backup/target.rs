@@ -84,8 +84,12 @@ impl Target {
             Self::Present(to) => {
                 // A start refuses a directory with only some of the files, so a crash between the renames leaves no
                 // usable store.
-                for name in FILES {
-                    fs::rename(partial.join(name), to.join(name)).map_err(refused(to))?;
+                let renamed =
+                    FILES.into_iter().try_for_each(|name| fs::rename(partial.join(name), to.join(name)));
+                if let Err(error) = renamed {
+                    // The directory was empty.
+                    FILES.iter().for_each(|name| drop(fs::remove_file(to.join(name))));
+                    return Err(refused(to)(error));
                 }
                 sync(to)?;
                 fs::remove_dir(partial).map_err(refused(partial))

@@ -9,6 +9,10 @@ impl Cluster {
         let file = rusqlite::Connection::open(self._dir.path().join("chat.sqlite3")).unwrap();
         file.busy_timeout(TIMEOUT).unwrap();
         file.execute("DELETE FROM messages WHERE seq > ?", [i64::try_from(seq).unwrap()]).unwrap();
+        // A restored file has the counter of its time.
+        let counter = "UPDATE sqlite_sequence SET seq = (SELECT max(\"offset\") FROM
+            (SELECT \"offset\" FROM messages UNION ALL SELECT \"offset\" FROM changes))";
+        file.execute(counter, []).unwrap();
     }
 }
 

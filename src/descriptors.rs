@@ -21,7 +21,9 @@ pub fn raise() {
         .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
     match raised {
         Ok((soft, hard)) => tracing::debug!(soft, hard, "raised the limit of open files"),
-        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files cannot be raised, so fewer clients can connect; raise it with `ulimit -n` or LimitNOFILE=")
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl AccountService {
             (Ok(None), Ok(false)) => Ok(false),
             (Ok(None), Ok(true)) => {
                 tracing::warn!(
-                    "a registration is refused: rooms refer to the name, but no user has it; restore users and rooms from the same backup"
+                    "a registration is refused: rooms refer to the requested name, but no user has it; restore users and rooms from the same backup"
                 );
                 Ok(true)
             }

@@ -158,7 +158,7 @@ impl Chat {
     /// Makes the actor of a room reload it, if the actor runs. Later questions are answered after the reload.
     pub(crate) async fn refresh(&self, name: &RoomName) {
         if timeout_at(deadline_now().into(), self.inner.rooms.send(Refresh(name.clone()))).await.is_err() {
-            tracing::warn!(room = %name, "refresh of a room timed out");
+            tracing::warn!(room = %name, "a room does not answer its refresh; it reads the store at its next sweep");
         }
     }
 

@@ -1,5 +1,5 @@
 //! The registry of a node's live rooms by name. It starts requested rooms and removes idle ones. Clients and HTTP [`find`] a room here and
-//! then call the room itself; the registry does not handle messages.
+//! then call the room itself; chat messages do not pass through the registry.
 
 use std::{
     collections::HashMap,

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A username: 1 to 32 characters of `A-Z a-z 0-9 _ . -`. It keeps the case of its registration. Uniqueness is decided by
-/// [`Username::key`].
+/// A username: 1 to 32 characters of `A-Z a-z 0-9 _ . -`. Upper and lower case are kept as registered. Names
+/// that differ only in case are the same user ([`Username::key`]).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Username(Arc<str>);

@@ -190,7 +190,7 @@ impl Part {
         }
     }
 
-    /// The name under which the part is unique in its room among those of its type.
+    /// The part's key, which is unique among the parts of the same type in a room: the user's key for a member, empty for the properties.
     pub fn key(&self) -> String {
         match self {
             Self::Member(user) => user.key(),

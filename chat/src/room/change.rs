@@ -192,11 +192,14 @@ impl Room {
         ctx.wait(found.into_actor(self).map(move |found, room, ctx| match found {
             Ok(Ok(found)) => room.replace(found, begun),
             Ok(Err(error)) => {
-                tracing::warn!(room = %room.name, %error, "reload of a room failed; retrying");
+                tracing::warn!(room = %room.name, %error, "a room cannot be read from the store; its members may be out of date until a retry succeeds");
                 room.retry_reload(ctx);
             }
             Err(_) => {
-                tracing::warn!(room = %room.name, "reload of a room timed out; retrying");
+                tracing::warn!(
+                    room = %room.name,
+                    "the store does not answer the read of a room; its members may be out of date until a retry succeeds"
+                );
                 room.retry_reload(ctx);
             }
         }));

@@ -25,7 +25,7 @@ use crate::{
     users::{self, User},
 };
 
-/// After the start of a phase, messages sent within this time belong to no phase.
+/// The pause before and after each measured phase. Messages sent in it belong to no phase.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// The server limits that would throttle the loud room.

@@ -58,11 +58,11 @@ impl NodeLease {
     const RETRY: Duration = Duration::from_secs(1);
 
     /// Starts the lease of the node `name`, which gateways reach at `address`, in the Redis at `at`. Redis may be
-    /// unavailable. The entry is closed at first, so that the node holds its name before it receives sessions. Needs a
-    /// running runtime.
+    /// unavailable. The node's entry in the table begins as closed: gateways send it no sessions until it holds its name. Must be
+    /// called within a Tokio runtime.
     ///
     /// # Errors
-    /// When the name or the address of Redis is invalid. The text names the flag.
+    /// When the name or the address of Redis is invalid. The error's text names the flag to correct.
     pub fn start(
         at: impl Into<Location>,
         name: &str,

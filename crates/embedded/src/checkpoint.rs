@@ -50,7 +50,7 @@ impl Writer {
         if let Err(error) = self.log("PRAGMA wal_checkpoint(PASSIVE)") {
             self.record_failures([&error].into_iter(), None);
             let stopped = self.condition.stopped();
-            tracing::error!(store = &*self.store, %error, ?stopped, "a checkpoint failed");
+            tracing::error!(store = &*self.store, %error, ?stopped, "the log cannot be written back to the database; it grows until a checkpoint succeeds");
         }
         self.watch.measure();
     }
@@ -98,7 +98,7 @@ impl Writer {
             );
         }
         if let Err((_, error)) = self.conn.close() {
-            tracing::warn!(store = &*self.store, %error, "closing the file failed");
+            tracing::warn!(store = &*self.store, %error, "the database file cannot be closed; committed data is not affected");
         }
         if is_closed {
             self.counter.end();

@@ -144,7 +144,7 @@ fn refuse_network(directory: &Path) -> Result<(), Error> {
             let directory = directory.display();
             tracing::warn!(
                 %directory,
-                "the data directory is on a filesystem (FUSE, 9p, Ceph) whose locks and shared memory may not work"
+                "the data directory is on a filesystem (FUSE, 9p, Ceph) whose locks and shared memory may not work: use a local filesystem (ext4, xfs)"
             );
             Ok(())
         }

@@ -272,7 +272,7 @@ impl Writer {
         if !self.conn.is_autocommit()
             && let Err(error) = execute(&self.conn, "ROLLBACK")
         {
-            tracing::error!(store = &*self.store, %error, "a rollback failed");
+            tracing::error!(store = &*self.store, %error, "a transaction cannot be rolled back; the next one is refused");
         }
     }
 }

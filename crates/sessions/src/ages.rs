@@ -53,8 +53,8 @@ pub fn settled() -> Option<Timestamp> {
     is_settled.then_some(now)
 }
 
-/// The latest time that a correct clock can have returned until now: [`Timestamp::latest`], or the maximum timestamp while the wall clock
-/// is not plausible.
+/// The upper bound of stored timestamps: one hour after now ([`Timestamp::latest`]), or the maximum while the wall clock is not plausible. A
+/// later timestamp is of a wrong clock.
 pub fn latest() -> Timestamp {
     settled().map_or(Timestamp(u64::MAX), |_| Timestamp::latest())
 }

@@ -42,7 +42,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// An open session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The hash of its token. It is not secret.
+    /// The SHA-256 of the session's token. The hash is not secret; the token is.
     pub id: SessionId,
     /// The name of its user, in the spelling given to [`Sessions::open`].
     pub username: Username,

@@ -35,7 +35,12 @@ pub fn restart<F: Future<Output = ()>>(
             if panics > MAX_PANICS {
                 return;
             }
-            tracing::warn!(part, "part panicked, restarting");
+            tracing::warn!(
+                part,
+                panics,
+                max_panics = MAX_PANICS,
+                "a part of the process panicked and is restarted"
+            );
             sleep(RESTART_DELAY).await;
         }
     }

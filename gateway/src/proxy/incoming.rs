@@ -80,7 +80,7 @@ async fn read_ahead(body: &mut Incoming, backend: &Backend) -> Result<VecDeque<B
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
-            tracing::warn!(%backend, %error, "malformed response body of a service");
+            tracing::warn!(%backend, %error, "a service sends a malformed response body; the client gets 502");
             Error::InvalidResponse
         })?;
         // Other frames are trailers, which are not forwarded.

@@ -44,7 +44,7 @@ impl LimitedConnection {
         Self { stream, peer, meter: Meter::new(Instant::now()), timer, _permit: permit }
     }
 
-    /// Ready when the connection may be read.
+    /// Waits while reads are delayed by the meter of floods. Fails with `TimedOut` when the first frame has not arrived in time.
     fn poll_read_allowed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(timer) = &mut self.timer else { return Poll::Ready(Ok(())) };
         let is_over = timer.as_mut().poll(cx).is_ready();
@@ -93,7 +93,7 @@ async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 return (stream, peer);
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                tracing::warn!(%error, "a connection cannot be accepted; check the limit of open files");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -107,7 +107,7 @@ impl Follower {
         for room in self.stream.backlog() {
             let publishing = async {
                 let head = self.stream.publish_missing(&room).await?;
-                // Messages that are stored from now on are published by their writer, or noted again.
+                // Removed before the note is resolved: the node that stores a later message publishes it, or notes the room again.
                 self.stream.backlog.lock().unwrap_or_else(PoisonError::into_inner).remove(&room);
                 self.stream.unpublished.resolve(&room, head).await
             };

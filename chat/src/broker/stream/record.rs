@@ -176,7 +176,7 @@ impl StreamRecord {
         });
         if let Err(error) = &record {
             metrics::counter!("godzilla_chat_stream_unreadable_total").increment(1);
-            tracing::warn!(%error, "a record of the stream cannot be parsed and is ignored");
+            tracing::warn!(%error, "a record of the Redis stream is unreadable and skipped: another program or a newer release may have written it");
         }
         record.ok()
     }

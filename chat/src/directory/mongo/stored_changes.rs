@@ -51,8 +51,8 @@ impl Row {
         mongodb::bson::deserialize_from_document(document).map_err(damaged)
     }
 
-    /// The room and its latest changes, oldest first, without the damaged ones. Readers detect their absence by the versions. `process` is
-    /// the id of this process.
+    /// The room and its latest changes, oldest first. Damaged changes are left out: readers notice the gap in the versions. Changes that
+    /// `process`, this process, has written are marked as own.
     ///
     /// # Errors
     /// When the name or the version of the room is damaged.
@@ -136,8 +136,8 @@ pub fn note_damage(room: &str, error: &Error) {
     tracing::warn!(room, %error, "a change of a room is damaged: clients that have not received it load the room anew");
 }
 
-/// The latest changes of a room at `version` that directly follow each other. Earlier ones are not used: a change between them is damaged,
-/// or an earlier release has not stored it.
+/// The changes up to `version` without a gap in their versions. Changes before a gap are dropped: the missing change is damaged, or an
+/// earlier release did not store it.
 pub fn without_gaps(mut changes: Vec<Change>, version: u64) -> Vec<Change> {
     let is_next = |(back, change): &(u64, &Change)| change.version.checked_add(*back) == Some(version);
     let count = (0..).zip(changes.iter().rev()).take_while(is_next).count();

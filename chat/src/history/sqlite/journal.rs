@@ -34,7 +34,7 @@ impl Journal for SqliteHistory {
             row.get(0)
         };
         let read = move |conn: &Connection| {
-            let found: Option<String> = conn.query_row(query, [], epoch).optional()?;
+            let found: Option<String> = conn.prepare_cached(query)?.query_row([], epoch).optional()?;
             found.ok_or_else(|| embedded::damaged_row("the log's epoch"))
         };
         Ok(self.database.read(read).await?)
@@ -47,7 +47,7 @@ const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timest
 /// The offset of the last change or message, even if the message was deleted since.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
     let query = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'";
-    Ok(conn.query_row(query, [], |row| number(row, 0)).optional()?.unwrap_or(0))
+    Ok(conn.prepare_cached(query)?.query_row([], |row| number(row, 0)).optional()?.unwrap_or(0))
 }
 
 fn missed(conn: &Connection, client: MissedBy<'_>, after: u64) -> rusqlite::Result<Option<Missed>> {

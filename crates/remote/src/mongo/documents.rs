@@ -63,8 +63,8 @@ impl<T: Send + Sync> Documents<T> {
         self
     }
 
-    /// Marks a write without which the role works. While it is refused, the role is ready and degraded. `effect` names what clients lose, as
-    /// a statement in lower case.
+    /// Marks an operation as optional: while MongoDB refuses it, the role is ready and degraded. `effect` states what clients lose, in lower
+    /// case, such as "changes of ended rooms are kept".
     #[must_use]
     pub fn with_optional(self, operation: Operation, effect: &'static str) -> Self {
         self.refusals.set_optional(self.documents.name(), operation, effect);

@@ -86,7 +86,7 @@ impl SendQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues `frame`, which may contain several frames. An empty queue accepts one frame of any size, so
+    /// Queues the encoded frames of one packet as one entry. An empty queue accepts an entry of any size, so
     /// that an ack larger than the limit reaches a client that keeps up.
     pub(crate) fn push(&self, frame: Bytes, volatile: bool, now: Instant) -> PushOutcome {
         let mut queue = self.queue();

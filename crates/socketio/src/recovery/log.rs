@@ -48,7 +48,7 @@ struct State {
     sessions: Sessions,
 }
 
-/// A session that is being resumed. Its drop makes the session available again, unless it was resumed.
+/// A session while a client resumes it. Dropping this value before the end makes the session available again.
 pub(crate) struct Resuming {
     log: Log,
     pub(crate) pid: String,

@@ -1,5 +1,5 @@
-//! Long-polling (Engine.IO protocol 4, "HTTP long-polling"), the session's side. The requests, which may run
-//! on any worker, are in `transport::polling`.
+//! The session's part of long-polling (Engine.IO protocol 4, "HTTP long-polling"). `transport::polling` handles
+//! the HTTP requests, on any worker.
 
 use std::{sync::Arc, time::Duration};
 

@@ -28,7 +28,9 @@ impl Reply {
     pub fn send_binary(self, args: &impl Serialize, attachments: &[Bytes]) {
         match packet::ack_text(self.socket.namespace(), self.id, args, attachments.len()) {
             Ok(text) => self.socket.send(&Encoded::with_attachments(&text, attachments)),
-            Err(error) => tracing::error!(%error, "ack not sent"),
+            Err(error) => {
+                tracing::error!(namespace = self.socket.namespace(), %error, "an ack cannot be serialized and is not sent; the client waits until its timeout")
+            }
         }
     }
 }

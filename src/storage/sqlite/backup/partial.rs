@@ -92,7 +92,7 @@ pub fn remove_abandoned(directory: &Path) {
         if lock.try_lock().is_ok() && holds_a_copy_alone(&path) {
             tracing::info!(path = %path.display(), "removing the incomplete copy of an interrupted backup");
             if let Err(error) = fs::remove_dir_all(&path) {
-                tracing::warn!(path = %path.display(), %error, "the incomplete copy cannot be removed");
+                tracing::warn!(path = %path.display(), %error, "the incomplete copy of an interrupted backup cannot be removed; delete it by hand");
             }
         }
     }

@@ -18,6 +18,9 @@ fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
         ],
         vec![("Cookie", "auth_token=gone".into()), ("Authorization", format!("bearer   {token}"))],
         vec![("Cookie", format!("auth_token={token}")), ("Authorization", "Basic dTpw".into())],
+        vec![("Cookie", format!("auth_token={token}; auth_token=deleted"))],
+        vec![("Cookie", format!("auth_token=550e8400-e29b-41d4-a716-446655440000; auth_token={token}"))],
+        vec![("Cookie", format!("auth_token={}; auth_token={token}; auth_token=null", "e".repeat(64)))],
     ]
 }
 

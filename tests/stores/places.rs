@@ -1,6 +1,6 @@
 //! Data directories with special permissions.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use tempfile::TempDir;
 
@@ -45,4 +45,46 @@ async fn the_tools_report_a_directory_without_permission() {
         assert!(!ended.status.success() && printed.contains("permission denied"), "{arguments:?}: {printed}");
     }
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("a change");
+}
+
+/// Shell code that makes a data directory without a store, beside which no tool may make one.
+const WITHOUT_STORE: [&str; 8] = [
+    "true",
+    "mkdir data",
+    "mkdir data && touch data/notes.txt",
+    "mkdir data && touch data/users.sqlite3.lock",
+    "mkdir data && touch data/chat.sqlite3-wal",
+    "mkdir -p data/godzilla",
+    "mkdir data && chmod 777 data",
+    "touch data",
+];
+
+#[test]
+fn a_tool_on_a_directory_without_a_store_fails_and_makes_nothing() {
+    for script in WITHOUT_STORE {
+        let root = TempDir::new().expect("a temporary directory");
+        let run = |script: &str| {
+            let mut shell = Command::new("sh");
+            let output = shell.arg("-c").arg(script).current_dir(root.path()).output().expect("a shell");
+            assert!(output.status.success(), "{script}");
+            text(&output)
+        };
+        run(script);
+        let before = run("find . -printf '%p %s %m\\n' | sort");
+        let to = root.path().join("to");
+        let to = to.to_str().expect("a UTF-8 path");
+        for arguments in [&["check"][..], &["check", "--accept-loss"], &["backup", to]] {
+            let ended = tool("", arguments, &root.path().join("data"));
+            let printed = text(&ended);
+            assert_eq!(ended.status.code(), Some(1), "{script}: {arguments:?}: {printed}");
+            if arguments[0] == "check" {
+                assert!(printed.contains("there is no store in"), "{script}: {arguments:?}: {printed}");
+            }
+            assert_eq!(
+                run("find . -printf '%p %s %m\\n' | sort"),
+                before,
+                "{script}: {arguments:?}: {printed}"
+            );
+        }
+    }
 }

@@ -100,6 +100,7 @@ impl Writer {
         if let Err((_, error)) = self.conn.close() {
             tracing::warn!(store = &*self.store, %error, "closing the file failed");
         }
+        drop(self.database);
         if is_closed {
             self.counter.end();
         }

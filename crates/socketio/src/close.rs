@@ -137,6 +137,8 @@ impl CloseReason {
                 | Self::TooLarge
                 | Self::TooManyAttachments
                 | Self::TooEarly
+                | Self::ParseError
+                | Self::InvalidText
                 | Self::ProtocolViolation
         )
     }

@@ -73,8 +73,8 @@ fn examine_present(directory: &Path, mode: u32) -> Vec<Finding> {
         findings.push(Finding::warning(FLAG, format!("other users can open {shown}; chmod 700 it")));
     }
     findings.extend(examine_filesystem(directory));
-    let locks = files(directory, "lock").into_iter().filter(|lock| is_locked(lock));
-    if locks.count() > 0 {
+    let mut locks = ["lock", "sqlite3"].into_iter().flat_map(|extension| files(directory, extension));
+    if locks.any(|lock| is_locked(&lock)) {
         findings.push(Finding::error(
             FLAG,
             format!("{shown} is in use by a running server; stop it or name another directory"),

@@ -278,7 +278,7 @@ fn a_value_in_the_notation_of_a_file_or_a_shell_is_refused() {
         (
             &["serve"],
             Some(("GODZILLA_ALLOW_ORIGIN", "\"https://a.example,https://s3cret\"")),
-            Some("--allow-origin"),
+            Some("GODZILLA_ALLOW_ORIGIN"),
         ),
         (&["serve"], Some((DATA, "~/s3cret")), Some(DATA)),
         (&["serve"], Some((DATA, "$HOME/s3cret")), Some(DATA)),

@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use tempfile::TempDir;
 
 use super::{FILES, stopped, text, tool};
+use crate::support::TestServer;
 
 #[tokio::test]
 async fn in_the_root_of_a_volume_a_directory_inside_it_is_used() {
@@ -87,4 +88,35 @@ fn a_tool_on_a_directory_without_a_store_fails_and_makes_nothing() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn the_files_of_a_running_server_cannot_be_used_by_another_name() {
+    let server = TestServer::start().await;
+    let data = server.system.data_dir();
+    let root = TempDir::new_in(data.parent().expect("a directory above")).expect("a directory");
+    // Shell code that makes the directory `other` from the data directory.
+    for (number, script) in
+        ["cp -al \"$0\" other && rm other/*.lock", "mkdir other && ln \"$0\"/*.sqlite3 other"]
+            .into_iter()
+            .enumerate()
+    {
+        let at = root.path().join(number.to_string());
+        fs::create_dir(&at).expect("a new directory");
+        let made = Command::new("sh").arg("-c").arg(script).arg(&data).current_dir(&at).status();
+        assert!(made.expect("a shell").success(), "{script}");
+        let other = at.join("other");
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o700)).expect("a change");
+        for (arguments, part) in [
+            (&["doctor", "serve", "--listen=127.0.0.1:0"][..], "in use by a running server"),
+            (&["seed", "--bcrypt-cost", "4"], "is in use by another process"),
+            (&["check", "--accept-loss"], "is in use by another process"),
+            (&["doctor", "serve", "--listen=127.0.0.1:0"], "in use by a running server"),
+        ] {
+            let ended = tool("", arguments, &other);
+            assert!(!ended.status.success(), "{script}: {arguments:?}: {}", text(&ended));
+            assert!(text(&ended).contains(part), "{script}: {arguments:?}: {}", text(&ended));
+        }
+    }
+    server.user("alice").await;
 }

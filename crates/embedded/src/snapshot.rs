@@ -57,7 +57,7 @@ pub struct Snapshot {
 
 /// The locked files.
 struct Locks {
-    /// The lock file. `None` if there is none.
+    /// The lock file. `None` if it does not exist.
     _lock: Option<File>,
     _database: File,
 }

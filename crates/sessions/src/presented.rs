@@ -31,8 +31,8 @@ pub enum Claim<'a> {
     /// The request contains one token, once or several times.
     One(&'a Token),
     /// Several tokens. The only open session among `candidates` identifies the caller, unless one of `others` belongs to an open session,
-    /// too. Another application on a parent domain can set a cookie with the same name, and only the store knows that its value is not a
-    /// session.
+    /// too. Another application on a parent domain can set a cookie with the same name, and only the store can decide that its value is
+    /// not a session.
     Several {
         /// The bearer tokens; the cookies if there is no bearer token.
         candidates: Vec<&'a Token>,

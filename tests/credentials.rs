@@ -246,12 +246,13 @@ async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without
     let (alice, eve) = (server.user("alice").await, server.user("eve").await);
     let revoked = alice.clone();
     revoked.log_out().await;
+    let other = server.user_on_another_device("alice").await;
     let refused = [
         revoked.handshake(),
         Handshake::default().header("Authorization", &format!("Bearer {}", revoked.token())),
         Handshake::default().cookie("never-issued"),
         Handshake::default().cookie("a.b"),
-        revoked.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
+        other.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
         revoked.handshake().auth(json!({"token": revoked.token()})),
         // The cookie is of another user.
         eve.handshake().auth(json!({"token": revoked.token()})),

@@ -3,6 +3,7 @@
 
 mod examples;
 mod links;
+mod notation;
 mod refusal;
 mod values;
 
@@ -81,6 +82,7 @@ pub fn read(
     let command = args.get(1).map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
     let explained = |error| refusal::explained(error, &command);
     refusal::refuse_not_utf8(&args, &read)?;
+    notation::refuse(&Cli::command(), &args, &read)?;
     let unread: Vec<OsString> = empty.iter().chain(&hidden).chain(&ignored).cloned().collect();
     let matches = definition(&unread).try_get_matches_from(args).map_err(explained)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;

@@ -5,18 +5,25 @@ mod guessable;
 
 use std::{
     convert::Infallible,
-    fmt, fs,
-    io::{self, ErrorKind},
-    os::unix::fs::PermissionsExt,
+    fmt,
+    fs::OpenOptions,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     str::FromStr,
 };
 
-use nix::unistd::{getegid, geteuid};
+use nix::{
+    libc::O_NONBLOCK,
+    unistd::{getegid, geteuid},
+};
 use proto::signature::Key;
 
 /// Mode bits by which other users can access a file.
 const OTHERS: u32 = 0o007;
+
+/// The maximum size of a file, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 
 /// The flag of the key file.
 const FLAG: &str = "--secret-file (GODZILLA_SECRET_FILE)";
@@ -27,6 +34,10 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Docker creates a directory when the source of a file mount does not exist.
 const DIRECTORY: &str =
     "it is a directory; name a file in it. Docker creates one where the source of a mount does not exist";
+
+/// The shell's `<(command)` is a pipe.
+const IRREGULAR: &str =
+    "it is not a regular file but a pipe, a socket or a device; write the content to a file and name that";
 
 /// How to create a valid key.
 const REMEDY: &str =
@@ -130,9 +141,14 @@ pub fn address(
 /// Reads a file that other users cannot access. Symbolic links are followed: Kubernetes mounts `key -> ..data/key`.
 fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| refused(flag, &unreadable(&error));
-    let about = fs::metadata(path).map_err(unreadable)?;
+    // Without this flag, the open of a named pipe blocks until another process writes to it.
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(unreadable)?;
+    let about = file.metadata().map_err(unreadable)?;
     if about.is_dir() {
         return Err(refused(flag, &DIRECTORY));
+    }
+    if !about.is_file() {
+        return Err(refused(flag, &IRREGULAR));
     }
     if about.permissions().mode() & OTHERS != 0 {
         return Err(refused(
@@ -140,7 +156,11 @@ fn private(flag: &str, path: &Path) -> Result<Vec<u8>, String> {
             &"every user of this machine can reach it; chmod 640 or less, defaultMode: 0440 (Kubernetes), mode: 0440 (Docker)",
         ));
     }
-    let mut content = fs::read(path).map_err(unreadable)?;
+    let mut content = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(refused(flag, &format_args!("it has more than {MAX_FILE} bytes")));
+    }
     // Random bytes that begin with these three are no text.
     if content.starts_with(BYTE_ORDER_MARK) && str::from_utf8(&content).is_ok() {
         content.drain(..BYTE_ORDER_MARK.len());
@@ -167,6 +187,10 @@ fn refused(flag: &str, why: &dyn fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::net::UnixListener};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
     use super::*;
 
     fn read(content: &str, mode: u32) -> Result<Key, String> {
@@ -241,6 +265,43 @@ mod tests {
         let text = read().expect_err("refused");
         assert!(text.contains("--redis-url-file") && !text.contains("s3cret"), "{text}");
         assert_eq!(address(("", None), ("", None)), Ok(None));
+    }
+
+    #[test]
+    fn a_file_that_is_not_regular_or_too_large_is_refused_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        mkfifo(&at("pipe"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        std::os::unix::fs::symlink(at("pipe"), at("link")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        let size = usize::try_from(MAX_FILE).unwrap();
+        let key_of = |length: usize| [GOOD.as_bytes(), &vec![b' '; length - GOOD.len()]].concat();
+        for (name, length) in [("whole", size), ("large", size + 1), ("sparse", 1)] {
+            fs::write(at(name), key_of(length.max(GOOD.len()))).unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        OpenOptions::new().write(true).open(at("sparse")).unwrap().set_len(1 << 40).unwrap();
+        let cases = [
+            (at("pipe"), "not a regular file"),
+            (at("link"), "not a regular file"),
+            ("/dev/null".into(), "not a regular file"),
+            ("/dev/zero".into(), "not a regular file"),
+            (at("directory"), "it is a directory"),
+            (at("large"), "more than 65536 bytes"),
+            (at("sparse"), "more than 65536 bytes"),
+        ];
+        for (path, part) in &cases {
+            let refusals = [
+                key(path).expect_err("refused"),
+                address(("", None), ("--redis-url-file", Some(path))).expect_err("refused"),
+            ];
+            for text in refusals {
+                assert!(text.contains(part), "{}: {text}", path.display());
+            }
+        }
+        assert!(key(&at("socket")).is_err(), "a socket cannot be opened");
+        assert!(key(&at("whole")).is_ok());
     }
 
     #[test]

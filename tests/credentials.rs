@@ -18,6 +18,9 @@ fn good(token: &str) -> Vec<Vec<(&'static str, String)>> {
         ],
         vec![("Cookie", "auth_token=gone".into()), ("Authorization", format!("bearer   {token}"))],
         vec![("Cookie", format!("auth_token={token}")), ("Authorization", "Basic dTpw".into())],
+        vec![("Cookie", format!("auth_token={token}; auth_token=deleted"))],
+        vec![("Cookie", format!("auth_token=550e8400-e29b-41d4-a716-446655440000; auth_token={token}"))],
+        vec![("Cookie", format!("auth_token={}; auth_token={token}; auth_token=null", "e".repeat(64)))],
     ]
 }
 
@@ -243,12 +246,13 @@ async fn a_handshake_with_revoked_credentials_gets_connect_error_and_one_without
     let (alice, eve) = (server.user("alice").await, server.user("eve").await);
     let revoked = alice.clone();
     revoked.log_out().await;
+    let other = server.user_on_another_device("alice").await;
     let refused = [
         revoked.handshake(),
         Handshake::default().header("Authorization", &format!("Bearer {}", revoked.token())),
         Handshake::default().cookie("never-issued"),
         Handshake::default().cookie("a.b"),
-        revoked.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
+        other.handshake().header("Cookie", &format!("auth_token={}", eve.token())),
         revoked.handshake().auth(json!({"token": revoked.token()})),
         // The cookie is of another user.
         eve.handshake().auth(json!({"token": revoked.token()})),

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use futures_util::future::try_join;
 use proto::{
     RoomName, Username,
     event::{Item, ItemType, Join, Message},
@@ -13,8 +12,8 @@ use crate::{
     Chat, Error,
     config::SINCE,
     directory::{ChangesSince, Request},
-    history::Slice,
-    room::{Change, membership::ReadRev},
+    room::Change,
+    room_reader::{self, RoomReader},
 };
 
 /// The position of a client in a room.
@@ -90,34 +89,51 @@ pub async fn read(
     is_replaced: bool,
     deadline: Instant,
 ) -> Result<CatchUp, Error> {
-    let Position { since, rev, types, offset } = position;
     let broker = chat.broker();
-    let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
-    let is_replaced = is_replaced || is_old;
+    let offset = position.offset.as_deref();
+    let is_replaced = is_replaced || offset.is_some_and(|offset| broker.is_of_replaced_history(offset));
     let offset = offset.map(|_| broker.format_position());
-    let last = match enters {
+    let entered = match enters {
         true => chat.ask(room, Change(Request::Join { user: user.clone() }), deadline).await?,
-        false => chat.ask(room, ReadRev(user.clone()), deadline).await?,
+        false => 0,
     };
-    // The sockets of a user whose membership another node has begun must be in the room before the messages are read.
-    broker.wait_if_subscribed(room, last).await;
+    let read = room_reader::read(chat, user, room, deadline, async |reader| {
+        let last = reader.rev().max(entered);
+        // The sockets of a user whose membership another node has begun must be in the room before the messages are read.
+        broker.wait_if_subscribed(room, last).await;
+        missed(&reader, &position, last, is_replaced).await
+    });
+    let answer = read.await?;
+    Ok(CatchUp { epoch: broker.store_epoch(), offset, ..answer })
+}
+
+/// What the client has missed. `last` is the room's last change before the read. The answer has no epoch and no offset.
+async fn missed(
+    reader: &RoomReader<'_>,
+    position: &Position,
+    last: u64,
+    is_replaced: bool,
+) -> Result<CatchUp, Error> {
+    let Position { since, rev, types, .. } = position;
+    let (since, rev) = (*since, *rev);
     let changed = match rev {
         None => ChangesSince::page(last, vec![]),
         Some(_) if is_replaced => ChangesSince::reset(last),
-        Some(rev) => chat.directory().changes_since(room, rev, &types).await?.ok_or(Error::NotFound)?,
+        Some(rev) => reader.changes_since(rev, types).await?,
     };
     let replaced = is_replaced && since.is_some_and(|seq| seq > 0);
     let mut reset = changed.reset;
     let (head, messages, first) = match since {
         None => {
-            let (head, first) = try_join(chat.history().head(room), chat.history().first(room)).await?;
+            let (head, first) = reader.head_and_first().await?;
             (head.seq, vec![], first)
         }
         Some(seq) => {
-            let (mut slice, mut first) = slice_and_first(chat, room, if replaced { 0 } else { seq }).await?;
+            let start = if replaced { 0 } else { seq };
+            let (mut slice, mut first) = reader.slice_and_first(start, SINCE).await?;
             reset |= replaced || seq > slice.head;
             if reset && rev.is_none() && !replaced {
-                (slice, first) = slice_and_first(chat, room, 0).await?;
+                (slice, first) = reader.slice_and_first(0, SINCE).await?;
             }
             (slice.head, slice.messages.into_iter().map(|stored| stored.message).collect(), first)
         }
@@ -132,23 +148,8 @@ pub async fn read(
         changes,
         more: changed.more,
         first,
-        epoch: broker.store_epoch(),
+        epoch: String::new(),
         reset,
-        offset,
+        offset: None,
     })
-}
-
-/// The messages of a room after `seq`, and the smallest `seq` that the room keeps. It is that of the first message of a slice from the
-/// beginning. Otherwise both are read at the same time.
-async fn slice_and_first(chat: &Chat, room: &RoomName, seq: u64) -> Result<(Slice, u64), Error> {
-    let history = chat.history();
-    if seq > 0 {
-        return try_join(history.since(room, seq, SINCE), history.first(room)).await;
-    }
-    let slice = history.since(room, 0, SINCE).await?;
-    let first = match slice.messages.first() {
-        Some(stored) => stored.message.seq,
-        None => history.first(room).await?,
-    };
-    Ok((slice, first))
 }

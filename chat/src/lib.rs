@@ -35,6 +35,7 @@ mod redis;
 mod revocation;
 mod room;
 pub mod room_change;
+mod room_reader;
 mod rooms;
 mod rows;
 mod seed;

@@ -27,7 +27,7 @@ pub enum Error {
     /// 401: no open session. All causes have one message, so that the response does not reveal the cause.
     #[error("Unauthorized")]
     Unauthorized,
-    /// 401: several session tokens that differ.
+    /// 401: the tokens of several open sessions, or too many tokens.
     #[error(
         "the request has several session tokens that differ: send one of them, or log out, which ends them all"
     )]

@@ -59,12 +59,15 @@ impl Gateway {
             }
             Claim::Nothing => return Err(Error::Unauthorized),
             Claim::Malformed => Err(Error::Unauthorized),
-            Claim::Ambiguous => Err(Error::Ambiguous),
+            Claim::TooMany => Err(Error::Ambiguous),
             Claim::One(token) => self.session_of(token, Use::of(route, names_session)).await,
-            Claim::Explicit { bearer, others } => {
-                self.session_of_bearer(bearer, &others, Use::of(route, names_session)).await
+            Claim::Several { candidates, others } => {
+                self.only_session_of(&candidates, &others, Use::of(route, names_session)).await
             }
         };
+        if matches!(identity, Err(Error::Ambiguous)) {
+            self.warnings.ambiguous_credentials();
+        }
         match identity {
             Ok(identity) => drop(request.extensions_mut().insert(identity)),
             Err(Error::Unauthorized | Error::Ambiguous) if may_be_anonymous => {
@@ -83,23 +86,37 @@ impl Gateway {
         login_limit::admit_anonymous(&self.anonymous, request.extensions().get::<Client>().copied())
     }
 
-    /// The identity of a bearer token that is sent together with cookies of other tokens. None of the other tokens may
-    /// belong to an open session.
-    async fn session_of_bearer(
+    /// The identity of the only open session among `candidates`. None of `others` may belong to an open session.
+    async fn only_session_of(
         &self,
-        bearer: &Token,
+        candidates: &[&Token],
         others: &[&Token],
         usage: Use,
     ) -> Result<Identity, Error> {
-        let identity = self.session_of(bearer, usage).await?;
-        for other in others {
-            match self.session_of(other, usage).await {
-                Ok(_) => return Err(Error::Ambiguous),
-                Err(Error::Unauthorized) => {}
-                Err(error) => return Err(error),
+        let mut only = None;
+        for token in candidates {
+            let found = self.open_session_of(token, usage).await?;
+            if only.is_some() && found.is_some() {
+                return Err(Error::Ambiguous);
+            }
+            only = only.or(found);
+        }
+        let only = only.ok_or(Error::Unauthorized)?;
+        for token in others {
+            if self.open_session_of(token, usage).await?.is_some() {
+                return Err(Error::Ambiguous);
             }
         }
-        Ok(identity)
+        Ok(only)
+    }
+
+    /// As [`Self::session_of`]. `None` for a token without an open session.
+    async fn open_session_of(&self, token: &Token, usage: Use) -> Result<Option<Identity>, Error> {
+        match self.session_of(token, usage).await {
+            Ok(identity) => Ok(Some(identity)),
+            Err(Error::Unauthorized) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The identity of a token. When the store fails or times out, only requests within an Engine.IO session pass, on the

@@ -57,6 +57,8 @@ struct State {
     issues: Subjects,
     /// Peers, by damage of a handshake.
     handshakes: Subjects,
+    /// Requests with several open sessions. One subject.
+    credentials: Subjects,
     relays: Relays,
     suppressed: Suppressed,
 }
@@ -135,6 +137,15 @@ impl Warnings {
             return;
         }
         tracing::warn!(%peer, cause = %issue, remedy = issue.remedy(client.is_behind_proxy()), "a WebSocket handshake is refused");
+    }
+
+    /// Logs that a request is refused because it contains the tokens of several open sessions.
+    pub(crate) fn ambiguous_credentials(&self) {
+        if self.state().credentials.admit("", None, Instant::now()) != Decision::Log {
+            return;
+        }
+        let remedy = "another site of the same domain may set a cookie with the name auth_token: let it use another name";
+        tracing::warn!(remedy, "a request with tokens of several open sessions is refused");
     }
 
     /// Whether `hop`, which names `named` before itself, is a proxy rather than a client.

@@ -253,3 +253,58 @@ fn a_value_that_is_not_utf8_is_refused_with_the_name_of_its_flag_or_variable() {
         }
     }
 }
+
+#[test]
+fn a_value_in_the_notation_of_a_file_or_a_shell_is_refused() {
+    let run = |args: &[&str], variable: Option<(&str, &str)>| {
+        let args = std::iter::once("godzilla").chain(args.iter().copied()).map(OsString::from);
+        read(args, variable.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+    };
+    // Arguments, a variable, and the name in the refusal, or `None` where the value is accepted.
+    type Case = (&'static [&'static str], Option<(&'static str, &'static str)>, Option<&'static str>);
+    const DATA: &str = "GODZILLA_DATA_DIR";
+    let cases: [Case; 28] = [
+        (&["serve"], Some((DATA, "\"/s3cret\"")), Some(DATA)),
+        (&["serve"], Some((DATA, "'/s3cret'\r\n")), Some("--data-dir")),
+        (&["doctor"], Some((DATA, "\"/s3cret\"")), Some(DATA)),
+        (&["check"], Some((DATA, "\"\"")), Some(DATA)),
+        (&["seed", "--data-dir", "\"/s3cret\""], None, Some("--data-dir")),
+        (&["backup", "--data-dir=\"/s3cret\"", "to"], None, Some("--data-dir")),
+        (&["backup", "'s3cret'"], None, Some("an argument")),
+        (&["chat"], Some(("GODZILLA_SECRET_FILE", "\"/s3cret\"")), Some("GODZILLA_SECRET_FILE")),
+        (&["chat"], Some(("GODZILLA_NODE", "'s3cret'")), Some("GODZILLA_NODE")),
+        (&["accounts"], Some(("GODZILLA_MONGO_URI", "\"mongodb://s3cret\"")), Some("GODZILLA_MONGO_URI")),
+        (&["serve"], Some(("GODZILLA_LISTEN", "\"127.0.0.1:1\"")), Some("GODZILLA_LISTEN")),
+        (
+            &["serve"],
+            Some(("GODZILLA_ALLOW_ORIGIN", "\"https://a.example,https://s3cret\"")),
+            Some("GODZILLA_ALLOW_ORIGIN"),
+        ),
+        (&["serve"], Some((DATA, "~/s3cret")), Some(DATA)),
+        (&["serve"], Some((DATA, "$HOME/s3cret")), Some(DATA)),
+        (&["serve"], Some((DATA, "/var/${s3cret}/data")), Some(DATA)),
+        (&["serve"], Some((DATA, "$(s3cret)")), Some(DATA)),
+        (&["serve"], Some((DATA, "sqlite:~/s3cret")), Some(DATA)),
+        (&["backup", "/to/$(date)"], None, Some("an argument")),
+        (&["chat", "--mongo-uri-file", "~/s3cret"], None, Some("--mongo-uri-file")),
+        (&["serve"], Some((DATA, "/data")), None),
+        (&["serve"], Some((DATA, "\"data")), None),
+        (&["serve"], Some((DATA, "/it's/'quoted'/x")), None),
+        (&["serve"], Some((DATA, "'a'b\"")), None),
+        (&["serve"], Some((DATA, "/cash$/a~b")), None),
+        (&["serve"], Some((DATA, "'")), None),
+        (&["chat"], Some(("GODZILLA_REDIS_URL", "redis://:$pass@host")), None),
+        (&["serve"], Some(("HOME", "\"/root\"")), None),
+        (&["backup", "to", "--data-dir", "/data"], None, None),
+    ];
+    for (args, variable, expected) in cases {
+        match (run(args, variable), expected) {
+            (Ok(_), None) => {}
+            (Err(Error::Config(text)), Some(name)) => {
+                assert!(text.contains(name) && !text.contains("s3cret"), "{args:?} {variable:?}: {text}");
+                assert!(text.contains("quotes") || text.contains("only a shell"), "{args:?}: {text}");
+            }
+            (other, _) => panic!("{args:?} {variable:?}: {other:?}"),
+        }
+    }
+}

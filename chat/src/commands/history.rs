@@ -9,7 +9,7 @@ use super::{Caller, Command, Outcome, RateClass};
 use crate::{
     Error,
     config::{DEFAULT_PAGE, PAGE},
-    room::membership::ReadRev,
+    room_reader,
 };
 
 /// A page of messages, and whether the client's position in the room is still valid.
@@ -37,28 +37,30 @@ impl Command for History {
     type Answer = HistoryPage;
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<HistoryPage>, Error> {
-        let (chat, user) = (caller.chat(), caller.user().clone());
         let Self { room, before, after, limit, offset } = self;
-        // Permission is checked before the parameters: a user who may not read the room gets that refusal for any request.
-        let rev = chat.ask(&room, ReadRev(user), deadline).await?;
-        let limit = limit.unwrap_or(DEFAULT_PAGE);
-        if !(1..=PAGE).contains(&limit) {
-            return Err(Error::BadRequest(format!("limit is 1 to {PAGE}")));
-        }
-        let (broker, history) = (chat.broker(), chat.history());
-        let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
-        let offset = offset.map(|_| broker.format_position());
-        if !(is_old && before.or(after).is_some_and(|seq| seq > 0)) {
-            let page = history.page(&room, before, after, limit).await?;
-            let is_beyond = match after {
-                Some(after) if page.messages.is_empty() => after > history.head(&room).await?.seq,
-                _ => false,
-            };
-            if !is_beyond {
-                return Ok(Outcome::Done(HistoryPage { page, rev, reset: false, offset }));
+        let (chat, broker) = (caller.chat(), caller.chat().broker());
+        let page = room_reader::read(chat, caller.user(), &room, deadline, async |reader| {
+            // Permission is checked before the parameters: a user who may not read the room gets that refusal for any request.
+            let limit = limit.unwrap_or(DEFAULT_PAGE);
+            if !(1..=PAGE).contains(&limit) {
+                return Err(Error::BadRequest(format!("limit is 1 to {PAGE}")));
             }
-        }
-        let page = history.page(&room, None, None, limit).await?;
-        Ok(Outcome::Done(HistoryPage { page, rev, reset: true, offset }))
+            let rev = reader.rev();
+            let is_old = offset.as_deref().is_some_and(|offset| broker.is_of_replaced_history(offset));
+            let offset = offset.map(|_| broker.format_position());
+            if !(is_old && before.or(after).is_some_and(|seq| seq > 0)) {
+                let page = reader.page(before, after, limit).await?;
+                let is_beyond = match after {
+                    Some(after) if page.messages.is_empty() => after > reader.head().await?.seq,
+                    _ => false,
+                };
+                if !is_beyond {
+                    return Ok(HistoryPage { page, rev, reset: false, offset });
+                }
+            }
+            let page = reader.page(None, None, limit).await?;
+            Ok(HistoryPage { page, rev, reset: true, offset })
+        });
+        page.await.map(Outcome::Done)
     }
 }

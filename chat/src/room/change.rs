@@ -13,7 +13,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture}
 use proto::event::RoomKind;
 use tokio::time::timeout;
 
-use super::{Room, State, members::Members};
+use super::{Room, State, members::Members, next_incarnation};
 use crate::{
     Error,
     ask::{Ask, Question, Reply},
@@ -178,6 +178,7 @@ impl Room {
     fn replace_state(&mut self, entry: RoomRecord) {
         if self.state == State::Archived {
             self.state = State::Open;
+            self.incarnation = next_incarnation();
             self.posts.reset_head();
         }
         self.settings = entry.room_info.settings.clone();

@@ -15,17 +15,25 @@ pub struct Check {
     pub act: Act,
 }
 
-/// Checks that this user may read, and returns the number of the room's last change. On a node of a cluster it can be smaller than the
-/// number in the store.
+/// Checks that this user may read. Asked before and after a read by [`crate::room_reader`].
 #[derive(Debug, Clone)]
-pub struct ReadRev(pub Username);
+pub struct MayRead(pub Username);
+
+/// The room that a user may read, at the time of the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readable {
+    /// The number of the room's last change. On a node of a cluster it can be smaller than the number in the store.
+    pub rev: u64,
+    /// As [`Room::incarnation`](super::Room).
+    pub incarnation: u64,
+}
 
 impl Question for Check {
     type Answer = ();
 }
 
-impl Question for ReadRev {
-    type Answer = u64;
+impl Question for MayRead {
+    type Answer = Readable;
 }
 
 impl Handler<Ask<Check>> for Room {
@@ -40,13 +48,13 @@ impl Handler<Ask<Check>> for Room {
     }
 }
 
-impl Handler<Ask<ReadRev>> for Room {
+impl Handler<Ask<MayRead>> for Room {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask<ReadRev>, ctx: &mut Self::Context) {
+    fn handle(&mut self, ask: Ask<MayRead>, ctx: &mut Self::Context) {
         let Some(ask) = self.check_age(ask, ctx) else { return };
         match self.check(&ask.question.0, Act::Read) {
-            Ok(()) => ask.reply.send(Ok(self.rev)),
+            Ok(()) => ask.reply.send(Ok(Readable { rev: self.rev, incarnation: self.incarnation })),
             Err(refused) => self.refuse_or_revalidate(ask, refused, ctx),
         }
     }

@@ -21,7 +21,10 @@ mod tests;
 pub use change::{Change, Reload};
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -66,6 +69,9 @@ pub struct Room {
     /// The latest version of the room that this node has read. `None` in one process.
     watch: Option<RevWatch>,
     state: State,
+    /// Identifies this room among rooms of the same name, of which at most one exists at a time. Another actor of the same room has
+    /// another number. The number has no meaning outside of this process.
+    incarnation: u64,
     /// The outcome of a change was unknown at least once. From then on, the room is reloaded after every commit.
     has_unknown_outcome: bool,
     /// Refusals that wait for a reload, because another node may have changed the room.
@@ -137,6 +143,7 @@ impl Room {
             read_at,
             watch: parts.broker.watch_rev(&entry.room_info.name).filter(|_| !entry.room_info.name.is_lobby()),
             state: State::Open,
+            incarnation: next_incarnation(),
             has_unknown_outcome: false,
             revalidation: Revalidation::default(),
             members: Members::new(entry),
@@ -183,6 +190,12 @@ impl Room {
             ctx.stop();
         }
     }
+}
+
+/// A number that no other room or actor of this process has.
+fn next_incarnation() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Actor for Room {

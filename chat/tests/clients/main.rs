@@ -9,4 +9,5 @@ mod cleanup;
 mod drain;
 mod malformed;
 mod privacy;
+mod revoked_reads;
 mod typed_clients;

@@ -56,6 +56,13 @@ async fn a_client_receives_the_reason_before_it_is_disconnected() {
         (r#"46100-1[]"#, "too many attachments"),
         ("40", "protocol violation"),
         (r#"42/elsewhere,["message"]"#, "protocol violation"),
+        (r#"42["message",{"text":"a","x":NaN}]"#, "parse error"),
+        (r#"421["message",{"text":"a","x":-Infinity}]"#, "parse error"),
+        (r#"421["connect",{}]"#, "parse error"),
+        (r#"42["disconnecting"]"#, "parse error"),
+        ("42{}", "parse error"),
+        (r#"451-["message",{"_placeholder":true,"num":7}]"#, "parse error"),
+        ("4", "parse error"),
     ] {
         let mut eve = server.client("eve").await;
         eve.send(packet).await;
@@ -67,6 +74,10 @@ async fn a_client_receives_the_reason_before_it_is_disconnected() {
         );
         while eve.next().await.is_some() {}
     }
+    let mut eve = server.client("eve").await;
+    eve.send_invalid_text(b"42[\"message\",{\"text\":\"\xff\"}]").await;
+    assert_eq!(eve.event("error").await[0]["message"], "invalid text");
+    while eve.next().await.is_some() {}
     // The gate holds the CONNECT of this user, so all packets arrive before the answer to CONNECT.
     let login = server.login("mallory").await;
     let elsewhere: Vec<String> = (0..100).map(|n| format!("40/{n},")).collect();

@@ -1,4 +1,5 @@
-//! A real directory with a gate. The answer to a read of one user's rooms, or of one room, waits at the gate until the test opens it.
+//! A real directory and a real history with a gate. The answer to a read of one user's rooms, or of one room, waits at the gate until the
+//! test opens it. With [`READS`], reads of changes and messages wait there before they begin.
 
 use std::sync::Arc;
 
@@ -6,12 +7,24 @@ use async_trait::async_trait;
 use chat::{
     Error,
     directory::{ChangesSince, Committed, Directory, Limits, NewRoom, Request, RoomInfo, RoomRecord},
+    history::{self, Appended, Draft, History, RoomHead, Slice},
 };
-use proto::{RoomName, Username, event::ItemType};
+use proto::{
+    RoomName, Timestamp, Username,
+    event::{ItemType, Page},
+};
 use tokio::sync::Semaphore;
+
+/// The name of a gate for the reads of changes and messages of all rooms.
+pub const READS: &str = "reads of rooms";
 
 pub struct GatedDirectory {
     directory: Arc<dyn Directory>,
+    gate: Gate,
+}
+
+pub struct GatedHistory {
+    history: Arc<dyn History>,
     gate: Gate,
 }
 
@@ -31,6 +44,16 @@ impl Gate {
 
     pub fn wrap(&self, directory: Arc<dyn Directory>) -> Arc<dyn Directory> {
         Arc::new(GatedDirectory { directory, gate: self.clone() })
+    }
+
+    pub fn wrap_history(&self, history: Arc<dyn History>) -> Arc<dyn History> {
+        Arc::new(GatedHistory { history, gate: self.clone() })
+    }
+
+    /// Closes the gate and removes the permits of earlier answers.
+    pub fn close(&self) {
+        self.go.forget_permits(usize::MAX);
+        self.read.forget_permits(usize::MAX);
     }
 
     /// Waits until an answer has arrived at the gate.
@@ -89,6 +112,52 @@ impl Directory for GatedDirectory {
         rev: u64,
         types: &[ItemType],
     ) -> Result<Option<ChangesSince>, Error> {
+        self.gate.pass(READS).await;
         self.directory.changes_since(room, rev, types).await
+    }
+}
+
+#[async_trait]
+impl History for GatedHistory {
+    async fn append(
+        &self,
+        room: &RoomName,
+        head: u64,
+        drafts: Arc<[Draft]>,
+        committed: history::Committed,
+    ) -> Result<Appended, Error> {
+        self.history.append(room, head, drafts, committed).await
+    }
+
+    async fn page(
+        &self,
+        room: &RoomName,
+        before: Option<u64>,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Page, Error> {
+        self.gate.pass(READS).await;
+        self.history.page(room, before, after, limit).await
+    }
+
+    async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error> {
+        self.gate.pass(READS).await;
+        self.history.since(room, seq, max).await
+    }
+
+    async fn head(&self, room: &RoomName) -> Result<RoomHead, Error> {
+        self.history.head(room).await
+    }
+
+    async fn first(&self, room: &RoomName) -> Result<u64, Error> {
+        self.history.first(room).await
+    }
+
+    async fn trim(&self, room: &RoomName, keep: u64, oldest: Timestamp) -> Result<(), Error> {
+        self.history.trim(room, keep, oldest).await
+    }
+
+    async fn is_empty(&self) -> Result<bool, Error> {
+        self.history.is_empty().await
     }
 }

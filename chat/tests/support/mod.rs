@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix_web::{App, HttpMessage, HttpServer, dev::Service};
-use chat::{Chat, Config, Deps, SqliteStore, directory::Directory};
+use chat::{Chat, Config, Deps, SqliteStore, directory::Directory, history::History};
 use futures_util::{SinkExt, StreamExt};
 use proto::{Identity, Timestamp, Username};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ use sessions::{Sessions, SharedSessions, SqliteSessions, Token};
 use socketio::{Io, Server};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::client::IntoClientRequest};
+
+use gated_directory::Gate;
 
 /// The timeout of every wait. Only a failing test reaches it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -79,17 +81,24 @@ impl TestChat {
         config: Config,
         wrap: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
     ) -> Self {
-        Self::with_parts(config, wrap, None).await
+        Self::with_parts(config, wrap, |history| history, None).await
+    }
+
+    /// A chat whose reads of changes and messages wait at `gate`.
+    pub async fn with_gated_reads(config: Config, gate: &Gate) -> Self {
+        Self::with_parts(config, |directory| gate.wrap(directory), |history| gate.wrap_history(history), None)
+            .await
     }
 
     /// A chat that finds its sessions in `sessions`.
     pub async fn with_sessions(sessions: SharedSessions) -> Self {
-        Self::with_parts(Config::default(), |directory| directory, Some(sessions)).await
+        Self::with_parts(Config::default(), |directory| directory, |history| history, Some(sessions)).await
     }
 
     async fn with_parts(
         config: Config,
         wrap: impl FnOnce(Arc<dyn Directory>) -> Arc<dyn Directory>,
+        wrap_history: impl FnOnce(Arc<dyn History>) -> Arc<dyn History>,
         shared_sessions: Option<SharedSessions>,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -102,7 +111,7 @@ impl TestChat {
         let (presence_url, presence) = start_presence();
         let config = Config { presence_url, ..config };
         let io = Io::new();
-        let (history, journal) = (store.history(), store.journal());
+        let (history, journal) = (wrap_history(store.history()), store.journal());
         let (directory, recovery_sessions) = (wrap(store.directory()), store.recovery_sessions());
         let deps = Deps {
             history,
@@ -238,6 +247,19 @@ impl Client {
     /// Sends to a server that may have ended the connection.
     pub async fn try_send(&mut self, packet: &str) -> Result<(), tokio_tungstenite::tungstenite::Error> {
         self.ws.send(packet.to_owned().into()).await
+    }
+
+    /// Sends a text message with bytes that are not UTF-8.
+    pub async fn send_invalid_text(&mut self, bytes: &'static [u8]) {
+        use tokio_tungstenite::tungstenite::{
+            Message,
+            protocol::frame::{
+                Frame,
+                coding::{Data, OpCode},
+            },
+        };
+        let frame = Frame::message(bytes, OpCode::Data(Data::Text), true);
+        self.ws.send(Message::Frame(frame)).await.unwrap();
     }
 
     /// Emits an event and returns the id of its ack.

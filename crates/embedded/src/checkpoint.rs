@@ -100,6 +100,7 @@ impl Writer {
         if let Err((_, error)) = self.conn.close() {
             tracing::warn!(store = &*self.store, %error, "the database file cannot be closed; committed data is not affected");
         }
+        drop(self.database);
         if is_closed {
             self.counter.end();
         }

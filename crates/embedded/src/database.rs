@@ -67,7 +67,8 @@ impl Database {
     /// For a file in use, a newer schema, a network filesystem, a store that has lost committed data, and the other errors of
     /// [`Error`] that are marked "At start".
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let Opened { counter, conn, readers, lost, group, watch, shape } = opening::open(path, &options)?;
+        let Opened { counter, database, conn, readers, lost, group, watch, shape } =
+            opening::open(path, &options)?;
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
         let (condition, watch) = (Arc::new(Condition::default()), Arc::new(watch));
         let health = Arc::new(Health::new());
@@ -82,6 +83,7 @@ impl Database {
             store: store.clone(),
             has_warned: false,
             health: health.clone(),
+            database,
             counter,
             shape,
         };

@@ -30,9 +30,17 @@ const CIFS: [u32; 2] = [0xFF53_4D42, 0xFE53_4D42];
 /// not.
 const UNRELIABLE: [i64; 3] = [0x6573_5546, 0x0102_1997, 0x00C3_6400];
 
-/// Creates the directory (mode 0700) and the file (0600) where they are missing, and takes the lock. The lock is held until the returned
-/// file is dropped.
-pub fn claim(path: &Path) -> Result<File, Error> {
+/// The locks of a store, which are held until the files are dropped. They are locks of `flock`, which do not interact with those of SQLite.
+pub struct Claim {
+    /// The lock file.
+    pub lock: File,
+    /// The database. Its lock excludes a process that opens it by another name (a hard link), beside another lock file. Must be dropped
+    /// after the connections, because `close` drops all locks of SQLite in the process on the file.
+    pub database: File,
+}
+
+/// Creates the directory (mode 0700) and the file (0600) where they are missing, and takes the locks.
+pub fn claim(path: &Path) -> Result<Claim, Error> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(Error::OldLibrary(rusqlite::version()));
     }
@@ -45,15 +53,19 @@ pub fn claim(path: &Path) -> Result<File, Error> {
     refuse_exposed(directory)?;
     refuse_network(directory)?;
     refuse_irregular(path)?;
-    let lock_path = beside(path, ".lock");
-    let lock = private(&lock_path).map_err(at(&lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::Locked(path.to_owned())),
-        Err(TryLockError::Error(source)) => return Err(at(&lock_path)(source)),
-    }
-    private(path).map_err(at(path))?;
-    Ok(lock)
+    ["-wal", "-shm", ".lock"].iter().try_for_each(|suffix| refuse_pipe(&beside(path, suffix)))?;
+    let locked = |place: &Path| {
+        let file = private(place).map_err(at(place))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(at(place)(source)),
+        }
+    };
+    let lock = locked(&beside(path, ".lock"))?;
+    // Only with the lock: this process may have the database open, and an error would close the file.
+    let database = locked(path)?;
+    Ok(Claim { lock, database })
 }
 
 /// Opens the only connection that writes.
@@ -166,6 +178,13 @@ pub fn refuse_irregular(path: &Path) -> Result<(), Error> {
         _ => "it is not a regular file: name another data directory, or remove it",
     };
     Err(Error::Refused { path: path.to_owned(), what: what.to_owned() })
+}
+
+/// Refuses a path beside the database at which something else than a file or a link to a file is. Opening a pipe blocks.
+fn refuse_pipe(path: &Path) -> Result<(), Error> {
+    let is_file = fs::metadata(path).map_or(true, |about| about.is_file());
+    let what = "it is not a regular file: move it away";
+    if is_file { Ok(()) } else { Err(Error::Refused { path: path.to_owned(), what: what.to_owned() }) }
 }
 
 /// Whether a file is on a filesystem whose inode numbers may change.

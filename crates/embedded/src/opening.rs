@@ -1,14 +1,15 @@
 //! Opens the file of a store, checks it before and after SQLite opens it, and refuses stores that have lost data. Called by
 //! [`Database::open`](crate::Database::open).
 
-use std::{io, path::Path};
+use std::{fs::File, io, path::Path};
 
 use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     Error, Options, causes, completeness,
     damage::{self, Finding},
-    file, identity,
+    file::{self, Claim},
+    identity,
     lock_record::{CommitCounter, LockRecord},
     schema,
     shape::Shape,
@@ -20,6 +21,8 @@ use crate::{
 pub struct Opened {
     /// Holds the lock and counts the committed transactions.
     pub counter: CommitCounter,
+    /// Holds the lock of the database. Must be dropped after the connections.
+    pub database: File,
     /// The connection that writes.
     pub conn: Connection,
     /// The connections that read.
@@ -40,7 +43,7 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened, Error> {
 }
 
 fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
-    let lock = file::claim(path)?;
+    let Claim { lock, database } = file::claim(path)?;
     let at = |source: io::Error| Error::File { path: path.to_owned(), source };
     let open = |source| Error::Open { path: path.to_owned(), source };
     let record = LockRecord::read(path);
@@ -111,7 +114,7 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     let readers: Vec<Connection> = readers.collect::<Result<_, _>>().map_err(open)?;
     let watch = Watch::new(path).map_err(at)?;
     watch.measure();
-    Ok(Opened { counter, conn, readers, lost, group, watch, shape })
+    Ok(Opened { counter, database, conn, readers, lost, group, watch, shape })
 }
 
 /// Records that the store is open. Starts to count transactions when the record is in the database file.

@@ -45,14 +45,21 @@ const FINDINGS: usize = 20;
 pub struct Snapshot {
     conn: Connection,
     path: PathBuf,
-    /// The lock that prevents servers from opening the store. `None` while a process has the store open.
-    lock: Option<File>,
+    /// The locks that prevent servers from opening the store. `None` while a process has the store open.
+    lock: Option<Locks>,
     /// The damage of the log. Found before a connection is opened, because SQLite drops the frames after a bad frame and rebuilds the
     /// index.
     fault: Option<String>,
     record: LockRecord,
     /// The state in the database file without its log. `None` when there is no log, or when a process has the store open.
     file: Option<State>,
+}
+
+/// The locked files.
+struct Locks {
+    /// The lock file. `None` if it does not exist.
+    _lock: Option<File>,
+    _database: File,
 }
 
 impl Snapshot {
@@ -248,17 +255,23 @@ fn texts(conn: &Connection, query: &str) -> rusqlite::Result<Vec<String>> {
     rows.take(FINDINGS).collect()
 }
 
-/// Takes a shared lock, which other snapshots may hold too. `None` while a process has the store open.
-fn lock_shared(path: &Path) -> io::Result<Option<File>> {
-    let lock = match File::open(beside(path, ".lock")) {
-        Ok(lock) => lock,
-        // The store was copied without its lock file. Its filesystem may be read-only.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return File::open(path).map(Some),
-        Err(error) => return Err(error),
-    };
-    match lock.try_lock_shared() {
-        Ok(()) => Ok(Some(lock)),
+/// Takes shared locks, which other snapshots may hold too. `None` while a process has the store open. The database is opened only with the
+/// lock: this process may have the store open, and `close` drops all locks of SQLite in the process on the file.
+fn lock_shared(path: &Path) -> io::Result<Option<Locks>> {
+    let shared = |file: File| match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
-    }
+    };
+    let lock = match File::open(beside(path, ".lock")) {
+        Ok(lock) => match shared(lock)? {
+            None => return Ok(None),
+            lock => lock,
+        },
+        // The store was copied without its lock file. Its filesystem may be read-only.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let database = shared(File::open(path)?)?;
+    Ok(database.map(|database| Locks { _lock: lock, _database: database }))
 }

@@ -2,6 +2,7 @@
 //! come from [`Database`](crate::Database). Writing the log back is in `checkpoint.rs`.
 
 use std::{
+    fs::File,
     path::PathBuf,
     sync::{
         Arc,
@@ -59,6 +60,8 @@ pub struct Writer {
     pub has_warned: bool,
     /// The health of this thread, shared with the handles.
     pub health: Arc<Health>,
+    /// Holds the lock of the database. Dropped after the connection.
+    pub database: File,
     /// Holds the lock until the last job is done, and counts the transactions.
     pub counter: CommitCounter,
     /// The tables and indexes that the file must have.

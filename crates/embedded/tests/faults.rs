@@ -310,3 +310,14 @@ fn a_path_that_is_not_a_file_is_refused_with_the_remedy() {
         assert!(!part(root.path(), ".lock").exists(), "{kind}: nothing is created");
     }
 }
+
+#[test]
+fn a_pipe_beside_the_database_is_refused_without_waiting() {
+    for suffix in ["-wal", "-shm", ".lock"] {
+        let root = TempDir::new().unwrap();
+        nix::unistd::mkfifo(&part(root.path(), suffix), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = open(root.path()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(suffix) && refused.contains("not a regular file"), "{suffix}: {refused}");
+        assert!(!part(root.path(), "").exists(), "{suffix}: nothing is created");
+    }
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use embedded::{
-    Database, Error, Options,
+    Database, Error, Options, Snapshot,
     rusqlite::{Connection, ErrorCode},
 };
 use tempfile::TempDir;
@@ -289,6 +289,52 @@ fn a_second_process_is_refused_and_a_process_that_exited_holds_no_lock() {
     assert!(opened.status.success(), "{opened:?}");
     // The child exited without closing the store.
     open(directory.path()).unwrap();
+}
+
+/// Ways to open the files of an open store beside another lock file: the name, and the shell code that prepares the directory `other`.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("hard links without the lock file", "cp -al data/. other && rm other/*.lock"),
+    (
+        "hard links with a copy of the lock file",
+        "cp -al data/. other && rm other/*.lock && cp data/*.lock other",
+    ),
+    ("a hard link of the database alone", "ln data/words.sqlite3 other"),
+    ("a lock file that was removed", "rm data/*.lock && rmdir other && ln -s data other"),
+    (
+        "a lock file that was replaced",
+        "cp data/*.lock new && mv new data/words.sqlite3.lock && rmdir other && ln -s data other",
+    ),
+    ("a renamed directory without the lock file", "mv data/* other && rm other/*.lock"),
+];
+
+#[tokio::test]
+async fn an_open_store_cannot_be_opened_by_another_name() {
+    for (what, script) in OTHER_NAMES {
+        let root = TempDir::new().unwrap();
+        let (data, other) = (root.path().join("data"), root.path().join("other"));
+        let db = open(&data).unwrap();
+        db.write(add("word")).await.unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let prepared = Command::new("sh").arg("-c").arg(script).current_dir(root.path()).status().unwrap();
+        assert!(prepared.success(), "{what}");
+        for attempt in 0..2 {
+            // Also after the refused start has created a lock file.
+            let refused = child(&other, "", "opens");
+            let printed = String::from_utf8_lossy(&refused.stdout);
+            assert!(printed.contains("is in use by another process"), "{what} {attempt}: {printed}");
+        }
+        // A snapshot of the database without its log cannot be read.
+        if other.join(format!("{FILE}-wal")).exists() {
+            let snapshot = Snapshot::open(&other.join(FILE)).unwrap();
+            assert!(snapshot.is_live(), "{what}: a backup reads an open store");
+        }
+        drop(db);
+        if what == OTHER_NAMES[0].0 {
+            let opened = child(&other, "", "opens");
+            assert!(opened.status.success(), "{what}: {opened:?}");
+        }
+    }
 }
 
 #[test]

@@ -30,21 +30,22 @@ pub enum Claim<'a> {
     Malformed,
     /// The request contains one token, once or several times.
     One(&'a Token),
-    /// A bearer token, and cookies with other tokens. The bearer token identifies the caller, unless one of the cookies belongs to
-    /// another open session.
-    Explicit {
-        /// The bearer token.
-        bearer: &'a Token,
-        /// The tokens of the cookies that differ from it.
+    /// Several tokens. The only open session among `candidates` identifies the caller, unless one of `others` belongs to an open session,
+    /// too. Another application on a parent domain can set a cookie with the same name, and only the store can decide that its value is
+    /// not a session.
+    Several {
+        /// The bearer tokens; the cookies if there is no bearer token.
+        candidates: Vec<&'a Token>,
+        /// The cookies beside bearer tokens.
         others: Vec<&'a Token>,
     },
-    /// Several tokens, and no rule by which one of them takes precedence.
-    Ambiguous,
+    /// More tokens than are looked up in the store.
+    TooMany,
 }
 
 impl PresentedTokens {
-    /// The maximum number of other tokens in cookies, beside a bearer token, that are looked up in the store.
-    pub const MAX_OTHERS: usize = 4;
+    /// The maximum number of tokens of one request that are looked up in the store.
+    pub const MAX_LOOKUPS: usize = 5;
 
     /// Parses the values of all `Cookie` headers and of all `Authorization` headers of a request.
     pub fn read<'a>(
@@ -74,21 +75,28 @@ impl PresentedTokens {
         self.bearers.iter().chain(only_in_cookies)
     }
 
-    /// The token that identifies the caller.
+    /// The token that identifies the caller. Among several tokens only those of the form of generated tokens count: the others are
+    /// values of other applications.
     pub fn claim(&self) -> Claim<'_> {
-        match (self.bearers.as_slice(), self.cookies.as_slice()) {
-            ([], []) if self.has_malformed => Claim::Malformed,
-            ([], []) => Claim::Nothing,
-            ([], [token]) | ([token], []) => Claim::One(token),
-            ([bearer], cookies) => {
-                let others: Vec<&Token> = cookies.iter().filter(|token| *token != bearer).collect();
-                match others.len() {
-                    0 => Claim::One(bearer),
-                    1..=Self::MAX_OTHERS => Claim::Explicit { bearer, others },
-                    _ => Claim::Ambiguous,
+        let mut tokens: Vec<&Token> = self.all().collect();
+        if tokens.is_empty() && !self.has_malformed {
+            return Claim::Nothing;
+        }
+        if tokens.len() > 1 {
+            tokens.retain(|token| token.has_generated_form());
+        }
+        match tokens.as_slice() {
+            [] => Claim::Malformed,
+            [token] => Claim::One(token),
+            several if several.len() > Self::MAX_LOOKUPS => Claim::TooMany,
+            several => {
+                let (bearers, cookies): (Vec<&Token>, Vec<&Token>) =
+                    several.iter().partition(|token| self.bearers.contains(token));
+                match bearers.is_empty() {
+                    true => Claim::Several { candidates: cookies, others: bearers },
+                    false => Claim::Several { candidates: bearers, others: cookies },
                 }
             }
-            _ => Claim::Ambiguous,
         }
     }
 }
@@ -226,21 +234,76 @@ mod tests {
         }
     }
 
+    /// A token of the form of generated tokens: 64 times this digit.
+    fn generated(digit: char) -> Token {
+        String::from(digit).repeat(64).parse().unwrap()
+    }
+
+    /// The cookies and the bearer tokens of a request, each of which is a digit for a generated token, or another text.
+    fn read_texts(cookies: &[&str], bearers: &[&str]) -> PresentedTokens {
+        let value = |text: &&str| match text.len() {
+            1 => text.repeat(64),
+            _ => (*text).to_owned(),
+        };
+        let pairs: Vec<String> =
+            cookies.iter().map(|text| format!("nick=\u{e9}; auth_token={}", value(text))).collect();
+        let bearers: Vec<String> = bearers.iter().map(|text| format!("Bearer {}", value(text))).collect();
+        PresentedTokens::read(pairs.iter().map(String::as_bytes), bearers.iter().map(String::as_bytes))
+    }
+
     #[test]
-    fn different_tokens_are_ambiguous_unless_one_is_a_bearer_token() {
-        let ambiguous: [(Values<'_>, Values<'_>); 5] = [
-            (&[b"auth_token=abc; auth_token=def"], &[]),
-            (&[b"auth_token=abc", b"nick=\xc3\xa9; auth_token=def"], &[]),
-            (&[], &[b"Bearer abc", b"Bearer def"]),
-            (&[b"auth_token=abc"], &[b"Bearer abc", b"Bearer def"]),
-            (&[b"auth_token=a; auth_token=b; auth_token=c; auth_token=d; auth_token=e"], &[b"Bearer abc"]),
+    fn several_tokens_are_candidates_and_bearer_tokens_take_precedence() {
+        // Cookies, bearer tokens, candidates and other tokens.
+        type Digits = &'static [&'static str];
+        let cases: [(Digits, Digits, &str, &str); 6] = [
+            (&["a", "b"], &[], "ab", ""),
+            (&["a", "b", "a", "c"], &[], "abc", ""),
+            (&[], &["a", "b"], "ab", ""),
+            (&["a"], &["b"], "b", "a"),
+            (&["a", "b"], &["a"], "a", "b"),
+            (&["a", "c", "d"], &["a", "b"], "ab", "cd"),
         ];
-        for (cookies, bearers) in ambiguous {
-            assert_eq!(read(cookies, bearers).claim(), Claim::Ambiguous, "{cookies:?} {bearers:?}");
+        for (cookies, bearers, candidates, others) in cases {
+            let presented = read_texts(cookies, bearers);
+            let Claim::Several { candidates: found, others: beside } = presented.claim() else {
+                panic!("{cookies:?} {bearers:?}: {:?}", presented.claim())
+            };
+            let tokens = |digits: &str| digits.chars().map(generated).collect::<Vec<_>>();
+            assert_eq!(found, tokens(candidates).iter().collect::<Vec<_>>(), "{cookies:?} {bearers:?}");
+            assert_eq!(beside, tokens(others).iter().collect::<Vec<_>>(), "{cookies:?} {bearers:?}");
         }
-        let presented = read(&[b"auth_token=abc; auth_token=def"], &[b"Bearer abc"]);
-        let (bearer, other): (Token, Token) = ("abc".parse().unwrap(), "def".parse().unwrap());
-        assert_eq!(presented.claim(), Claim::Explicit { bearer: &bearer, others: vec![&other] });
+        assert_eq!(read_texts(&["a", "b", "c", "d", "e", "f"], &[]).claim(), Claim::TooMany);
+        assert_eq!(read_texts(&["a", "b", "c", "d", "e"], &["f"]).claim(), Claim::TooMany);
+    }
+
+    #[test]
+    fn a_value_of_another_form_does_not_compete_with_a_token() {
+        let upper = "A".repeat(64);
+        let foreign = [
+            "deleted",
+            "null",
+            "undefined",
+            "0123",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "eyJhbGciOiJIUzI1NiJ9",
+            upper.as_str(),
+        ];
+        let token = generated('a');
+        for value in foreign {
+            for (cookies, bearers) in [
+                (vec!["a", value], vec![]),
+                (vec![value, "a"], vec![]),
+                (vec![value], vec!["a"]),
+                (vec!["a"], vec![value]),
+                (vec![], vec![value, "a"]),
+                (vec![value, "other", "a", "third", "fourth", "fifth", "sixth"], vec![]),
+            ] {
+                let presented = read_texts(&cookies, &bearers);
+                assert_eq!(presented.claim(), Claim::One(&token), "{cookies:?} {bearers:?}");
+                assert!(texts(presented.all()).contains(&value), "a logout ends every token");
+            }
+            assert_eq!(read_texts(&[value, "other"], &[]).claim(), Claim::Malformed, "{value}");
+        }
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Token {
         SessionId(hex::encode(Sha256::digest(self.0.as_bytes())).into())
     }
 
+    /// Whether it has the form of a generated token: 64 lower-case hex digits. No other value is the token of a session.
+    pub fn has_generated_form(&self) -> bool {
+        is_hex_of_32_bytes(&self.0)
+    }
+
     /// The secret itself. Use it only for the cookie of the client.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -64,9 +69,13 @@ impl FromStr for SessionId {
     type Err = NotAToken;
 
     fn from_str(text: &str) -> Result<Self, NotAToken> {
-        let is_valid = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if is_valid { Ok(Self(text.into())) } else { Err(NotAToken) }
+        if is_hex_of_32_bytes(text) { Ok(Self(text.into())) } else { Err(NotAToken) }
     }
+}
+
+/// Whether the text is 32 bytes as lower-case hex digits.
+fn is_hex_of_32_bytes(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl fmt::Debug for Token {
@@ -96,6 +105,7 @@ mod tests {
         let (one, other) = (Token::generate().unwrap(), Token::generate().unwrap());
         assert_eq!(hex::decode(one.reveal()).unwrap().len(), 32);
         assert_ne!(one, other);
+        assert!(one.has_generated_form());
         assert_eq!(one.reveal().parse(), Ok(one));
     }
 

@@ -70,9 +70,10 @@ pub trait Peer: Unpin + 'static {
     fn unreadable(&mut self, _name: &str, _reply: Option<Reply>) {}
 
     /// The server is about to close the connection because the client exceeded a limit
-    /// ([`CloseReason::Flood`], [`CloseReason::TooLarge`], [`CloseReason::TooManyAttachments`]) or sent a
-    /// packet that the protocol does not allow at this point ([`CloseReason::ProtocolViolation`]). This is
-    /// the last moment at which an emit reaches the client.
+    /// ([`CloseReason::Flood`], [`CloseReason::TooLarge`], [`CloseReason::TooManyAttachments`]), sent a
+    /// packet that cannot be parsed ([`CloseReason::ParseError`], [`CloseReason::InvalidText`]), or one that
+    /// the protocol does not allow at this point ([`CloseReason::ProtocolViolation`]). This is the last
+    /// moment at which an emit reaches the client.
     fn ending(&mut self, _: CloseReason) {}
 
     /// The connection has ended. Later emits have no effect.

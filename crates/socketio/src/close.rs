@@ -129,16 +129,18 @@ impl CloseReason {
     }
 
     /// Whether the application may send a last event before the close: the client still reads, and can act on
-    /// it.
-    pub(crate) fn is_announced(self) -> bool {
-        matches!(
-            self,
+    /// it. `is_of_message`: the reason is a message, and not a packet that violates Engine.IO itself.
+    pub(crate) fn is_announced(self, is_of_message: bool) -> bool {
+        match self {
+            Self::ParseError => is_of_message,
             Self::Flood
-                | Self::TooLarge
-                | Self::TooManyAttachments
-                | Self::TooEarly
-                | Self::ProtocolViolation
-        )
+            | Self::TooLarge
+            | Self::TooManyAttachments
+            | Self::TooEarly
+            | Self::InvalidText
+            | Self::ProtocolViolation => true,
+            _ => false,
+        }
     }
 
     /// Whether the client violated the protocol or exceeded a limit. Such an end is logged at level info.

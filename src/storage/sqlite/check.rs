@@ -14,6 +14,7 @@ pub fn run(config: Check) -> Result<(), Error> {
     telemetry::logs(&config.telemetry)?;
     let directory = data_dir::resolve(config.store.directory())?;
     if config.accept_loss {
+        refuse_absent(&directory)?;
         let stores = Stores::open_with(config.store.directory(), true)?;
         stores.close();
         print("What was lost is given up: the log begins a new epoch and all sessions are closed.")?;
@@ -44,11 +45,8 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         }
     };
     let [users, sessions, chat] = FILES.map(&mut open);
-    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) && !data_dir::contains_store(directory)? {
-        return Err(Error::Tool(format!(
-            "there is no store in {}; --data-dir names another directory",
-            directory.display()
-        )));
+    if [&users, &sessions, &chat].iter().all(|file| file.is_none()) {
+        refuse_absent(directory)?;
     }
     for (name, snapshot, checks) in [
         (USERS, &users, SqliteUsers::CHECKS),
@@ -70,6 +68,17 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
         note(CHAT, chat.attach_people(users).and_then(|()| chat.findings_of(checks)), &mut findings);
     }
     Ok(findings)
+}
+
+/// Refuses a directory without a store, such as one with a mistyped name.
+fn refuse_absent(directory: &Path) -> Result<(), Error> {
+    match data_dir::contains_store(directory)? {
+        true => Ok(()),
+        false => Err(Error::Tool(format!(
+            "there is no store in {}; --data-dir names another directory",
+            directory.display()
+        ))),
+    }
 }
 
 fn note(name: &str, found: Result<Vec<String>, embedded::Error>, findings: &mut Vec<String>) {

@@ -92,8 +92,8 @@ fn examine_present(directory: &Path, mode: u32) -> Vec<Finding> {
 fn examine_store(place: &Path) -> Vec<Finding> {
     let shown = place.display();
     let mut findings = Vec::new();
-    let locks = files(place, "lock").into_iter().filter(|lock| is_locked(lock));
-    if locks.count() > 0 {
+    let mut locks = ["lock", "sqlite3"].into_iter().flat_map(|extension| files(place, extension));
+    if locks.any(|lock| is_locked(&lock)) {
         findings.push(Finding::error(
             FLAG,
             format!("{shown} is in use by a running server; stop it or name another directory"),

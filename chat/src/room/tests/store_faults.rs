@@ -20,7 +20,7 @@ use crate::{
     directory::{Request, shorthand::Shorthand},
     room::{
         Change, Reload, Room, Settle,
-        membership::{Check, ReadRev},
+        membership::{Check, MayRead},
         queue::MAX_WAITING,
     },
 };
@@ -174,7 +174,7 @@ async fn questions(actor: &Addr<Room>) -> [(&'static str, Option<Code>); 4] {
     [
         ("post", code(&ask(actor, post("bob", "hi")).ok().unwrap().answer().await)),
         ("check", code(&ask(actor, Check { user: bob(), act: Act::Read }).ok().unwrap().answer().await)),
-        ("rev", code(&ask(actor, ReadRev(bob())).ok().unwrap().answer().await)),
+        ("read", code(&ask(actor, MayRead(bob())).ok().unwrap().answer().await)),
         ("enter", code(&ask(actor, Change(Request::Join { user: bob() })).ok().unwrap().answer().await)),
     ]
 }

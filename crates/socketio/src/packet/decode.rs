@@ -35,8 +35,8 @@ pub(crate) fn decode(text: &str, max_attachments: usize) -> Result<Decoded, Deco
     };
     let (namespace, rest) = read_namespace(rest);
     let (id, json) = read_id(rest);
-    let kind = read_kind(digit, id, json)?;
-    if let PacketKind::Event { args, .. } | PacketKind::Ack { args, .. } = &kind {
+    let mut kind = read_kind(digit, id, json)?;
+    if let PacketKind::Event { args, .. } | PacketKind::Ack { args, .. } = &mut kind {
         check_placeholders(args, attachments)?;
     }
     let packet = Packet { namespace: namespace.to_owned(), kind };
@@ -130,21 +130,29 @@ fn read_event(id: Option<u64>, json: &str) -> Result<PacketKind, DecodeError> {
     Ok(PacketKind::Event { id, args, attachments: Vec::new() })
 }
 
-/// Every `{"_placeholder":true,"num":N}` must refer to an attachment. The JSON parser bounds the depth.
-fn check_placeholders(args: &[Value], attachments: usize) -> Result<(), DecodeError> {
-    args.iter().try_for_each(|value| check_value(value, attachments))
+/// Every `{"_placeholder":true,"num":N}` must refer to an attachment. A whole number that is written as a double is replaced by the
+/// integer. The JSON parser bounds the depth.
+fn check_placeholders(args: &mut [Value], attachments: usize) -> Result<(), DecodeError> {
+    args.iter_mut().try_for_each(|value| check_value(value, attachments))
 }
 
-fn check_value(value: &Value, attachments: usize) -> Result<(), DecodeError> {
+fn check_value(value: &mut Value, attachments: usize) -> Result<(), DecodeError> {
     match value {
         Value::Array(items) => check_placeholders(items, attachments),
         Value::Object(map) if attachments > 0 && map.get("_placeholder") == Some(&Value::Bool(true)) => {
-            let index = map.get("num").and_then(Value::as_u64).ok_or(Malformed)?;
-            if index < attachments as u64 { Ok(()) } else { Err(Malformed) }
+            let num = map.get_mut("num").ok_or(Malformed)?;
+            let index = (0..attachments).find(|index| is_number(num, *index)).ok_or(Malformed)?;
+            *num = Value::from(index);
+            Ok(())
         }
-        Value::Object(map) => map.values().try_for_each(|value| check_value(value, attachments)),
+        Value::Object(map) => map.values_mut().try_for_each(|value| check_value(value, attachments)),
         _ => Ok(()),
     }
+}
+
+/// Whether `value` is this number. Serializers of languages that hold all numbers as doubles write `0.0` for 0.
+fn is_number(value: &Value, number: usize) -> bool {
+    value.as_u64() == Some(number as u64) || value.as_f64() == Some(number as f64)
 }
 
 #[cfg(test)]

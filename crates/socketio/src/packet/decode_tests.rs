@@ -65,6 +65,24 @@ fn binary_packets_are_incomplete_without_their_attachments() {
 }
 
 #[test]
+fn a_placeholder_may_have_its_number_as_a_double() {
+    let integers = json!(["a", {"_placeholder": true, "num": 1}, [{"x": {"_placeholder": true, "num": 0}}]]);
+    for (one, zero) in [("1", "0"), ("1.0", "0.0"), ("1e0", "-0.0"), ("10E-1", "0e5"), ("1.000", "-0")] {
+        let args = format!(
+            "{{\"_placeholder\":true,\"num\":{one}}},[{{\"x\":{{\"_placeholder\":true,\"num\":{zero}}}}}]]"
+        );
+        for (kind, first) in [("52-", "[\"a\","), ("52-/x,7", "[\"a\","), ("62-7", "[\"a\",")] {
+            let text = format!("{kind}{first}{args}");
+            let Ok(Decoded::Incomplete(packet, 2)) = decode(&text, 10) else { panic!("{text}") };
+            let (PacketKind::Event { args, .. } | PacketKind::Ack { args, .. }) = packet.kind else {
+                panic!("{text}")
+            };
+            assert_eq!(json!(args), integers, "{text}");
+        }
+    }
+}
+
+#[test]
 fn malformed_packets_are_refused() {
     let many_digits = format!("2{}-[\"a\"]", "9".repeat(1_000_000));
     let odd = [
@@ -115,6 +133,15 @@ fn malformed_packets_are_refused() {
         "51-[\"a\",{\"_placeholder\":true,\"num\":-1}]",
         "51-[\"a\",{\"_placeholder\":true,\"num\":1.5}]",
         "51-[\"a\",{\"_placeholder\":true,\"num\":1}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":1.0}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":0.5}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":-1.0}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":1e300}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":\"0\"}]",
+        "51-[\"a\",{\"_placeholder\":true,\"num\":null}]",
+        "2[\"a\",NaN]",
+        "2[\"a\",Infinity]",
+        "2[\"a\",-Infinity]",
         "51-[\"a\",{\"_placeholder\":true}]",
         &many_digits,
     ];

@@ -202,31 +202,32 @@ impl<T: SessionHandler> Session<T> {
         if self.connection.is_over() {
             return;
         }
-        let Violation { reason, is_of_message } = reason.into();
-        let (reason, has_queued_frames) = self.finish(reason);
+        let violation: Violation = reason.into();
+        let (reason, has_queued_frames) = self.finish(violation);
         match self.transport {
             TransportState::WebSocket(_) => ctx.stop(),
             TransportState::Polling { .. } => {
-                self.end_polling(reason, has_queued_frames || is_of_message, ctx);
+                self.end_polling(reason, has_queued_frames || violation.is_of_message, ctx);
             }
         }
     }
 
     /// Ends everything but the actor. Returns the first reason, and whether packets are queued that the
     /// client should receive first. A panic of the handler does not prevent the rest.
-    fn finish(&mut self, reason: CloseReason) -> (CloseReason, bool) {
+    fn finish(&mut self, Violation { reason, is_of_message }: Violation) -> (CloseReason, bool) {
         let reason = self.connection.record_end(reason, self.now());
+        let is_announced = reason.is_announced(is_of_message);
         metrics::counter!("socketio_sessions_closed_total", "reason" => reason.as_str()).increment(1);
         if reason.is_misbehaviour() {
             tracing::info!(reason = reason.as_str(), "session ended");
         } else {
             tracing::debug!(reason = reason.as_str(), "session ended");
         }
-        if reason.is_announced() {
+        if is_announced {
             let _ = catch_unwind(AssertUnwindSafe(|| self.handler.ending(reason)));
         }
         let _ = catch_unwind(AssertUnwindSafe(|| self.handler.closed(reason)));
-        let has_queued_frames = reason.is_announced() && !self.connection.send_queue.is_empty();
+        let has_queued_frames = is_announced && !self.connection.send_queue.is_empty();
         self.connection.send_queue.finish(frame::close(reason.code(), reason.in_frame()));
         self.worker.local.heartbeats.watch_end(&self.connection);
         if let Some(probing_pipe) = self.probing_pipe.take() {
@@ -256,7 +257,8 @@ impl<T: SessionHandler> Drop for Session<T> {
     fn drop(&mut self) {
         if !self.connection.is_over() {
             let is_panic = thread::panicking();
-            self.finish(if is_panic { CloseReason::ServerError } else { CloseReason::ShuttingDown });
+            let reason = if is_panic { CloseReason::ServerError } else { CloseReason::ShuttingDown };
+            self.finish(reason.into());
         }
         self.worker.registry.remove(&self.connection.sid);
         metrics::gauge!("socketio_sessions").decrement(1);

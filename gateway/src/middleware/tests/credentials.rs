@@ -37,8 +37,15 @@ fn bearer(token: &str) -> (&'static str, String) {
 async fn cookies_of_other_applications_are_ignored() {
     let fixture = fixture(&[]).await;
     let good = &fixture.token;
-    let dead = "f".repeat(64);
+    let (dead, sso) = ("f".repeat(64), "550e8400-e29b-41d4-a716-446655440000");
     let requests = [
+        vec![cookie(format!("auth_token={good}; auth_token=deleted"))],
+        vec![cookie(format!("auth_token={sso}; auth_token={good}"))],
+        vec![cookie(format!("auth_token=null; auth_token={good}; auth_token=undefined"))],
+        vec![cookie(format!("auth_token={good}; auth_token={dead}"))],
+        vec![cookie(format!("auth_token={dead}")), cookie(format!("auth_token={good}; auth_token={sso}"))],
+        vec![cookie(format!("auth_token={good}")), bearer(sso)],
+        vec![bearer(&dead), bearer(good)],
         vec![cookie(format!("nick=Jos\u{e9}; auth_token={good}"))],
         vec![cookie(format!("auth_token={good}; \u{1f98e}=\u{1f98e}"))],
         vec![cookie("nick=Jos\u{e9}".into()), cookie(format!("auth_token={good}"))],
@@ -77,7 +84,11 @@ async fn invalid_credentials_get_401_and_are_anonymous_on_the_socket_route() {
         vec![cookie(format!("auth_token={good}.x"))],
         vec![cookie(format!("auth_token={}", good.parse::<Token>().unwrap().id()))],
         vec![cookie(format!("auth_token={good}; auth_token={other}"))],
-        vec![cookie(format!("auth_token={good}; auth_token={dead}"))],
+        vec![cookie(format!("auth_token={good}; auth_token={other}; auth_token=deleted"))],
+        vec![cookie(format!("auth_token=deleted; auth_token={dead}"))],
+        vec![cookie("auth_token=deleted; auth_token=null".into())],
+        vec![cookie(format!("auth_token={dead}; auth_token={}", closed.reveal()))],
+        vec![cookie(format!("auth_token={good}")), bearer(&dead), bearer(closed.reveal())],
         vec![cookie(format!("auth_token={good}")), cookie(format!("nick=Jos\u{e9}; auth_token={other}"))],
         vec![cookie(format!("auth_token={good}")), bearer(&other)],
         vec![cookie(format!("auth_token={good}")), bearer(&dead)],
@@ -108,9 +119,10 @@ async fn requests_without_credentials_get_401() {
 }
 
 #[actix_web::test]
-async fn different_tokens_get_401_with_an_explanation() {
+async fn several_open_sessions_get_401_with_an_explanation() {
     let fixture = fixture(&[]).await;
-    let both = cookie(format!("auth_token={}; auth_token={}", fixture.token, "f".repeat(64)));
+    let other = fixture.gateway.sessions.open(&"bob".parse().unwrap()).await.unwrap();
+    let both = cookie(format!("auth_token={}; auth_token={}", fixture.token, other.reveal()));
     let received = send(&fixture.gateway, get("/user/me").insert_header(both)).await;
     let message = received.body["message"].as_str().unwrap();
     assert!(received.status == 401 && message.contains("several session tokens"), "{message}");

@@ -135,7 +135,7 @@ fn failing(commands: &[&str], code: i32) -> Document {
 /// A database, a command that makes MongoDB refuse the roles, the command that ends it, and the words of the finding.
 type Fault = (&'static str, Document, Document, &'static [&'static str]);
 
-fn faults() -> [Fault; 15] {
+fn faults() -> [Fault; 14] {
     let off = || doc! { "configureFailPoint": "failCommand", "mode": "off" };
     [
         ("admin", failing(&["insert"], 13), off(), &["insert into", "grant the rights", "readWrite"]),
@@ -185,12 +185,6 @@ fn faults() -> [Fault; 15] {
             doc! { "createIndexes": "users", "indexes": [{ "key": { "created": 1 }, "name": "old", "expireAfterSeconds": 9 }] },
             doc! { "drop": "users" },
             &["users by age", "TTL index old", "dropIndex"],
-        ),
-        (
-            "godzilla",
-            doc! { "create": "closed_sessions", "capped": true, "size": 4096 },
-            doc! { "drop": "closed_sessions" },
-            &["capped", "closed_sessions", "drop it"],
         ),
         (
             "godzilla",

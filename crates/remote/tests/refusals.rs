@@ -172,8 +172,6 @@ async fn refused_writes_to_one_collection_are_reported_until_they_are_accepted()
         (Fault::Code(10_107), Operation::Insert, "insert into items", true),
         (Fault::Code(189), Operation::Update, "update of items", true),
         (Fault::Code(13_435), Operation::Delete, "delete from items", false),
-        (Fault::Code(91), Operation::Insert, "insert into items", true),
-        (Fault::Code(11_600), Operation::Update, "update of items", false),
         (Fault::Cut, Operation::Insert, "insert into items", true),
         (Fault::Cut, Operation::Delete, "delete from items", false),
         (Fault::Unconfirmed, Operation::Insert, "insert into items", false),

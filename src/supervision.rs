@@ -3,10 +3,14 @@
 
 use std::thread;
 
+use tracing::Level;
+
 pub use ::supervision::fault;
 #[cfg(debug_assertions)]
 pub use ::supervision::fault::is_armed;
 pub use ::supervision::{Part, count_panic, drain, ended, essential, failed, restart};
+
+use crate::{limits, telemetry};
 
 /// Names of library threads, and the parts that they run. The panic hook reports their end, because they run no code of
 /// this program. Without its acceptor a server answers health checks and accepts no connections.
@@ -29,6 +33,10 @@ pub fn start() {
         embedded::set_fault_hook(::supervision::fault::hit);
         socketio::fault::set_hook(::supervision::fault::hit);
     }
+    ::supervision::report_exit(|error| {
+        telemetry::write_line(Level::ERROR, &limits::no_thread(error));
+        telemetry::flush();
+    });
     ::supervision::start();
 }
 

@@ -2,6 +2,7 @@
 //! and by the doctor. When threads or random bytes run out later, requests fail and `/readyz` reports the cause.
 
 mod group;
+mod library_threads;
 mod memory;
 mod stack;
 mod threads;

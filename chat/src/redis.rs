@@ -55,7 +55,7 @@ const REQUIRED_COMMANDS: [&str; 9] =
     ["INFO", "TIME", "GET", "PSETEX", "HGET", "HSET", "HDEL", remote::SCRIPTS[0], remote::SCRIPTS[1]];
 
 /// The commands of the stream.
-const STREAM_COMMANDS: [&str; 16] = [
+const STREAM_COMMANDS: [&str; 17] = [
     "XADD",
     "XREAD",
     "XRANGE",
@@ -68,6 +68,7 @@ const STREAM_COMMANDS: [&str; 16] = [
     "SET",
     "EXISTS",
     "HGET",
+    "HMGET",
     "HSET",
     "ZADD",
     "ZREVRANGEBYSCORE",

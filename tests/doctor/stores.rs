@@ -135,7 +135,7 @@ fn failing(commands: &[&str], code: i32) -> Document {
 /// A database, a command that makes MongoDB refuse the roles, the command that ends it, and the words of the finding.
 type Fault = (&'static str, Document, Document, &'static [&'static str]);
 
-fn faults() -> [Fault; 12] {
+fn faults() -> [Fault; 14] {
     let off = || doc! { "configureFailPoint": "failCommand", "mode": "off" };
     [
         ("admin", failing(&["insert"], 13), off(), &["insert into", "grant the rights", "readWrite"]),
@@ -173,6 +173,18 @@ fn faults() -> [Fault; 12] {
             doc! { "create": "changes", "timeseries": { "timeField": "t" } },
             doc! { "drop": "changes" },
             &["a time series", "changes", "drop it"],
+        ),
+        (
+            "godzilla",
+            doc! { "create": "untold", "clusteredIndex": { "key": { "_id": 1 }, "unique": true }, "expireAfterSeconds": 9_i64 },
+            doc! { "drop": "untold" },
+            &["untold by age", "expireAfterSeconds", "collMod"],
+        ),
+        (
+            "godzilla",
+            doc! { "createIndexes": "users", "indexes": [{ "key": { "created": 1 }, "name": "old", "expireAfterSeconds": 9 }] },
+            doc! { "drop": "users" },
+            &["users by age", "TTL index old", "dropIndex"],
         ),
         (
             "godzilla",
@@ -219,6 +231,15 @@ async fn an_address_of_a_store_that_cannot_work_is_refused_by_the_start_and_the_
         (other("a.b"), redis.clone(), "name of the database is not valid"),
         (other(&"x".repeat(70)), redis.clone(), "at most 63 bytes"),
         (with("readPreference=secondary"), redis.clone(), "readPreference must be primary"),
+        (
+            with("readPreference=primary&readPreference=nearest"),
+            redis.clone(),
+            "readPreference must be primary",
+        ),
+        (with("w=0"), redis.clone(), "the option w=0 is not supported"),
+        (with("w=-1"), redis.clone(), "the option w"),
+        (with("loadBalanced=true"), redis.clone(), "loadBalanced=true is not supported"),
+        (with("maxPoolSize=0"), redis.clone(), "the option maxPoolSize"),
         (with("compressors=zstd"), redis.clone(), "the option compressors"),
         (with("timeoutMS=1"), redis.clone(), "the option timeoutMS"),
         (with("heartbeatFrequencyMS=100"), redis.clone(), "the option heartbeatFrequencyMS"),

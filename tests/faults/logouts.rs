@@ -89,3 +89,23 @@ async fn a_refused_logout_leaves_the_session_or_ends_its_sockets() {
     }
     assert!(refused > ROUNDS.len(), "{refused} logouts were refused");
 }
+
+/// Redis accepts everything except the announcement of a closing. A logout then ends nothing, however often it is repeated.
+#[tokio::test]
+async fn a_logout_that_cannot_be_announced_is_refused_each_time_and_ends_nothing() {
+    let mut server = TestServer::start_split().await;
+    let mut user = server.connected_user("alice").await;
+    let empty = json!({});
+    for lost in ["-publish", "resetchannels &nothing"] {
+        redis(&server).execute(&format!("ACL SETUSER godzilla {lost}"));
+        for _ in 0..3 {
+            user.user.post("/user/logout", &empty).await.expect_refusal(503);
+            assert_eq!(user.user.get("/user/me").await.status, 200, "{lost}: the session is live");
+            user.send_message(&format!("still here {lost}")).await;
+        }
+        redis(&server).execute("ACL SETUSER godzilla +@all allchannels");
+        server.system.wait_until_ready().await;
+    }
+    user.user.log_out().await;
+    user.closed().await;
+}

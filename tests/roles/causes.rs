@@ -210,7 +210,7 @@ async fn every_role_reports_the_command_that_redis_refuses() {
         role.wait_until_stores_work(&format!("{name}, at first")).await;
     }
     // A permission, the roles that are not ready without it, and the roles that are degraded.
-    let cases: [(&str, &[&str], &[&str]); 13] = [
+    let cases: [(&str, &[&str], &[&str]); 15] = [
         ("xadd", &[], &["chat"]),
         ("xread", &[], &["chat"]),
         ("xrange", &[], &["chat"]),
@@ -224,6 +224,8 @@ async fn every_role_reports_the_command_that_redis_refuses() {
         ("mget", &ROLES, &[]),
         ("publish", &["accounts"], &[]),
         ("rpush", &["accounts"], &[]),
+        ("ltrim", &["accounts"], &[]),
+        ("hmget", &[], &["chat"]),
     ];
     for (right, unready, degraded) in cases {
         redis.execute(&format!("ACL SETUSER godzilla -{right}"));

@@ -377,3 +377,125 @@ async fn a_ttl_index_of_another_program_is_named_with_its_remedy() {
         role.wait_for_readiness(name, 200, &[]).await;
     }
 }
+
+/// The commands that copy a capped collection into another one, as `/readyz` names them.
+async fn uncap(database: &Database, name: &str) {
+    let copy = format!("{name}_copy");
+    let collection = database.collection::<Document>(name);
+    collection.aggregate([doc! { "$out": &copy }]).await.expect("MongoDB responds");
+    // A collection without documents is not copied.
+    let _ = database.create_collection(&copy).await;
+    collection.drop().await.expect("MongoDB responds");
+    let rename = doc! { "renameCollection": format!("godzilla.{copy}"), "to": format!("godzilla.{name}") };
+    database.client().database("admin").run_command(rename).await.expect("MongoDB responds");
+}
+
+/// No message is acked while MongoDB would delete it, or where no message can be stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_that_does_not_keep_documents_is_named_and_takes_none() {
+    let setup = Setup::start().await;
+    let accounts = setup.right("accounts", &[]).await;
+    let chat = setup.right("chat", &["--node", "n1"]).await;
+    let database = setup.database().await;
+    let run = async |command: Document| drop(database.run_command(command).await.expect("MongoDB responds"));
+    accounts.request(posted("/user/register", &alice())).await.expect(201);
+    chat.send().await.expect(201);
+    for (name, role) in [("messages", &chat), ("rooms", &chat), ("users", &accounts), ("lineage", &chat)] {
+        // A collection that no write has created yet.
+        let _ = database.create_collection(name).await;
+        run(doc! { "convertToCapped": name, "size": 100_000 }).await;
+        role.wait_for_readiness(name, 503, &["MongoDB", name, "capped", "$out", "drop it, and rename"]).await;
+        match name {
+            "messages" => drop(chat.send().await.expect_refusal(503)),
+            "users" => {
+                let bob = json!({ "username": "bob", "password": "correct horse" });
+                drop(accounts.request(posted("/user/register", &bob)).await.expect_refusal(503));
+            }
+            _ => {}
+        }
+        uncap(&database, name).await;
+        role.wait_for_readiness(name, 200, &[]).await;
+    }
+    let rows = [
+        (
+            doc! { "create": "untold", "clusteredIndex": { "key": { "_id": 1 }, "unique": true }, "expireAfterSeconds": 9_i64 },
+            doc! { "collMod": "untold", "expireAfterSeconds": "off" },
+            &chat,
+            &["untold by age", "collMod"][..],
+        ),
+        (
+            doc! { "create": "untold", "timeseries": { "timeField": "t" } },
+            doc! { "drop": "untold" },
+            &chat,
+            &["a time series", "untold"],
+        ),
+        (
+            doc! { "create": "closed_sessions", "viewOn": "x", "pipeline": [] },
+            doc! { "drop": "closed_sessions" },
+            &accounts,
+            &["a view", "closed_sessions"],
+        ),
+        (
+            doc! { "create": "closed_sessions", "capped": true, "size": 4096 },
+            doc! { "drop": "closed_sessions" },
+            &accounts,
+            &["closed_sessions", "capped"],
+        ),
+    ];
+    for (fault, end, role, words) in rows {
+        let name = fault.get_str("create").expect("a name").to_owned();
+        let _ = database.collection::<Document>(&name).drop().await;
+        let what = fault.to_string();
+        run(fault).await;
+        role.wait_for_readiness(&what, 503, words).await;
+        run(end).await;
+        role.wait_for_readiness(&what, 200, &[]).await;
+    }
+    chat.send().await.expect(201);
+}
+
+/// A start on a capped collection acks nothing either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_on_a_capped_collection_takes_no_message() {
+    let setup = Setup::start().await;
+    let database = setup.database().await;
+    let capped = doc! { "create": "messages", "capped": true, "size": 100_000 };
+    database.run_command(capped).await.expect("MongoDB responds");
+    let chat = setup.role("chat", Named { mongo: "godzilla", redis: "0", more: &["--node", "n1"] }).await;
+    chat.wait_for_readiness("at the start", 503, &["messages", "capped"]).await;
+    chat.send().await.expect_refusal(503);
+}
+
+/// Inserts fail and all checks of MongoDB succeed, as behind a balancer or a proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_inserts_are_named_whatever_their_error() {
+    let setup = Setup::start().await;
+    let accounts = setup.right("accounts", &[]).await;
+    let chat = setup.right("chat", &["--node", "n1"]).await;
+    let admin = setup.database().await.client().database("admin");
+    let rows = [
+        (doc! { "errorCode": 10_107 }, ["not the primary", ": 10107 NotWritablePrimary"]),
+        (doc! { "errorCode": 189 }, ["not the primary", ": 189 PrimarySteppedDown"]),
+        (doc! { "errorCode": 11_600 }, ["shutting down", ": 11600 InterruptedAtShutdown"]),
+        (doc! { "closeConnection": true }, ["ends the connection", "before it answers a write"]),
+    ];
+    for (number, (mut data, words)) in rows.into_iter().enumerate() {
+        let what = data.to_string();
+        data.insert("failCommands", ["insert"]);
+        let fault = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+        admin.run_command(fault).await.expect("test commands are enabled");
+        for _ in 0..2 {
+            chat.send().await.expect_refusal(503);
+            let user = json!({ "username": format!("user{number}"), "password": "correct horse" });
+            accounts.request(posted("/user/register", &user)).await.expect_refusal(503);
+        }
+        for (role, place) in [(&chat, "insert into messages"), (&accounts, "insert into users")] {
+            role.wait_for_readiness(&what, 503, &[words[0], words[1], place]).await;
+        }
+        let end = doc! { "configureFailPoint": "failCommand", "mode": "off" };
+        admin.run_command(end).await.expect("test commands are enabled");
+        for role in [&chat, &accounts] {
+            role.wait_for_readiness(&what, 200, &[]).await;
+        }
+    }
+}

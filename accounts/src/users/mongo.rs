@@ -55,7 +55,7 @@ impl MongoUsers {
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
     pub async fn not_ready_reason(&self) -> Option<String> {
         match answered(self.users.find_one(doc! { "_id": "" })).await {
-            Err(error) => Some(error.description()),
+            Err(error) => Some(error.description_of(&format!("find in {}", self.users.name()))),
             Ok(_) => self.writes.not_ready_reason().await,
         }
     }

@@ -2,13 +2,16 @@
 //! call. Used by the MongoDB backends of users, revoked sessions, messages and rooms.
 
 mod cause;
+mod collection_settings;
 mod documents;
 mod duplicates;
+mod failure;
 mod identity;
 mod prepared;
 mod refusals;
+mod trial;
 pub mod trials;
-mod ttl_indexes;
+mod unusable;
 mod writes;
 
 use std::{
@@ -29,11 +32,12 @@ use tokio::time::timeout;
 use crate::{Deployment, StoreGate};
 
 pub use cause::{brief, is_refusal};
+pub use collection_settings::CollectionSettings;
 pub use documents::{Documents, trial_of};
 pub use identity::Identity;
 pub use prepared::Prepared;
-pub use refusals::{Operation, Refusals};
-pub use ttl_indexes::TtlIndexes;
+pub use refusals::Refusals;
+pub use trial::Operation;
 pub use writes::Writes;
 
 /// The maximum time of one call, including the server selection.

@@ -29,7 +29,7 @@ const NO_INTEGER: &str = "not an integer";
 type Operation = (&'static str, &'static str, &'static [&'static str]);
 
 /// The commands that can be tried, in the order in which they are sent. `DEL` is first, so that the list does not grow.
-const OPERATIONS: [Operation; 29] = [
+const OPERATIONS: [Operation; 31] = [
     ("DEL", "list", &[]),
     ("GET", "string", &[]),
     ("MGET", "string", &[]),
@@ -42,8 +42,10 @@ const OPERATIONS: [Operation; 29] = [
     ("PEXPIRE", "number", &[LIFETIME_MS]),
     ("RPUSH", "list", &["1"]),
     ("LRANGE", "list", &["0", "-1"]),
+    ("LTRIM", "list", &["0", "-1"]),
     ("HSET", "hash", &["field", "1"]),
     ("HGET", "hash", &["field"]),
+    ("HMGET", "hash", &["field"]),
     ("HGETALL", "hash", &[]),
     ("HDEL", "hash", &["field"]),
     ("ZADD", "zset", &["1", "member"]),

@@ -11,7 +11,7 @@ use mongodb::{
 };
 use remote::{
     Redis,
-    mongo::{answered, collection},
+    mongo::{Identity, Store, Writes, answered, collection},
     redis::AsyncCommands,
 };
 use testkit::{Mongo, Redis as Server};
@@ -123,6 +123,59 @@ async fn the_cause_of_an_unusable_mongodb_is_reported() {
         let ask =
             async || answered(documents.find_one(doc! {})).await.err().map(|error| error.not_ready_reason());
         wait_for_cause(word, ask).await;
+    }
+}
+
+/// Refusals that the check of all writes finds. Their report has the operation, the collection, the code and its name.
+#[tokio::test]
+async fn a_refusal_of_all_writes_is_reported_with_its_operation_and_code() {
+    let mongo = Mongo::start().await;
+    let client = Client::with_uri_str(mongo.uri()).await.expect("an address");
+    let admin = client.database("admin");
+    let run = async |command: Document| drop(admin.run_command(command).await.expect("an administrator"));
+    let fail = |code: i32| {
+        let data = doc! { "failCommands": ["update"], "errorCode": code };
+        doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data }
+    };
+    let off = || doc! { "configureFailPoint": "failCommand", "mode": "off" };
+    let block = |global: bool| doc! { "setUserWriteBlockMode": 1, "global": global };
+    // The database `godzilla` exists.
+    let here = Store::from(&client.database("godzilla"));
+    Identity::new(&here).id().await.expect("MongoDB accepts writes");
+    // The fault, its end, the database, and the words.
+    let rows = [
+        (None, None, "Godzilla", &["13297 DatabaseDifferCase", "correct the case of the name"][..]),
+        (
+            Some(block(true)),
+            Some(block(false)),
+            "godzilla",
+            &["371 UserWritesBlocked", "setUserWriteBlockMode: 1, global: false"],
+        ),
+        (Some(fail(8_765)), Some(off()), "godzilla", &["refuses an operation", "8765"]),
+        (Some(fail(13)), Some(off()), "godzilla", &["grant the rights", "13 Unauthorized"]),
+        (Some(fail(10_107)), Some(off()), "godzilla", &["has no primary", "10107 NotWritablePrimary"]),
+    ];
+    for (fault, end, name, words) in rows {
+        if let Some(fault) = fault {
+            run(fault).await;
+        }
+        let writes = Writes::new(&Store::from(&client.database(name)));
+        let until = Instant::now() + TIMEOUT;
+        loop {
+            let reason = writes.not_ready_reason().await.unwrap_or_default();
+            if words.iter().chain(&["(update of written: "]).all(|word| reason.contains(word)) {
+                break;
+            }
+            assert!(Instant::now() < until, "expected {words:?}, got {reason:?}");
+        }
+        if name == "Godzilla" {
+            let refused = Identity::new(&Store::from(&client.database(name))).id().await;
+            let refused = refused.expect_err("another database exists");
+            assert!(refused.contains("(update of stores: 13297 DatabaseDifferCase)"), "{refused}");
+        }
+        if let Some(end) = end {
+            run(end).await;
+        }
     }
 }
 

@@ -31,6 +31,10 @@ enum Fault {
     Code(i32),
     /// No answer.
     Hangs,
+    /// The end of the connection.
+    Cut,
+    /// No acknowledgement by a majority.
+    Unconfirmed,
 }
 
 impl Fault {
@@ -40,8 +44,16 @@ impl Fault {
             Self::Validator => &["validator", "121 DocumentValidationFailure"],
             Self::Code(13) => &["grant the rights", "13 Unauthorized"],
             Self::Code(14_031) => &["no disk space", "14031 OutOfDiskSpace"],
+            Self::Code(code @ (10_107 | 189 | 13_435)) => {
+                return vec!["not the primary".to_owned(), "replicaSet=".to_owned(), format!(": {code} ")];
+            }
+            Self::Code(code @ (91 | 11_600)) => {
+                return vec!["shutting down".to_owned(), format!(": {code} ")];
+            }
             Self::Code(code) => return vec!["refuses an operation".to_owned(), code.to_string()],
             Self::Hangs => &["does not answer a write"],
+            Self::Cut => &["ends the connection before it answers a write"],
+            Self::Unconfirmed => &["does not confirm writes", "64 WriteConcern"],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
     }
@@ -76,13 +88,20 @@ impl Fixture {
             Fault::Validator => self.validate(doc! { "absent": { "$exists": true } }).await,
             Fault::Code(code) => self.fail(doc! { "errorCode": code }).await,
             Fault::Hangs => self.fail(doc! { "blockConnection": true, "blockTimeMS": 6_000 }).await,
+            Fault::Cut => self.fail(doc! { "closeConnection": true }).await,
+            Fault::Unconfirmed => {
+                let refused = doc! { "code": 64, "errmsg": "waiting for replication timed out" };
+                self.fail(doc! { "writeConcernError": refused }).await;
+            }
         }
     }
 
     async fn clear(&self, fault: Fault) {
         match fault {
             Fault::Validator => self.validate(doc! {}).await,
-            Fault::Code(_) | Fault::Hangs => self.mongo.restore_writes().await,
+            Fault::Code(_) | Fault::Hangs | Fault::Cut | Fault::Unconfirmed => {
+                self.mongo.restore_writes().await
+            }
         }
     }
 
@@ -149,6 +168,13 @@ async fn refused_writes_to_one_collection_are_reported_until_they_are_accepted()
         (Fault::Code(13), Operation::Delete, "delete from items", true),
         (Fault::Code(8_765), Operation::Update, "update of items", false),
         (Fault::Hangs, Operation::Insert, "insert into items", true),
+        // Faults of the connection or the state of the server, which its checks do not find.
+        (Fault::Code(10_107), Operation::Insert, "insert into items", true),
+        (Fault::Code(189), Operation::Update, "update of items", true),
+        (Fault::Code(13_435), Operation::Delete, "delete from items", false),
+        (Fault::Cut, Operation::Insert, "insert into items", true),
+        (Fault::Cut, Operation::Delete, "delete from items", false),
+        (Fault::Unconfirmed, Operation::Insert, "insert into items", false),
     ];
     for (fault, operation, place, is_cleared_by_trial) in cases {
         fixture.inject(fault).await;

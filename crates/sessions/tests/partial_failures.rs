@@ -11,7 +11,7 @@ use std::{
 
 use proto::{Timestamp, Username};
 use remote::{Deployment, Location};
-use sessions::{Closing, Closings, RecvError, RedisSessions, Sessions};
+use sessions::{Closing, Closings, Error, PER_USER, RecvError, RedisSessions, Sessions, Token};
 use testkit::{Redis, RedisFault};
 use tokio::{
     io::copy_bidirectional,
@@ -84,6 +84,106 @@ async fn rejected_writes_are_reported_and_a_full_redis_still_closes_sessions() {
         wait_for_reason(&writer, None).await;
         wait_for_reason(&reader, None).await;
     }
+}
+
+/// A way in which sessions end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// A logout.
+    Logout,
+    /// A login beyond the limit.
+    Eviction,
+    /// A login that replaces sessions.
+    Supersession,
+    /// The first use of a session that replaces others.
+    FirstUse,
+    /// The end of all sessions of a user.
+    All,
+}
+
+impl Ending {
+    /// Ends the session `old`. `new` is an unused session that replaces it.
+    async fn run(self, writer: &RedisSessions, old: &Token, new: &Token) -> Result<(), Error> {
+        match self {
+            Self::Logout => writer.close(old).await.map(drop),
+            Self::Eviction => writer.open(&alice()).await.map(drop),
+            Self::Supersession => writer.supersede(&new.id()).await,
+            Self::FirstUse => writer.find(new).await.map(drop),
+            Self::All => writer.close_all(&alice()).await,
+        }
+    }
+}
+
+/// While no process would receive the end of a session, nothing ends, however often the request is repeated.
+#[tokio::test]
+async fn no_session_ends_without_a_closing() {
+    for (ending, lost) in [
+        (Ending::Logout, "-publish"),
+        (Ending::Logout, "resetchannels"),
+        (Ending::Logout, "-set"),
+        (Ending::Eviction, "-publish"),
+        (Ending::Supersession, "-publish"),
+        (Ending::FirstUse, "-publish"),
+        (Ending::FirstUse, "-set"),
+        (Ending::All, "-publish"),
+    ] {
+        let redis = Redis::start();
+        let list = Arc::new(List::default());
+        let (writer, reader) = (writer_at(&redis.url(), &list), reader_at(&redis.admin_url()));
+        wait_for_reason(&writer, None).await;
+        wait_for_reason(&reader, None).await;
+        let old = writer.open(&alice()).await.expect("Redis accepts writes");
+        let mut new = None;
+        match ending {
+            Ending::Eviction => {
+                for _ in 1..PER_USER {
+                    writer.open(&alice()).await.expect("Redis accepts writes");
+                }
+            }
+            Ending::Supersession | Ending::FirstUse => {
+                let replacing = writer.replace(&alice(), std::slice::from_ref(&old)).await;
+                new = Some(replacing.expect("Redis accepts writes"));
+            }
+            Ending::Logout | Ending::All => {}
+        }
+        let new = new.unwrap_or_else(|| old.clone());
+        let mut closings = reader.closings();
+        let what = format!("{ending:?} {lost}");
+        redis.execute(&format!("ACL SETUSER godzilla {lost}"));
+        for _ in 0..3 {
+            let refused = ending.run(&writer, &old, &new).await;
+            assert!(refused.is_err(), "{what}");
+            let live = reader.is_live(&old.id()).await.expect("Redis serves reads");
+            assert!(live && closings.is_empty(), "{what}: the session stays");
+        }
+        redis.execute("ACL SETUSER godzilla +@all allchannels");
+        ending.run(&writer, &old, &new).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let closing =
+            timeout(TIMEOUT, closings.recv()).await.unwrap_or_else(|_| panic!("{what}: no closing"));
+        assert_eq!(closing.expect("no lag").id, old.id(), "{what}");
+    }
+}
+
+/// A full Redis closes sessions by a path of its own, which needs the right to publish, too.
+#[tokio::test]
+async fn a_full_redis_closes_no_session_without_a_closing() {
+    let redis = Redis::start();
+    let list = Arc::new(List::default());
+    let (writer, reader) = (writer_at(&redis.url(), &list), reader_at(&redis.admin_url()));
+    wait_for_reason(&writer, None).await;
+    wait_for_reason(&reader, None).await;
+    let token = writer.open(&alice()).await.expect("Redis accepts writes");
+    let mut closings = reader.closings();
+    RedisFault::Full.inject(&redis);
+    redis.execute("ACL SETUSER godzilla -publish");
+    for _ in 0..2 {
+        assert!(writer.close(&token).await.is_err());
+        assert!(reader.is_live(&token.id()).await.expect("Redis serves reads"));
+    }
+    redis.execute("ACL SETUSER godzilla +publish");
+    assert!(writer.close(&token).await.expect("a full Redis deletes keys"), "the session was live");
+    let closing = timeout(TIMEOUT, closings.recv()).await.expect("a closing is received");
+    assert_eq!(closing.expect("no lag").id, token.id());
 }
 
 /// Accounts starts with a counter that was restored from a backup, while Redis and the gateways have a later generation.

@@ -20,6 +20,35 @@ const FORBIDDEN: &[char] = &['/', '\\', '.', ' ', '"', '$', '*', '<', '>', ':', 
 /// The maximum length of the name of an option in a text.
 const MAX_OPTION: usize = 40;
 
+/// An option with a value that would break a promise of the roles.
+struct Unsupported {
+    option: &'static str,
+    /// Whether the roles do not support this value.
+    is_refused: fn(&str) -> bool,
+    /// The cause and the remedy.
+    why: &'static str,
+}
+
+/// The options that the driver accepts and the roles do not. Others that concern reads and writes have no effect: see
+/// [`super::connection`].
+const UNSUPPORTED: [Unsupported; 3] = [
+    Unsupported {
+        option: "readPreference",
+        is_refused: |value| !value.eq_ignore_ascii_case("primary"),
+        why: "readPreference must be primary, because the roles read their own writes: remove the option",
+    },
+    Unsupported {
+        option: "w",
+        is_refused: |value| value.parse() == Ok(0),
+        why: "the option w=0 is not supported, because each write must be acknowledged: remove it",
+    },
+    Unsupported {
+        option: "loadBalanced",
+        is_refused: |value| value.eq_ignore_ascii_case("true"),
+        why: "the option loadBalanced=true is not supported: name the members of the replica set and replicaSet=",
+    },
+];
+
 /// What is wrong with `uri`: its host, its database or one of its options, with the remedy. `None` for a valid address, and for one
 /// without the form of an address. Needs a running runtime.
 pub fn fault(uri: &str) -> Option<String> {
@@ -58,17 +87,14 @@ fn database_fault(database: &str) -> Option<String> {
 /// The option without which the driver accepts the address, or one that the roles do not support.
 fn option_fault(uri: &str, options: &str) -> Option<String> {
     let all: Vec<&str> = options.split('&').filter(|option| !option.is_empty()).collect();
-    let value_of = |name: &str| {
-        all.iter().find_map(|option| {
-            let (other, value) = option.split_once('=')?;
-            other.eq_ignore_ascii_case(name).then_some(value)
+    // An option can stand twice, and the driver uses one of the values.
+    let refused = UNSUPPORTED.iter().find(|unsupported| {
+        all.iter().filter_map(|option| option.split_once('=')).any(|(name, value)| {
+            name.eq_ignore_ascii_case(unsupported.option) && (unsupported.is_refused)(value)
         })
-    };
-    if value_of("readPreference").is_some_and(|value| !value.eq_ignore_ascii_case("primary")) {
-        return Some(
-            "readPreference must be primary, because the roles read their own writes: remove the option"
-                .to_owned(),
-        );
+    });
+    if let Some(refused) = refused {
+        return Some(refused.why.to_owned());
     }
     if is_accepted(uri) {
         return None;
@@ -125,6 +151,17 @@ mod tests {
             ("mongodb://u:s3cret@h/x?readPreference=secondary", Some("readPreference")),
             ("mongodb://h/x?readPreference=secondaryPreferred", Some("readPreference")),
             ("mongodb://h/x?readPreference=primary", None),
+            ("mongodb://h/x?readPreference=primary&readpreference=nearest", Some("readPreference")),
+            ("mongodb://h/x?w=0", Some("w=0")),
+            ("mongodb://h/x?replicaSet=rs0&W=00", Some("w=0")),
+            ("mongodb://h/x?w=1&w=0", Some("w=0")),
+            ("mongodb://h/x?w=-1", Some("the option w")),
+            ("mongodb://h/x?w=1&journal=false&wtimeoutMS=1&readConcernLevel=local", None),
+            ("mongodb://h/x?loadBalanced=true", Some("loadBalanced=true")),
+            ("mongodb://h/x?loadBalanced=false", None),
+            ("mongodb://h/x?directConnection=true", None),
+            ("mongodb://h/x?maxPoolSize=0", Some("maxPoolSize")),
+            ("mongodb://h/x?socketTimeoutMS=5", Some("socketTimeoutMS")),
             ("mongodb://h/x?compressors=zstd", Some("compressors")),
             ("mongodb://h/x?timeoutMS=1&replicaSet=rs0", Some("timeoutMS")),
             ("mongodb://h/x?heartbeatFrequencyMS=100", Some("heartbeatFrequencyMS")),

@@ -37,6 +37,9 @@ const CONNECTIONS: u32 = 64;
 /// Interval of the server health checks, which detect a frozen primary.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// The shortest of these times that an address can set.
+const SHORTEST: Duration = Duration::from_millis(500);
+
 /// How long a lookup in DNS may take before `/readyz` reports that DNS does not answer.
 const SLOW_LOOKUP: Duration = Duration::from_secs(2);
 
@@ -148,14 +151,26 @@ async fn look_up(
         ErrorKind::DnsResolve { message, .. } => Failure::Dns(problem(&name, message)),
         _ => refused(),
     })?;
-    options.app_name.get_or_insert_with(|| "godzilla".to_owned());
-    options.server_selection_timeout.get_or_insert(SELECTION);
-    options.connect_timeout.get_or_insert(CONNECT);
-    options.heartbeat_freq.get_or_insert(HEARTBEAT);
-    options.max_pool_size.get_or_insert(CONNECTIONS);
+    set_bounds(&mut options);
     let client = Client::with_options(options).map_err(|_| refused())?;
     let database = client.default_database().unwrap_or_else(|| client.database(DATABASE));
     Ok(Store::new(database, deployment.clone()))
+}
+
+/// Sets the options on which promises of the roles depend. Each collection has its own write concern, read concern and read preference; the
+/// values of the address would apply to all other commands, such as the creation of a collection. Times of the address have effect
+/// within bounds: a frozen primary is detected by them, and without a bound a call would end at its deadline without a cause.
+fn set_bounds(options: &mut ClientOptions) {
+    (options.write_concern, options.read_concern, options.selection_criteria) = (None, None, None);
+    let bounded = |given: Option<Duration>, max: Duration| {
+        // Zero means no timeout to the driver.
+        given.filter(|given| !given.is_zero()).map_or(max, |given| given.clamp(SHORTEST, max))
+    };
+    options.server_selection_timeout = Some(bounded(options.server_selection_timeout, SELECTION));
+    options.connect_timeout = Some(bounded(options.connect_timeout, CONNECT));
+    options.heartbeat_freq = Some(bounded(options.heartbeat_freq, HEARTBEAT));
+    options.max_pool_size.get_or_insert(CONNECTIONS);
+    options.app_name.get_or_insert_with(|| "godzilla".to_owned());
 }
 
 /// Why DNS gives no hosts for `name`, from the text of the driver, which has no other form.
@@ -168,5 +183,50 @@ fn problem(name: &str, message: &str) -> String {
         format!("cannot be found: its records in DNS are not valid: {message}")
     } else {
         format!("cannot be found: DNS does not answer for {name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn options_of_the_address_change_no_promise() {
+        let (half, second, two) =
+            (Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2));
+        // The options, and the times for server selection, connections and health checks.
+        let rows = [
+            ("", two, two, second),
+            ("w=1&journal=false&wtimeoutMS=1", two, two, second),
+            ("w=5&readConcernLevel=linearizable", two, two, second),
+            ("readConcernLevel=available&readPreference=primary", two, two, second),
+            (
+                "serverSelectionTimeoutMS=30000&connectTimeoutMS=300000&heartbeatFrequencyMS=60000",
+                two,
+                two,
+                second,
+            ),
+            ("serverSelectionTimeoutMS=0&connectTimeoutMS=0&heartbeatFrequencyMS=500", two, two, half),
+            ("serverSelectionTimeoutMS=1&connectTimeoutMS=1", half, half, second),
+            (
+                "serverSelectionTimeoutMS=1500&connectTimeoutMS=1000",
+                Duration::from_millis(1_500),
+                second,
+                second,
+            ),
+        ];
+        for (given, selection, connect, heartbeat) in rows {
+            let uri = format!("mongodb://127.0.0.1:1/x?{given}");
+            assert_eq!(address::fault(&uri), None, "{uri}");
+            let mut options = ClientOptions::parse(&uri).await.expect("an address");
+            set_bounds(&mut options);
+            let times = (options.server_selection_timeout, options.connect_timeout, options.heartbeat_freq);
+            assert_eq!(times, (Some(selection), Some(connect), Some(heartbeat)), "{uri}");
+            let client = Client::with_options(options).expect("an address");
+            let database = client.database("x");
+            assert!(database.write_concern().is_none(), "{uri}: {:?}", database.write_concern());
+            assert!(database.read_concern().is_none(), "{uri}: {:?}", database.read_concern());
+            assert!(database.selection_criteria().is_none(), "{uri}");
+        }
     }
 }

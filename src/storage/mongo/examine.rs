@@ -59,7 +59,11 @@ pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
 async fn examine_collections(store: &Store, url: &StoreUrl) -> Vec<Finding> {
     // The collections of the roles set the trials of the store.
     drop(super::stores(store, Hosts::of(url)));
-    let failures = trials::failures(store).await;
+    let mut failures = trials::failures(store).await;
+    for settings in super::settings(store) {
+        let problem = settings.problem().await.filter(|problem| !failures.contains(problem));
+        failures.extend(problem);
+    }
     failures.into_iter().map(|failure| Finding::error("MongoDB", with_remedy(failure, url.flag))).collect()
 }
 

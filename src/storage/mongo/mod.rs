@@ -12,7 +12,7 @@ use chat::MongoStore;
 use futures_util::FutureExt;
 use remote::{
     Deployment,
-    mongo::{Identity, Store, TtlIndexes},
+    mongo::{CollectionSettings, Identity, Store},
 };
 use sessions::MongoRevocations;
 
@@ -35,16 +35,27 @@ struct MongoHealth {
     /// The servers of the address.
     hosts: Hosts,
     chat: MongoStore,
-    /// The collections without a TTL index, of users and of chat.
-    users_ttl: TtlIndexes,
-    chat_ttl: TtlIndexes,
+    /// The checks of the collections of accounts and of chat.
+    users_settings: CollectionSettings,
+    chat_settings: CollectionSettings,
 }
 
-/// The collections of accounts whose documents do not expire.
-const OF_USERS: [&str; 1] = ["users"];
+/// The collections of accounts and sessions whose documents do not expire.
+const OF_USERS: [&str; 4] = ["users", "closed_sessions_told", "lineage", "stores"];
 
-/// The collections of chat whose documents do not expire.
-const OF_CHAT: [&str; 5] = ["messages", "rooms", "changes", "untold", "lineage"];
+/// The collections of accounts and sessions with a TTL index of the roles.
+const OF_USERS_EXPIRING: [&str; 1] = ["closed_sessions"];
+
+/// The collections of chat. Their documents do not expire.
+const OF_CHAT: [&str; 6] = ["messages", "rooms", "changes", "untold", "lineage", "stores"];
+
+/// The checks of the collections of accounts and of chat in `store`.
+fn settings(store: &Store) -> [CollectionSettings; 2] {
+    [
+        CollectionSettings::new(store, &OF_USERS, &OF_USERS_EXPIRING),
+        CollectionSettings::new(store, &OF_CHAT, &[]),
+    ]
+}
 
 async fn open(url: &StoreUrl, shared: Shared<'_>, opening: &Opening) -> Result<SharedStores, Error> {
     let mut store = connection::store(url, shared.deployment, opening).await?;
@@ -55,6 +66,7 @@ async fn open(url: &StoreUrl, shared: Shared<'_>, opening: &Opening) -> Result<S
 /// All collections of `store`, on the servers `hosts`.
 fn stores(store: &Store, hosts: Hosts) -> SharedStores {
     let (users, chat) = (Arc::new(MongoUsers::new(store)), MongoStore::new(store));
+    let [users_settings, chat_settings] = settings(store);
     SharedStores {
         users: users.clone(),
         revocations: Arc::new(MongoRevocations::new(store)),
@@ -64,13 +76,7 @@ fn stores(store: &Store, hosts: Hosts) -> SharedStores {
         unpublished: chat.unpublished(),
         lineage: chat.lineage(),
         identity: Arc::new(Identity::new(store)),
-        health: Arc::new(MongoHealth {
-            users,
-            hosts,
-            chat,
-            users_ttl: TtlIndexes::new(store, &OF_USERS),
-            chat_ttl: TtlIndexes::new(store, &OF_CHAT),
-        }),
+        health: Arc::new(MongoHealth { users, hosts, chat, users_settings, chat_settings }),
     }
 }
 
@@ -87,7 +93,7 @@ impl DatabaseIdentity for Identity {
     }
 
     async fn id(&self) -> Result<String, String> {
-        Identity::id(self).await.map_err(|error| error.description())
+        Identity::id(self).await
     }
 
     async fn hold(&self, redis: &str, last: Option<&str>, ttl: Duration) -> Option<String> {
@@ -106,12 +112,16 @@ impl Health for MongoHealth {
     }
 
     async fn prepare(&self) -> Result<(), chat::Error> {
+        // From the start on no message is stored in a collection that does not keep it.
+        if let Some(problem) = self.chat_settings.problem().await {
+            tracing::error!("messages are refused: MongoDB {problem}");
+        }
         self.chat.prepare().await
     }
 
     async fn users_not_ready_reason(&self) -> Option<String> {
         let reason = self.hosts.explained(self.users.not_ready_reason().await).await;
-        if reason.is_some() { reason } else { self.users_ttl.problem().await }
+        if reason.is_some() { reason } else { self.users_settings.problem().await }
     }
 
     async fn registration_problem(&self) -> Option<String> {
@@ -120,7 +130,7 @@ impl Health for MongoHealth {
 
     async fn chat_not_ready_reason(&self) -> Option<String> {
         let reason = self.chat.not_ready_reason().await;
-        if reason.is_some() { reason } else { self.chat_ttl.problem().await }
+        if reason.is_some() { reason } else { self.chat_settings.problem().await }
     }
 
     async fn degradation(&self) -> Option<String> {

@@ -11,8 +11,12 @@ use std::sync::{
 };
 
 use futures_util::TryStreamExt;
-use mongodb::{Database, bson::doc, error::ErrorKind};
-use remote::mongo::{Documents, Operation, Store, Unanswered, answered, collection, uuid_of};
+use mongodb::{
+    Database,
+    bson::{Document, doc, oid::ObjectId},
+    error::ErrorKind,
+};
+use remote::mongo::{Documents, Operation, Store, Unanswered, answered, collection, trial_of, uuid_of};
 use serde::{Deserialize, Serialize};
 
 /// The collection of the noted UUIDs. Chat stores the id of the history there, under another `_id`.
@@ -72,7 +76,7 @@ impl CollectionCheck {
     pub fn new(store: &Store, users: &str) -> Self {
         Self {
             database: store.database.clone(),
-            notes: collection(store, NOTES),
+            notes: collection(store, NOTES).with_trial(trial),
             users: store.deployment.collection(users),
             lineage: store.deployment.collection(NOTES),
             is_replaced: Arc::default(),
@@ -172,6 +176,13 @@ impl CollectionCheck {
         }
         problem
     }
+}
+
+/// The document of a trial write. Its `_id` is none of the roles'.
+fn trial() -> Document {
+    let mut note = trial_of(Note { uuid: "trial".to_owned(), lineage: None });
+    note.insert("_id", format!("trial {}", ObjectId::new()));
+    note
 }
 
 /// What the current UUIDs show, compared with the noted ones.

@@ -2,10 +2,7 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::{
-    DUPLICATE_KEY, Operation, Unanswered,
-    duplicates::{OwnIndexes, violated_index, without_values},
-};
+use super::{DUPLICATE_KEY, Unanswered, duplicates::without_values, unusable::Unusable};
 use crate::{NO_ANSWER, REFUSES, StoreGateClosed, cause};
 
 /// The primary accepts writes, but a majority does not acknowledge them.
@@ -15,10 +12,6 @@ pub const UNCONFIRMED: &str = "does not confirm writes: a majority of its replic
 pub(super) const LOCKED: &str =
     "is locked by fsyncLock, as for a backup, and blocks all writes: end the backup, or run db.fsyncUnlock()";
 
-/// A write is not answered, and other collections accept writes.
-pub(super) const NO_WRITE: &str =
-    "does not answer a write: look for locks and index builds in db.currentOp()";
-
 /// The server shuts down.
 const SHUTS_DOWN: &str = "is shutting down";
 
@@ -26,7 +19,7 @@ const SHUTS_DOWN: &str = "is shutting down";
 const REFUSES_OPERATION: &str = "refuses an operation";
 
 /// The replica set has no primary.
-const NO_PRIMARY: &str =
+pub(super) const NO_PRIMARY: &str =
     "has no primary: a majority of its replica set is missing, or an election is under way";
 
 /// The server is not a member of a replica set.
@@ -42,11 +35,8 @@ const FULL: &str = "has no disk space left and refuses writes";
 /// The maximum length of an error in the log, in characters.
 const BRIEF: usize = 300;
 
-/// A unique index that the roles have not created refuses a document.
-pub(super) const FOREIGN_INDEX: &str = "has a unique index of another program on a collection of the roles, which refuses their documents: drop it";
-
 /// Phrases by the code of an error reply.
-const BY_CODE: [(i32, &str); 19] = [
+const BY_CODE: [(i32, &str); 21] = [
     (18, REFUSES),
     (13, cause::FORBIDS),
     (8000, cause::FORBIDS),
@@ -66,11 +56,24 @@ const BY_CODE: [(i32, &str); 19] = [
     (50, "takes too long to write: look for locks and slow operations in db.currentOp()"),
     (262, "refuses writes because a limit on time or space is exceeded"),
     (10334, "refuses a document that is too large"),
+    (
+        13297,
+        "has a database whose name differs only by case from the one in its address: correct the case of the name there",
+    ),
+    (
+        371,
+        "blocks the writes of users (setUserWriteBlockMode, as mongosync sets it): end that, or run db.adminCommand({setUserWriteBlockMode: 1, global: false})",
+    ),
 ];
 
 /// The names of codes, which error replies to writes omit.
-const NAMES: [(i32, &str); 9] = [
+const NAMES: [(i32, &str); 14] = [
     (8, "UnknownError"),
+    (64, "WriteConcernTimeout"),
+    (189, "PrimarySteppedDown"),
+    (371, "UserWritesBlocked"),
+    (10107, "NotWritablePrimary"),
+    (13297, "DatabaseDifferCase"),
     (13, "Unauthorized"),
     (20, "IllegalOperation"),
     (50, "MaxTimeMSExpired"),
@@ -80,10 +83,6 @@ const NAMES: [(i32, &str); 9] = [
     (14031, "OutOfDiskSpace"),
     (DUPLICATE_KEY, "DuplicateKey"),
 ];
-
-/// Codes of writes that fail because of their document or of a concurrent write: write conflicts, and documents that are too large or too
-/// deep. A duplicate key is one of them only in an index of the roles.
-const OF_DOCUMENT: [i32; 5] = [112, 10334, 17419, 17420, 15];
 
 /// Phrases by a part of the text of an error, in lower case. The first match applies.
 const BY_TEXT: [(&str, &str); 8] = [
@@ -118,20 +117,42 @@ impl Unanswered {
 }
 
 impl Unanswered {
-    /// The cause, as a phrase that follows "MongoDB". When no server could be selected, the last state of each member follows in
-    /// brackets.
+    /// The cause, as a phrase that follows "MongoDB". In brackets follow the code of an error reply with its name, or, when no server could
+    /// be selected, the last state of each member.
     pub fn description(&self) -> String {
         match self {
             Self::Late => NO_ANSWER.to_owned(),
             Self::Mongo(error) => described(error),
         }
     }
+
+    /// Like [`Unanswered::description`], with the failed operation and its collection, such as "find in users", before the code.
+    pub fn description_of(&self, operation: &str) -> String {
+        match self {
+            Self::Mongo(error) if code(error).is_some() => {
+                format!("{} ({operation}: {})", of(error), code_text(error))
+            }
+            _ => self.description(),
+        }
+    }
 }
 
-/// The cause of `error`, as a phrase that follows "MongoDB", and the state of each member of the set that the error lists.
+/// The cause of `error`, as a phrase that follows "MongoDB", and its code, or the state of each member of the set that the error lists.
 fn described(error: &Error) -> String {
-    let (cause, members) = (of(error), members(&error.to_string()));
-    if members.is_empty() { cause.to_owned() } else { format!("{cause} ({})", members.join(", ")) }
+    let (cause, code, members) = (of(error), code_text(error), members(&error.to_string()));
+    match (code.is_empty(), members.is_empty()) {
+        (true, true) => cause.to_owned(),
+        (false, _) => format!("{cause} ({code})"),
+        (true, false) => format!("{cause} ({})", members.join(", ")),
+    }
+}
+
+/// The code of an error reply and its name. Empty for another error.
+pub(super) fn code_text(error: &Error) -> String {
+    let Some((code, name)) = code(error) else { return String::new() };
+    let listed = || NAMES.iter().find(|(listed, _)| *listed == code).map(|(_, name)| *name);
+    let name = name.filter(|name| !name.is_empty()).or_else(listed).unwrap_or_default();
+    format!("{code} {name}").trim_end().to_owned()
 }
 
 /// The text of `error` for the log, at most [`BRIEF`] characters. The full text contains the whole topology when no server could be
@@ -139,6 +160,9 @@ fn described(error: &Error) -> String {
 pub fn brief(error: &Error) -> String {
     if let Some(closed) = error.get_custom::<StoreGateClosed>() {
         return closed.to_string();
+    }
+    if let Some(unusable) = error.get_custom::<Unusable>() {
+        return unusable.to_string();
     }
     let text = match &*error.kind {
         ErrorKind::ServerSelection { .. } => format!("MongoDB {}", described(error)),
@@ -196,7 +220,7 @@ pub fn of(error: &Error) -> &'static str {
 }
 
 /// The code of an error reply, and its name when the reply contains it.
-fn code(error: &Error) -> Option<(i32, Option<&str>)> {
+pub(super) fn code(error: &Error) -> Option<(i32, Option<&str>)> {
     match &*error.kind {
         ErrorKind::Command(refused) => Some((refused.code, Some(&refused.code_name))),
         ErrorKind::Write(WriteFailure::WriteError(refused)) => {
@@ -219,30 +243,6 @@ fn code(error: &Error) -> Option<(i32, Option<&str>)> {
 pub fn is_refusal(error: &Error) -> bool {
     let is_state = |phrase| [NO_PRIMARY, SHUTS_DOWN, UNCONFIRMED].contains(&phrase);
     code(error).is_some() && !is_state(of(error))
-}
-
-/// The cause of a write that MongoDB refused, as a phrase that follows "MongoDB", and the code with its name. A unique index follows the
-/// code. `None` for an error that the document of the write or a concurrent write causes, and for faults of the whole server, which
-/// [`super::Writes`] detects. `own` are the unique indexes of the roles on the collection.
-pub(super) fn refusal_of_store(
-    error: &Error,
-    operation: Operation,
-    own: OwnIndexes,
-) -> Option<(&'static str, String)> {
-    let (code, name) = code(error)?;
-    // A unique index cannot be created when stored documents violate it.
-    let is_of_document = OF_DOCUMENT.contains(&code) || (operation != Operation::Index && own.refuse(error));
-    if is_of_document || !is_refusal(error) {
-        return None;
-    }
-    let listed = || NAMES.iter().find(|(listed, _)| *listed == code).map(|(_, name)| *name);
-    let name = name.filter(|name| !name.is_empty()).or_else(listed).unwrap_or_default();
-    let described = format!("{code} {name}").trim_end().to_owned();
-    Some(match violated_index(error) {
-        Some(index) if operation == Operation::Index => (of(error), format!("{described}, index {index}")),
-        Some(index) => (FOREIGN_INDEX, format!("{described}, index {index}")),
-        None => (of(error), described),
-    })
 }
 
 /// The phrase of the first entry of `table` whose part is in `text`.

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Refusals, StoreGate,
     duplicates::OwnIndexes,
-    refusals::{Operation, Trial},
+    trial::{Operation, Trial},
 };
 
 /// A collection. Writes are acknowledged once they are in the journals of a majority; reads use the primary and read concern "majority".
@@ -86,13 +86,16 @@ impl<T: Send + Sync> Documents<T> {
     /// Runs a write and records its result for readiness. A write that is cancelled before its result counts if it took 2 s or more.
     ///
     /// # Errors
-    /// The error of `write`, or that the gate of the role is closed.
+    /// The error of `write`, that the gate of the role is closed, or that documents must not be stored in the collection.
     pub async fn write<R: WriteResult>(
         &self,
         operation: Operation,
         write: impl AsyncFnOnce(Collection<T>) -> Result<R, MongoError>,
     ) -> Result<R, MongoError> {
         self.gate.check().map_err(MongoError::custom)?;
+        if matches!(operation, Operation::Insert | Operation::Update) {
+            self.refusals.check_usable(self.documents.name()).map_err(MongoError::custom)?;
+        }
         let begun = self.refusals.begin(self.documents.name(), operation, self.own);
         let result = write(self.documents.clone()).await;
         match &result {

@@ -65,10 +65,13 @@ impl Identity {
     /// The id of the database. Creates it when it does not exist, or when its document was copied from a database of another name.
     ///
     /// # Errors
-    /// When MongoDB does not answer, or refuses the creation.
-    pub async fn id(&self) -> Result<String, Unanswered> {
+    /// The cause, as a phrase that follows "MongoDB", when MongoDB does not answer, or refuses the creation.
+    pub async fn id(&self) -> Result<String, String> {
+        let failed = |operation: &str, error: &Unanswered| {
+            error.description_of(&format!("{operation} {}", self.documents.name()))
+        };
         for _ in 0..ATTEMPTS {
-            if let Some(id) = self.stored().await? {
+            if let Some(id) = self.stored().await.map_err(|error| failed("find in", &error))? {
                 *self.last() = Some(id.clone());
                 return Ok(id);
             }
@@ -84,10 +87,10 @@ impl Identity {
             match created.await {
                 // Another process has created it.
                 Err(Unanswered::Mongo(error)) if self.documents.is_duplicate(&error) => {}
-                created => _ = created?,
+                created => _ = created.map_err(|error| failed(Operation::Update.phrase(), &error))?,
             }
         }
-        Err(Unanswered::Late)
+        Err(Unanswered::Late.description())
     }
 
     /// Renews the lease for the Redis `redis`, or acquires it when it is free or held for `last`, the id that the Redis of the caller had

@@ -1,5 +1,6 @@
-//! The record of refused writes: for each collection and operation the last write that MongoDB refused or did not answer. A write of a
-//! role can be refused while another collection accepts writes, because of a validator, a right or a lock of one collection.
+//! The record of failed writes: for each collection and operation the last write that MongoDB refused or did not answer, or whose
+//! connection ended. A write of a role can fail while another collection accepts writes, because of a validator, a right or a lock of one
+//! collection, or of a proxy that answers the checks of the connection by itself.
 
 use std::{
     collections::HashMap,
@@ -8,14 +9,16 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mongodb::{
-    Collection,
-    bson::{Document, doc},
-    error::Error as MongoError,
-};
+use mongodb::error::Error as MongoError;
 use tokio::time::{Instant, timeout};
 
-use super::{DEADLINE, cause, duplicates::OwnIndexes};
+use super::{
+    DEADLINE,
+    duplicates::OwnIndexes,
+    failure::{Failure, NO_WRITE_ANSWERED, failure_of_store},
+    trial::{Operation, Trial, attempt},
+    unusable::Unusable,
+};
 
 /// A write without a result after this time counts as not answered.
 const SLOW: Duration = Duration::from_secs(2);
@@ -32,52 +35,16 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The time that a readiness check waits for trials. Trials continue in the background.
 const MAX_WAIT: Duration = Duration::from_millis(300);
 
-/// A kind of write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
-    /// Inserts documents.
-    Insert,
-    /// Updates or upserts a document.
-    Update,
-    /// Deletes documents.
-    Delete,
-    /// Creates indexes.
-    Index,
-}
-
-impl Operation {
-    /// The operation, as a phrase before the name of the collection.
-    pub(super) fn phrase(self) -> &'static str {
-        match self {
-            Self::Insert => "insert into",
-            Self::Update => "update of",
-            Self::Delete => "delete from",
-            Self::Index => "createIndexes of",
-        }
-    }
-}
-
-/// What trial writes to a collection need.
-#[derive(Debug, Clone)]
-pub(super) struct Trial {
-    pub documents: Collection<Document>,
-    pub document: fn() -> Document,
-    pub own: OwnIndexes,
-}
-
 /// The last failure of an operation.
 #[derive(Debug, Clone)]
 struct Refused {
-    /// The cause, as a phrase that follows "MongoDB".
-    phrase: &'static str,
-    /// The code and the name of the error. Empty when no answer arrived.
-    code: String,
+    failure: Failure,
     /// The last failure of a real write.
     last: Instant,
     /// The start of the last trial.
     tried: Option<Instant>,
-    /// Whether a second real write or a trial was refused, too, or the write was not answered, or a unique index of another program refuses
-    /// it. Another refusal alone can be transient, so it is tried at once and not reported.
+    /// Whether a second real write or a trial failed, too, or the failure alone is [`Failure::is_certain`]. Another failure alone can be
+    /// transient, so it is tried at once and not reported.
     is_confirmed: bool,
 }
 
@@ -94,6 +61,8 @@ struct Record {
     trials: HashMap<String, Trial>,
     /// The writes without which the role works, with the effect of their refusal.
     optional: HashMap<Key, &'static str>,
+    /// The collections in which documents must not be stored, with the cause.
+    unusable: HashMap<String, String>,
 }
 
 /// A write that has begun. Records a write that is dropped without a result.
@@ -119,8 +88,8 @@ impl Begun<'_> {
         match error {
             None => drop(self.refusals.record().refused.remove(&key)),
             Some(error) => {
-                if let Some((phrase, code)) = cause::refusal_of_store(error, self.operation, self.own) {
-                    self.refusals.add(key, phrase, code);
+                if let Some(failure) = failure_of_store(error, self.operation, self.own) {
+                    self.refusals.add(key, failure);
                 }
             }
         }
@@ -131,7 +100,7 @@ impl Drop for Begun<'_> {
     fn drop(&mut self) {
         if !self.is_finished && self.since.elapsed() >= SLOW {
             let key = (self.collection.to_owned(), self.operation);
-            self.refusals.add(key, cause::NO_WRITE, String::new());
+            self.refusals.add(key, NO_WRITE_ANSWERED);
         }
     }
 }
@@ -144,6 +113,20 @@ impl Refusals {
         own: OwnIndexes,
     ) -> Begun<'a> {
         Begun { refusals: self, collection, operation, own, since: Instant::now(), is_finished: false }
+    }
+
+    /// Sets why documents must not be stored in a collection. `None` when they can.
+    pub(super) fn set_unusable(&self, collection: &str, cause: Option<String>) {
+        let unusable = &mut self.record().unusable;
+        match cause {
+            Some(cause) => _ = unusable.insert(collection.to_owned(), cause),
+            None => _ = unusable.remove(collection),
+        }
+    }
+
+    /// Checks that documents can be stored in a collection.
+    pub(super) fn check_usable(&self, collection: &str) -> Result<(), Unusable> {
+        self.record().unusable.get(collection).cloned().map_or(Ok(()), |cause| Err(Unusable(cause)))
     }
 
     pub(super) fn set_trial(&self, collection: &str, trial: Trial) {
@@ -194,7 +177,8 @@ impl Refusals {
     fn described(&self, is_selected: impl Fn(&Key, Option<&str>) -> bool) -> Option<String> {
         let record = self.record();
         let is_reported = |key: &Key, refused: &Refused| {
-            refused.is_confirmed || key.1 == Operation::Index || !record.trials.contains_key(&key.0)
+            let has_trial = key.1 != Operation::Index && record.trials.contains_key(&key.0);
+            refused.is_confirmed || (!has_trial && !refused.failure.is_of_connection)
         };
         let effect = |key: &Key| record.optional.get(key).copied();
         let mut refused: Vec<(&Key, &Refused)> = record
@@ -204,10 +188,10 @@ impl Refusals {
             .collect();
         refused.sort_by_key(|(key, _)| *key);
         let described = refused.iter().map(|(key, refused)| {
-            let ((collection, operation), code) = (key, &refused.code);
+            let ((collection, operation), Failure { phrase, code, .. }) = (key, &refused.failure);
             let code = if code.is_empty() { String::new() } else { format!(": {code}") };
             let effect = effect(key).map(|effect| format!("; {effect}")).unwrap_or_default();
-            format!("{} ({} {collection}{code}){effect}", refused.phrase, operation.phrase())
+            format!("{phrase} ({} {collection}{code}){effect}", operation.phrase())
         });
         let described: Vec<String> = described.collect();
         (!described.is_empty()).then(|| described.join(", and "))
@@ -223,9 +207,9 @@ impl Refusals {
         refused.retain(|key, refused| trial_of(key).is_some() || refused.last.elapsed() < EXPIRY);
         let due = refused.iter_mut().filter_map(|(key, refused)| {
             let trial = trial_of(key)?;
-            // A write without an answer is not the fault of its document.
+            // A trial shows the end of a fault of the connection or of the server as well as a real write.
             let is_quiet =
-                !refused.is_confirmed || refused.code.is_empty() || refused.last.elapsed() >= QUIET;
+                !refused.is_confirmed || refused.failure.is_of_connection || refused.last.elapsed() >= QUIET;
             let is_due = is_quiet && refused.tried.is_none_or(|at| at.elapsed() >= INTERVAL);
             is_due.then(|| refused.tried = Some(Instant::now()))?;
             Some((key.clone(), trial))
@@ -243,47 +227,22 @@ impl Refusals {
             Ok(()) if refused.last < begun => drop(record.refused.remove(&key)),
             Ok(()) => {}
             Err(error) => {
-                if let Some((phrase, code)) = cause::refusal_of_store(&error, key.1, trial.own) {
-                    (refused.phrase, refused.code, refused.is_confirmed) = (phrase, code, true);
+                if let Some(failure) = failure_of_store(&error, key.1, trial.own) {
+                    (refused.failure, refused.is_confirmed) = (failure, true);
                 }
             }
         }
     }
 
-    fn add(&self, key: Key, phrase: &'static str, code: String) {
+    fn add(&self, key: Key, failure: Failure) {
         let mut record = self.record();
         let earlier = record.refused.get(&key);
-        let is_confirmed = code.is_empty() || phrase == cause::FOREIGN_INDEX || earlier.is_some();
+        let is_confirmed = failure.is_certain() || earlier.is_some();
         let tried = earlier.and_then(|refused| refused.tried);
-        record.refused.insert(key, Refused { phrase, code, last: Instant::now(), tried, is_confirmed });
+        record.refused.insert(key, Refused { failure, last: Instant::now(), tried, is_confirmed });
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Writes the trial document in a transaction that is aborted, so that no reader gets it.
-pub(super) async fn attempt(trial: &Trial, operation: Operation) -> Result<(), MongoError> {
-    let documents = &trial.documents;
-    let mut session = documents.client().start_session().await?;
-    session.start_transaction().await?;
-    let document = (trial.document)();
-    let id = doc! { "_id": document.get("_id").cloned() };
-    let tried = async {
-        documents.insert_one(document.clone()).session(&mut session).await?;
-        match operation {
-            Operation::Update => {
-                let mut set = document;
-                set.remove("_id");
-                documents.update_one(id, doc! { "$set": set }).session(&mut session).await.map(drop)
-            }
-            Operation::Delete => documents.delete_one(id).session(&mut session).await.map(drop),
-            Operation::Insert | Operation::Index => Ok(()),
-        }
-    };
-    let tried = tried.await;
-    // The server aborts a transaction whose client is gone.
-    let _ = session.abort_transaction().await;
-    tried
 }

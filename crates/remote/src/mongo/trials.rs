@@ -6,15 +6,17 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use mongodb::{
     Collection,
-    bson::{Bson, Document, doc},
+    bson::{Document, doc},
     error::Error as MongoError,
 };
 
 use super::{
-    Operation, Store, Unanswered, answered,
-    cause::{self, LOCKED, UNCONFIRMED},
+    Store, Unanswered, answered,
+    cause::{LOCKED, UNCONFIRMED},
+    collection_settings::{first_batch, unusable},
     duplicates::PRIMARY,
-    refusals::{Trial, attempt},
+    failure::FOREIGN_INDEX,
+    trial::{Operation, Trial, attempt},
     writes::is_locked,
 };
 
@@ -59,7 +61,7 @@ async fn failure(store: &Store, name: &str, trial: &Trial) -> Option<String> {
         match answered(store.database.run_command(doc! { "listIndexes": name })).await {
             Ok(reply) => {
                 if let Some(index) = foreign_index(&first_batch(&reply), trial) {
-                    return Some(format!("{} (index {index} of {name})", cause::FOREIGN_INDEX));
+                    return Some(format!("{} (index {index} of {name})", FOREIGN_INDEX));
                 }
             }
             Err(error) => return Some(described("listIndexes of", &error)),
@@ -74,25 +76,6 @@ async fn failure(store: &Store, name: &str, trial: &Trial) -> Option<String> {
         }
     }
     None
-}
-
-/// The documents in the first batch of the reply to a command that lists.
-fn first_batch(reply: &Document) -> Vec<Document> {
-    let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-    batch.into_iter().flatten().filter_map(Bson::as_document).cloned().collect()
-}
-
-/// Why the roles cannot use a collection with this description.
-fn unusable(name: &str, collection: &Document) -> Option<String> {
-    let is_capped =
-        collection.get_document("options").is_ok_and(|options| options.get_bool("capped").unwrap_or(false));
-    let kind = match collection.get_str("type") {
-        Ok("collection") | Err(_) if !is_capped => return None,
-        Ok("view") => "a view",
-        Ok("timeseries") => "a time series",
-        _ => "a capped collection",
-    };
-    Some(format!("has {kind} of another program under the name {name} of a collection of the roles: drop it"))
 }
 
 /// A unique index that no role has created.

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use super::{
-    Documents, Operation, Refusals, Store, answered,
-    cause::{LOCKED, UNCONFIRMED},
+    Documents, Operation, Refusals, Store, Unanswered, answered,
+    cause::{LOCKED, UNCONFIRMED, of},
     collection,
 };
 
@@ -137,8 +137,12 @@ impl Writes {
             documents.update_one(doc! { "_id": 1 }, update).upsert(true).await
         });
         let not_ready_reason = answered(write).await.err().map(|error| match error {
-            super::Unanswered::Late => UNCONFIRMED.to_owned(),
-            error => error.description(),
+            Unanswered::Late => UNCONFIRMED.to_owned(),
+            Unanswered::Mongo(error) if of(&error) == UNCONFIRMED => UNCONFIRMED.to_owned(),
+            error => {
+                let operation = format!("{} {}", Operation::Update.phrase(), self.documents.name());
+                error.description_of(&operation)
+            }
         });
         self.finish(not_ready_reason);
         drop(unfinished);

@@ -18,9 +18,9 @@ use super::{
 const READ_COMMANDS: [&str; 2] = ["INFO", "MGET"];
 
 /// The commands that finding, opening and closing sessions and counting failed logins need.
-const WRITE_COMMANDS: [&str; 14] = [
-    "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "PEXPIRE", "PUBLISH",
-    SCRIPTS[0], SCRIPTS[1],
+const WRITE_COMMANDS: [&str; 15] = [
+    "INFO", "MGET", "GET", "EXISTS", "TIME", "SET", "DEL", "INCR", "RPUSH", "LRANGE", "LTRIM", "PEXPIRE",
+    "PUBLISH", SCRIPTS[0], SCRIPTS[1],
 ];
 
 /// Why a role cannot find sessions in the Redis at `at`, or open and close them when it `opens` them: the first refused command, or the

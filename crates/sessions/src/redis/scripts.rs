@@ -7,9 +7,11 @@ use remote::redis::Script;
 /// The value of a session between the two steps of its closing: it is closed in Redis, and may not be in the durable list yet.
 pub const CLOSED: &str = "closed";
 
-/// Functions that read keys, which other programs can overwrite. A key of another type counts as absent. `list` deletes it, so that the
-/// list can be written again.
-const READS: &str = r"
+/// Functions of the scripts. `get` and `list` read keys, which other programs can overwrite: a key of another type counts as absent, and
+/// `list` deletes it, so that the list can be written again. `check_publish` ends a script before its first change while the roles have no
+/// right to publish on the channel: no process would receive the closing, and the sockets of the session would stay. Watchers ignore the
+/// empty message.
+const FUNCTIONS: &str = r"
     local function is_wrong_type(reply)
         return type(reply) == 'table' and reply.err and string.find(reply.err, 'WRONGTYPE', 1, true)
     end
@@ -21,11 +23,14 @@ const READS: &str = r"
         if is_wrong_type(redis.pcall('LRANGE', key, 0, 0)) then redis.call('DEL', key) end
         return redis.call('LRANGE', key, 0, -1)
     end
+    local function check_publish(channel)
+        redis.call('PUBLISH', channel, '')
+    end
 ";
 
-/// A script that can use the functions of [`READS`].
+/// A script that can use the functions of [`FUNCTIONS`].
 fn script(code: &str) -> Script {
-    Script::new(&format!("{READS}{code}"))
+    Script::new(&format!("{FUNCTIONS}{code}"))
 }
 
 /// Reads a list. Key: the list. Returns its elements.
@@ -74,6 +79,7 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
                 if replaced[other] then spared = spared + 1 end
             end
         end
+        if #live - spared >= tonumber(most) then check_publish(channel) end
         local at = 1
         while #live - spared >= tonumber(most) do
             local other = string.match(live[at], ':(%x+)$')
@@ -103,6 +109,7 @@ pub static OPEN: LazyLock<Script> = LazyLock::new(|| {
 pub static SUPERSEDE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r#"
+        check_publish(ARGV[1])
         for i, session in ipairs(KEYS) do
             local value = get(session)
             if value and value ~= 'closed' and not string.find(value, '"superseded":true', 1, true) then
@@ -123,6 +130,7 @@ pub static CLOSE_REPLACED: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         if get(KEYS[1]) ~= ARGV[1] then return end
+        check_publish(ARGV[3])
         redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
         for i = 2, #KEYS do
             local value = get(KEYS[i])
@@ -144,6 +152,7 @@ pub static CLOSE: LazyLock<Script> = LazyLock::new(|| {
         r"
         local value = get(KEYS[1])
         if value and value ~= 'closed' then
+            check_publish(ARGV[2])
             redis.call('SET', KEYS[1], 'closed', 'KEEPTTL')
             redis.call('PUBLISH', ARGV[2], ARGV[1])
         end
@@ -159,6 +168,7 @@ pub static REMOVE: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local value = get(KEYS[1])
+        if value and value ~= 'closed' then check_publish(ARGV[2]) end
         redis.call('DEL', KEYS[1])
         if value and value ~= 'closed' then redis.call('PUBLISH', ARGV[2], ARGV[1]) end
         return value
@@ -173,6 +183,7 @@ pub static REVOKE_ALL: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
         local removed = 0
+        check_publish(ARGV[1])
         for i, session in ipairs(KEYS) do
             if redis.call('DEL', session) == 1 then
                 redis.call('PUBLISH', ARGV[1], ARGV[i + 1])

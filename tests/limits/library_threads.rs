@@ -93,6 +93,8 @@ async fn a_role_whose_libraries_get_no_thread_ends_with_the_limit() {
         for threads in (30..120).step_by(2) {
             match output(name, threads, &library).await {
                 None => became_ready += 1,
+                // Another process has taken the port meanwhile.
+                Some(printed) if printed.contains("Address already in use") => {}
                 Some(printed) => {
                     ended += 1;
                     assert!(WORDS.iter().any(|words| printed.contains(words)), "{name} {threads}: {printed}");

@@ -70,6 +70,10 @@ fn start() -> ExitCode {
     if let Err(error) = started {
         return no_thread(&error);
     }
+    supervision::report_exit(|error| {
+        telemetry::write_line(Level::ERROR, &limits::no_thread(error));
+        telemetry::flush();
+    });
     // The panic hook has reported a panic. Libraries panic when they cannot start a thread.
     let status = catch_unwind(AssertUnwindSafe(status)).unwrap_or_else(|_| {
         limits::not_ready_reason().iter().for_each(|text| telemetry::write_line(Level::ERROR, text));

@@ -3,14 +3,10 @@
 
 use std::thread;
 
-use tracing::Level;
-
 pub use ::supervision::fault;
 #[cfg(debug_assertions)]
 pub use ::supervision::fault::is_armed;
-pub use ::supervision::{Part, count_panic, drain, ended, essential, failed, restart};
-
-use crate::{limits, telemetry};
+pub use ::supervision::{Part, count_panic, drain, ended, essential, failed, report_exit, restart};
 
 /// Names of library threads, and the parts that they run. The panic hook reports their end, because they run no code of
 /// this program. Without its acceptor a server answers health checks and accepts no connections.
@@ -33,10 +29,6 @@ pub fn start() {
         embedded::set_fault_hook(::supervision::fault::hit);
         socketio::fault::set_hook(::supervision::fault::hit);
     }
-    ::supervision::report_exit(|error| {
-        telemetry::write_line(Level::ERROR, &limits::no_thread(error));
-        telemetry::flush();
-    });
     ::supervision::start();
 }
 

@@ -390,6 +390,36 @@ async fn uncap(database: &Database, name: &str) {
     database.client().database("admin").run_command(rename).await.expect("MongoDB responds");
 }
 
+/// Collections that another program creates: the command, the command that ends the fault, the role, and the words of its `/readyz`.
+fn created() -> [(Document, Document, &'static str, &'static [&'static str]); 4] {
+    [
+        (
+            doc! { "create": "untold", "clusteredIndex": { "key": { "_id": 1 }, "unique": true }, "expireAfterSeconds": 9_i64 },
+            doc! { "collMod": "untold", "expireAfterSeconds": "off" },
+            "chat",
+            &["untold by age", "collMod"],
+        ),
+        (
+            doc! { "create": "untold", "timeseries": { "timeField": "t" } },
+            doc! { "drop": "untold" },
+            "chat",
+            &["a time series", "untold"],
+        ),
+        (
+            doc! { "create": "closed_sessions", "viewOn": "x", "pipeline": [] },
+            doc! { "drop": "closed_sessions" },
+            "accounts",
+            &["a view", "closed_sessions"],
+        ),
+        (
+            doc! { "create": "closed_sessions", "capped": true, "size": 4096 },
+            doc! { "drop": "closed_sessions" },
+            "accounts",
+            &["closed_sessions", "capped"],
+        ),
+    ]
+}
+
 /// No message is acked while MongoDB would delete it, or where no message can be stored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collection_that_does_not_keep_documents_is_named_and_takes_none() {
@@ -416,33 +446,8 @@ async fn a_collection_that_does_not_keep_documents_is_named_and_takes_none() {
         uncap(&database, name).await;
         role.wait_for_readiness(name, 200, &[]).await;
     }
-    let rows = [
-        (
-            doc! { "create": "untold", "clusteredIndex": { "key": { "_id": 1 }, "unique": true }, "expireAfterSeconds": 9_i64 },
-            doc! { "collMod": "untold", "expireAfterSeconds": "off" },
-            &chat,
-            &["untold by age", "collMod"][..],
-        ),
-        (
-            doc! { "create": "untold", "timeseries": { "timeField": "t" } },
-            doc! { "drop": "untold" },
-            &chat,
-            &["a time series", "untold"],
-        ),
-        (
-            doc! { "create": "closed_sessions", "viewOn": "x", "pipeline": [] },
-            doc! { "drop": "closed_sessions" },
-            &accounts,
-            &["a view", "closed_sessions"],
-        ),
-        (
-            doc! { "create": "closed_sessions", "capped": true, "size": 4096 },
-            doc! { "drop": "closed_sessions" },
-            &accounts,
-            &["closed_sessions", "capped"],
-        ),
-    ];
-    for (fault, end, role, words) in rows {
+    for (fault, end, role, words) in created() {
+        let role = if role == "chat" { &chat } else { &accounts };
         let name = fault.get_str("create").expect("a name").to_owned();
         let _ = database.collection::<Document>(&name).drop().await;
         let what = fault.to_string();
@@ -468,7 +473,7 @@ async fn a_start_on_a_capped_collection_takes_no_message() {
 
 /// Inserts fail and all checks of MongoDB succeed, as behind a balancer or a proxy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failed_inserts_are_named_whatever_their_error() {
+async fn failed_inserts_of_each_error_are_named() {
     let setup = Setup::start().await;
     let accounts = setup.right("accounts", &[]).await;
     let chat = setup.right("chat", &["--node", "n1"]).await;

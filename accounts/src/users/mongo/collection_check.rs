@@ -178,7 +178,7 @@ impl CollectionCheck {
     }
 }
 
-/// The document of a trial write. Its `_id` is none of the roles'.
+/// The document of a trial write. No role reads its `_id`.
 fn trial() -> Document {
     let mut note = trial_of(Note { uuid: "trial".to_owned(), lineage: None });
     note.insert("_id", format!("trial {}", ObjectId::new()));

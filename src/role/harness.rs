@@ -127,18 +127,16 @@ async fn supervise(
     let descriptors = roles.iter().map(|role| role.descriptors()).sum();
     let delay = drain_delay(&shared.admin, &roles);
     let start = |role: Box<dyn Role>| {
-        let (readiness, upkeep, stopping) = (readiness.clone(), upkeep.clone(), stop_requested.clone());
-        let (admin, named) = (shared.admin.admin_listen, shared.named.then_some(role.name()));
-        let unfinished_requests = unfinished.clone();
-        role.start(Process {
-            admin,
-            role: named,
+        let process = Process {
+            admin: shared.admin.admin_listen,
+            role: shared.named.then_some(role.name()),
             descriptors,
-            unfinished_requests,
-            readiness,
-            upkeep,
-            stopping,
-        })
+            unfinished_requests: unfinished.clone(),
+            readiness: readiness.clone(),
+            upkeep: upkeep.clone(),
+            stopping: stop_requested.clone(),
+        };
+        role.start(process)
     };
     let mut starting = pin!(try_join_all(roles.into_iter().map(start)));
     let mut running = Vec::new();

@@ -78,27 +78,7 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     if let Some(what) = shape.fault(&conn).map_err(open)? {
         return Err(Error::Changed { path: path.to_owned(), what });
     }
-    if is_copy && !options.renew && !options.renewal.is_empty() {
-        tracing::warn!(
-            path = %path.display(),
-            "the file was copied, moved or restored since the last start: stored positions are invalid, clients reload, and sessions \
-             are closed"
-        );
-    }
-    let is_cut = !options.renew_if.is_empty()
-        && conn.query_row(options.renew_if, [], |row| row.get::<_, bool>(0)).map_err(open)?;
-    if is_cut {
-        tracing::warn!(
-            path = %path.display(),
-            "another program has deleted the newest rows of the store: stored positions are invalid, clients reload"
-        );
-    }
-    if is_copy || is_cut || lost || options.accept_loss || options.renew {
-        schema::run(&mut conn, options.renewal).map_err(open)?;
-    }
-    if options.accept_loss {
-        schema::run(&mut conn, options.repair).map_err(open)?;
-    }
+    renew(&mut conn, path, options, is_copy, lost).map_err(open)?;
     // The renewal is complete here. A start that dies before this point runs it again.
     if let Err(error) = identity::renew(path, &conn) {
         tracing::warn!(path = %path.display(), %error, "cannot record the files of the store, a copy may not be detected");
@@ -115,6 +95,38 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Error> {
     let watch = Watch::new(path).map_err(at)?;
     watch.measure();
     Ok(Opened { counter, database, conn, readers, lost, group, watch, shape })
+}
+
+/// Begins a new history in a copy, in a store that has lost rows, and where the options require it. Repairs a store whose loss is accepted.
+fn renew(
+    conn: &mut Connection,
+    path: &Path,
+    options: &Options,
+    is_copy: bool,
+    lost: bool,
+) -> rusqlite::Result<()> {
+    if is_copy && !options.renew && !options.renewal.is_empty() {
+        tracing::warn!(
+            path = %path.display(),
+            "the file was copied, moved or restored since the last start: stored positions are invalid, clients reload, and sessions \
+             are closed"
+        );
+    }
+    let is_cut =
+        !options.renew_if.is_empty() && conn.query_row(options.renew_if, [], |row| row.get::<_, bool>(0))?;
+    if is_cut {
+        tracing::warn!(
+            path = %path.display(),
+            "another program has deleted the newest rows of the store: stored positions are invalid, clients reload"
+        );
+    }
+    if is_copy || is_cut || lost || options.accept_loss || options.renew {
+        schema::run(conn, options.renewal)?;
+    }
+    match options.accept_loss {
+        true => schema::run(conn, options.repair),
+        false => Ok(()),
+    }
 }
 
 /// Records that the store is open. Starts to count transactions when the record is in the database file.

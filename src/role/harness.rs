@@ -114,8 +114,8 @@ async fn supervise(
     let unfinished = UnfinishedRequests::new(shared.unfinished_requests);
     let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone(), unfinished.clone())?;
     spawn(essential("admin server", server));
-    let opening = open(Opening::new(readiness.clone(), shared.named));
-    let Some(roles) = unless_stopped(&mut stop, opening).await? else {
+    let Some(roles) = unless_stopped(&mut stop, open(Opening::new(readiness.clone(), shared.named))).await?
+    else {
         readiness.drain();
         admin.stop(false).await;
         return Ok(());
@@ -147,8 +147,7 @@ async fn supervise(
             wait(&mut stop, &running).await?
         }
         signal = stop.requested() => {
-            tracing::info!(signal = signal?, "draining");
-            tracing::info!("the start is not complete: the roles drain when they have started");
+            tracing::info!(signal = signal?, "draining: the roles drain when they have started");
             Ok(())
         }
     };

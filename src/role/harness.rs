@@ -1,9 +1,9 @@
 //! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers, upkeep,
 //! supervision and the drain. A role is a value with what it has opened ([`Role`]), and one with what runs ([`Running`]).
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use actix_web::rt::spawn;
+use actix_web::{dev::ServerHandle, rt::spawn};
 use async_trait::async_trait;
 use futures_util::future::{join_all, pending, select_all, try_join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -109,11 +109,7 @@ async fn supervise(
 ) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     // Before the stores are opened: a start that fails leaves them as they are.
-    let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
-    let readiness = Readiness::new();
-    let unfinished = UnfinishedRequests::new(shared.unfinished_requests);
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone(), unfinished.clone())?;
-    spawn(essential("admin server", server));
+    let (readiness, unfinished, admin) = serve_operators(&mut shared, &metrics)?;
     let Some(roles) = unless_stopped(&mut stop, open(Opening::new(readiness.clone(), shared.named))).await?
     else {
         readiness.drain();
@@ -169,6 +165,19 @@ async fn supervise(
     running.iter().for_each(|role| role.exit());
     tracing::info!("stopped");
     outcome
+}
+
+/// Starts the admin server.
+fn serve_operators(
+    shared: &mut Shared,
+    metrics: &PrometheusHandle,
+) -> Result<(Arc<Readiness>, UnfinishedRequests, ServerHandle), Error> {
+    let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
+    let readiness = Readiness::new();
+    let unfinished = UnfinishedRequests::new(shared.unfinished_requests);
+    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone(), unfinished.clone())?;
+    spawn(essential("admin server", server));
+    Ok((readiness, unfinished, admin))
 }
 
 /// How long a process of these roles accepts requests after SIGTERM.

@@ -85,92 +85,70 @@ fn execute(file: &Path, sql: &str) {
     conn.close().expect("a close");
 }
 
+/// A change of the files: what it is, the change, and the words of the finding.
+type Row = (String, Box<dyn Fn(&Path)>, [&'static str; 3]);
+
+const OF_ONE_STORE: &str = "restore all files of one backup";
+
+fn row(
+    what: impl Into<String>,
+    change: impl Fn(&Path) + 'static,
+    name: &'static str,
+    remedy: &'static str,
+) -> Row {
+    (what.into(), Box::new(change), [name, remedy, "--data-dir"])
+}
+
+/// Changes of one file.
+fn changes_of(name: &'static str) -> [Row; 6] {
+    let write =
+        |content: &'static [u8]| move |data: &Path| fs::write(data.join(name), content).expect("a change");
+    let remove = move |data: &Path| fs::remove_file(data.join(name)).expect("a change");
+    let truncate = move |data: &Path| {
+        let file = fs::File::options().write(true).open(data.join(name)).expect("a file");
+        file.set_len(file.metadata().expect("a file").len() / 2).expect("a change");
+    };
+    let newer = move |data: &Path| execute(&data.join(name), "PRAGMA user_version = 999");
+    [
+        row(format!("newer {name}"), newer, "has schema 999", "use a newer version"),
+        row(format!("no {name}"), remove, "is missing or empty beside", OF_ONE_STORE),
+        row(format!("empty {name}"), write(b""), name, OF_ONE_STORE),
+        row(format!("half of {name}"), truncate, "is truncated", "Restore a backup"),
+        row(format!("text in {name}"), write(&[b'x'; 4_096]), "is not a SQLite database", "Restore a backup"),
+        row(format!("a word in {name}"), write(b"x"), "it has 1 bytes", "Restore a backup"),
+    ]
+}
+
+/// Other changes.
+fn other_changes() -> [Row; 4] {
+    let link = |data: &Path| {
+        fs::rename(data.join(CHAT), data.join("moved")).expect("a change");
+        symlink(data.join("moved"), data.join(CHAT)).expect("a change");
+    };
+    let directory = |data: &Path| {
+        fs::remove_file(data.join(CHAT)).expect("a change");
+        fs::create_dir(data.join(CHAT)).expect("a change");
+    };
+    let group = |data: &Path| {
+        let other = "UPDATE store_state SET value = '0123456789abcdef' WHERE key = 'group'";
+        execute(&data.join(USERS), other);
+    };
+    let open = |data: &Path| {
+        execute(&data.join(CHAT), "INSERT INTO store_state VALUES ('open', '0123456789abcdef')");
+    };
+    [
+        row("a link", link, "it is a symbolic link", "move the file into it"),
+        row("a directory", directory, "it is a directory", "remove it"),
+        row("another store", group, "are files of different stores", OF_ONE_STORE),
+        row("lost transactions", open, "lost committed data", "Restore a backup"),
+    ]
+}
+
 #[tokio::test]
 async fn what_a_start_refuses_in_the_files_is_reported_with_the_remedy() {
     let data = data(false).await;
     assert_eq!(text(&examine_data(data.path())), "no findings\n");
-    let of = |name: &'static str| move |data: &Path| data.join(name);
-    let write = |name: &'static str, content: &'static [u8]| {
-        move |data: &Path| fs::write(of(name)(data), content).expect("a change")
-    };
-    let remove = |name: &'static str| {
-        move |data: &Path| {
-            fs::remove_file(data.join(name)).expect("a change");
-        }
-    };
-    let truncate = |name: &'static str| {
-        move |data: &Path| {
-            let file = fs::File::options().write(true).open(data.join(name)).expect("a file");
-            file.set_len(file.metadata().expect("a file").len() / 2).expect("a change");
-        }
-    };
-    let newer =
-        |name: &'static str| move |data: &Path| execute(&data.join(name), "PRAGMA user_version = 999");
-    let alone =
-        |name: &'static str, remedy: &'static str| -> [&'static str; 3] { [name, remedy, "--data-dir"] };
-    let of_one_store = "restore all files of one backup";
-    let mut rows: Vec<(String, Box<dyn Fn(&Path)>, [&str; 3])> = Vec::new();
-    for name in [USERS, SESSIONS, CHAT] {
-        rows.push((
-            format!("newer {name}"),
-            Box::new(newer(name)),
-            alone("has schema 999", "use a newer version"),
-        ));
-        rows.push((
-            format!("no {name}"),
-            Box::new(remove(name)),
-            alone("is missing or empty beside", of_one_store),
-        ));
-        rows.push((format!("empty {name}"), Box::new(write(name, b"")), alone(name, of_one_store)));
-        rows.push((
-            format!("half of {name}"),
-            Box::new(truncate(name)),
-            alone("is truncated", "Restore a backup"),
-        ));
-        rows.push((
-            format!("text in {name}"),
-            Box::new(write(name, &[b'x'; 4_096])),
-            alone("is not a SQLite database", "Restore a backup"),
-        ));
-        rows.push((
-            format!("a word in {name}"),
-            Box::new(write(name, b"x")),
-            alone("it has 1 bytes", "Restore a backup"),
-        ));
-    }
-    rows.push((
-        "a link".to_owned(),
-        Box::new(|data: &Path| {
-            fs::rename(data.join(CHAT), data.join("moved")).expect("a change");
-            symlink(data.join("moved"), data.join(CHAT)).expect("a change");
-        }),
-        alone("it is a symbolic link", "move the file into it"),
-    ));
-    rows.push((
-        "a directory".to_owned(),
-        Box::new(|data: &Path| {
-            fs::remove_file(data.join(CHAT)).expect("a change");
-            fs::create_dir(data.join(CHAT)).expect("a change");
-        }),
-        alone("it is a directory", "remove it"),
-    ));
-    rows.push((
-        "another store".to_owned(),
-        Box::new(|data: &Path| {
-            execute(
-                &data.join(USERS),
-                "UPDATE store_state SET value = '0123456789abcdef' WHERE key = 'group'",
-            );
-        }),
-        alone("are files of different stores", of_one_store),
-    ));
-    rows.push((
-        "lost transactions".to_owned(),
-        Box::new(|data: &Path| {
-            execute(&data.join(CHAT), "INSERT INTO store_state VALUES ('open', '0123456789abcdef')");
-        }),
-        alone("lost committed data", "Restore a backup"),
-    ));
+    let rows = [USERS, SESSIONS, CHAT].into_iter().flat_map(changes_of).chain(other_changes());
     for (what, change, words) in rows {
         let data = copy(data.path());
         change(data.path());

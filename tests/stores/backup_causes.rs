@@ -14,9 +14,11 @@ fn back_up(before: &str, to: &str, data: &Path, at: &Path) -> std::process::Outp
     shell.output().expect("the tool starts")
 }
 
-#[tokio::test]
-async fn a_failed_backup_names_the_cause_the_directory_and_a_remedy_and_leaves_nothing() {
-    let (root, data) = stopped().await;
+/// Shell code before the backup, the argument, and the words of the message.
+type Row = (String, &'static str, [&'static str; 3]);
+
+/// The backups that fail, as far as the user of the tests can make them fail.
+fn failing() -> Vec<Row> {
     let full = "mkdir to; mount -t tmpfs -o size=16k none to &&";
     let mounted = "exec unshare --user --map-root-user --mount sh -c";
     let inside = |script: &str, to: &str| {
@@ -31,8 +33,7 @@ async fn a_failed_backup_names_the_cause_the_directory_and_a_remedy_and_leaves_n
     let limit = ["the file size limit", "ulimit -f", "name another directory"];
     let kernel = ["a filesystem of the kernel", "name a directory on a disk", "no backup was made"];
     let space = ["no space left on the filesystem of", "make room", "name another directory"];
-    // Shell code before the backup, the argument, and the words of the message.
-    let mut rows: Vec<(String, &str, [&str; 3])> = vec![
+    let mut rows: Vec<Row> = vec![
         ("exec prlimit --fsize=20480".to_owned(), "small", limit),
         ("exec prlimit --fsize=4096".to_owned(), "small", limit),
         ("exec prlimit --fsize=0".to_owned(), "small", limit),
@@ -67,8 +68,14 @@ async fn a_failed_backup_names_the_cause_the_directory_and_a_remedy_and_leaves_n
             ["may not write to", "chown it to 0", "or name a directory"],
         ));
     }
+    rows
+}
+
+#[tokio::test]
+async fn a_failed_backup_names_the_cause_the_directory_and_a_remedy_and_leaves_nothing() {
+    let (root, data) = stopped().await;
     let before = names(&data);
-    for (number, (script, to, words)) in rows.into_iter().enumerate() {
+    for (number, (script, to, words)) in failing().into_iter().enumerate() {
         let at = root.path().join(format!("failed-{number}"));
         fs::create_dir(&at).expect("a new directory");
         let made = back_up(&script, to, &data, &at);

@@ -96,7 +96,7 @@ async fn read(
             join(server.http("bob", "GET", &path, Value::Null), meanwhile).await.0
         }
         Read::Event(event, payload) => {
-            let payload = serde_json::from_str(&payload.replace("ROOM", room)).unwrap();
+            let payload = serde_json::from_str(&payload.replace("ROOM", room)).expect("a payload");
             let ack = bob.emit(event, payload).await;
             meanwhile.await;
             let answer = bob.ack(ack).await;

@@ -255,7 +255,8 @@ mod tests {
         reports.record(&service, of(CHAT, Some(9_999), Some(9_999)));
         assert_eq!(reports.value_mismatch(&service), None, "nothing to compare with");
         reports.compare_limits(Limits { payload: 2_048, body: 4_096 });
-        let rows: [(&str, Option<u64>, Option<u64>, &[&str]); 8] = [
+        type Row = (&'static str, Option<u64>, Option<u64>, &'static [&'static str]);
+        let rows: [Row; 8] = [
             (CHAT, None, None, &[]),
             (CHAT, Some(2_048), Some(4_096), &[]),
             (CHAT, Some(1_024), Some(1), &[]),

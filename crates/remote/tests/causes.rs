@@ -159,7 +159,7 @@ async fn a_refusal_of_all_writes_is_reported_with_its_operation_and_code() {
         if let Some(fault) = fault {
             run(fault).await;
         }
-        let writes = Writes::new(&Store::from(&client.database(name)));
+        let writes = Writes::new(Store::from(&client.database(name)));
         let until = Instant::now() + TIMEOUT;
         loop {
             let reason = writes.not_ready_reason().await.unwrap_or_default();

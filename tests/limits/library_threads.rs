@@ -90,7 +90,7 @@ async fn a_role_whose_libraries_get_no_thread_ends_with_the_limit() {
     for name in ["presence", "serve"] {
         let (mut ended, mut became_ready) = (0, 0);
         // The check of the limits starts more than 30 threads, which end.
-        for threads in (30..120).step_by(2) {
+        for threads in (30..120).step_by(2).chain((120..600).step_by(20)) {
             match output(name, threads, &library).await {
                 None => became_ready += 1,
                 // Another process has taken the port meanwhile.

@@ -252,7 +252,9 @@ async fn check_flips<R: Future<Output = Option<Answers>>>(
             detected += 1;
             continue;
         };
-        let wrong: Vec<_> = answers.facts.difference(&expected).collect();
+        // A flipped bit of the last offset is a loss of the newest rows, which begins a new epoch. Clients then load everything anew.
+        let is_renewal = |fact: &String| is_found && fact.starts_with("epoch: ");
+        let wrong: Vec<_> = answers.facts.difference(&expected).filter(|fact| !is_renewal(fact)).collect();
         assert!(wrong.is_empty(), "{file}, byte {place}, bit {}: {wrong:?}", number % 8);
         let missing: Vec<_> = expected.difference(&answers.facts).collect();
         assert!(

@@ -17,14 +17,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettab
 use tracing::Level;
 
 use crate::{
-    config::{Backup, Check, Healthcheck, Seed},
+    config::{Backup, Check, Healthcheck, Migrate, Seed},
     doctor::Environment,
     error::Error,
     role::RoleSet,
     telemetry,
 };
 
-use self::examples::{AFTER_HELP, BACKUP_EXAMPLES, CHECK_EXAMPLES, DOCTOR_EXAMPLES};
+use self::examples::{AFTER_HELP, BACKUP_EXAMPLES, CHECK_EXAMPLES, DOCTOR_EXAMPLES, MIGRATE_EXAMPLES};
 
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
 #[derive(Debug, Parser)]
@@ -49,6 +49,9 @@ pub enum Command {
     /// Read the whole embedded store and print what is wrong with it: exit status 0 or 1
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+    /// Change the rooms in MongoDB to the form of this release, while no chat node runs
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate(Migrate),
     /// Ask a running server whether it is ready: exit status 0 or 1
     Healthcheck(Healthcheck),
     /// Check the configuration of a role without starting it: exit status 0 or 1

@@ -59,6 +59,63 @@ pub struct Check {
     pub telemetry: telemetry::Config,
 }
 
+/// Configuration of `migrate`.
+#[derive(Debug, Clone, Args)]
+pub struct Migrate {
+    // What is done.
+    #[command(flatten)]
+    pub step: MigrationSteps,
+    // The rooms.
+    #[command(flatten)]
+    pub mongo: shared::Mongo,
+    // The table of nodes.
+    #[command(flatten)]
+    pub redis: shared::Redis,
+    // Prefix of the keys and collections.
+    #[command(flatten)]
+    pub deployment: shared::Deployment,
+    // Logs.
+    #[command(flatten)]
+    pub telemetry: telemetry::Config,
+}
+
+/// The steps of `migrate`, of which one is selected.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+pub struct MigrationSteps {
+    /// Print whether rooms must be migrated, and change nothing: exit status 0 or 3
+    #[arg(long)]
+    status: bool,
+    /// Print what `--up` does, and change nothing
+    #[arg(long)]
+    plan: bool,
+    /// Migrate the rooms. All chat nodes must be stopped
+    #[arg(long)]
+    up: bool,
+}
+
+/// A step of `migrate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrationStep {
+    /// Prints whether rooms must be migrated.
+    Status,
+    /// Prints what is done.
+    Plan,
+    /// Migrates.
+    Up,
+}
+
+impl MigrationSteps {
+    /// The step.
+    pub fn selected(&self) -> MigrationStep {
+        match self {
+            Self { up: true, .. } => MigrationStep::Up,
+            Self { plan: true, .. } => MigrationStep::Plan,
+            _ => MigrationStep::Status,
+        }
+    }
+}
+
 /// Configuration of `healthcheck`.
 #[derive(Debug, Clone, Args)]
 pub struct Healthcheck {

@@ -57,6 +57,9 @@ pub enum Error {
     /// A tool failed, or found errors.
     #[error("{0}")]
     Tool(String),
+    /// The stored rooms have the form of an earlier release. Reported by `migrate --status`.
+    #[error("{0}")]
+    Unmigrated(String),
     /// The server is not ready. Reported by the health check.
     #[error("not ready: {0}")]
     NotReady(String),
@@ -68,11 +71,13 @@ impl Error {
         Self::Part { part, reason: reason.to_string() }
     }
 
-    /// The exit status: 2 for an invalid command line or configuration, 1 for every other error, 0 for help.
+    /// The exit status: 2 for an invalid command line or configuration, 3 for rooms that must be migrated, 1 for every
+    /// other error, 0 for help.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Help(_) => 0,
             Self::Config(_) => 2,
+            Self::Unmigrated(_) => 3,
             _ => 1,
         }
     }

@@ -15,6 +15,7 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
+mod migrate;
 mod output;
 mod role;
 mod room_references;
@@ -108,6 +109,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Seed(config) => seed::run(config),
         Command::Backup(config) => sqlite::backup::run(config),
         Command::Check(config) => sqlite::check::run(config),
+        Command::Migrate(config) => migrate::run(config),
         Command::Healthcheck(config) => healthcheck::run(&config),
         Command::Doctor { role, environment } => doctor::run(role.examine(&environment)),
     }

@@ -7,6 +7,7 @@ mod gateways;
 mod log_lines;
 mod logouts;
 mod members;
+mod migration;
 mod outages;
 mod panics;
 mod removed_data;

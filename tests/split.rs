@@ -17,6 +17,6 @@ mod plays;
 mod recovery;
 mod slow_reader;
 mod slow_readers;
-#[expect(dead_code, unused_imports, reason = "some items are used by the tests of the single process only")]
+#[expect(dead_code, reason = "some items are used by the tests of the single process only")]
 mod support;
 mod upgrade_storm;

@@ -22,6 +22,7 @@ pub mod history;
 mod http;
 mod id;
 pub mod lineage;
+pub mod migration;
 #[cfg(feature = "mongodb")]
 mod mongo;
 #[cfg(feature = "mongodb")]

@@ -27,6 +27,9 @@ pub(crate) const MESSAGES: &str = "messages";
 /// Name of the collection of rooms.
 pub(crate) const ROOMS: &str = "rooms";
 
+/// Name of the collection of members of rooms.
+pub(crate) const MEMBERS: &str = "members";
+
 /// Name of the collection of older changes of rooms.
 pub(crate) const CHANGES: &str = "changes";
 

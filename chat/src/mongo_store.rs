@@ -11,6 +11,7 @@ use crate::{
     directory::{Directory, mongo::MongoDirectory},
     history::{History, mongo::MongoHistory},
     lineage::{Lineage, mongo::MongoLineage},
+    migration::Migration,
     mongo::TWICE,
     unpublished::{Unpublished, mongo::MongoUnpublished},
 };
@@ -22,7 +23,7 @@ const FORKED: &str =
 /// Reason when the indexes cannot be read or created.
 const UNPREPARED: &str = "does not let the indexes of messages and rooms be read or created";
 
-/// The collections `messages`, `rooms`, `changes`, `untold` and `lineage`. Cheap to clone.
+/// The collections `messages`, `rooms`, `members`, `changes`, `schema`, `untold` and `lineage`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     history: MongoHistory,
@@ -62,6 +63,27 @@ impl MongoStore {
     pub async fn prepare(&self) -> Result<(), Error> {
         self.history.prepare().await?;
         self.directory.prepare().await
+    }
+
+    /// Why a chat node must not start on this database, as a sentence. `None` when its rooms have the form of this release.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when MongoDB does not answer.
+    pub async fn refusal(&self) -> Result<Option<String>, Error> {
+        self.directory.refusal().await
+    }
+
+    /// As [`MongoStore::refusal`], without recording the form of a database without rooms. For the doctor.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when MongoDB does not answer.
+    pub async fn refusal_without_writes(&self) -> Result<Option<String>, Error> {
+        self.directory.refusal_without_writes().await
+    }
+
+    /// The migration of the stored rooms.
+    pub fn migration(&self) -> Arc<dyn Migration> {
+        Arc::new(self.directory.clone())
     }
 
     /// The store of messages.

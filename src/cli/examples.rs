@@ -35,3 +35,11 @@ Examples:
   godzilla check --data-dir /backups/monday
   godzilla check --accept-loss                      after a refused start, when there is no backup
 The end of the log is checked only while no server runs.";
+
+/// Text after the help of `migrate`.
+pub const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  godzilla migrate --status --mongo-uri-file mongo --redis-url-file redis    changes nothing; exit status 3: rooms must be migrated
+  godzilla migrate --up --mongo-uri-file mongo --redis-url-file redis
+Stop all chat nodes before, and start those of this release afterwards. It refuses to run while a chat node holds its lease in
+Redis. It can be interrupted and started again. The embedded store needs no migration.";

@@ -38,6 +38,7 @@ use crate::{
         verify_identity,
     },
     storage::{self, redis::Claim},
+    supervision,
     user_lookup::StoreUserLookup,
 };
 
@@ -129,8 +130,15 @@ impl Role for Chat {
             return Ok(Box::new(Parts { lease: None, opened: None }));
         };
         _ = status.set(Box::new(lease.not_ready_reason()));
-        let Some(order) = this.stores.prepared(&lease, &this.node, process.clone()).await else {
-            return Ok(Box::new(Parts { lease: Some(lease), opened: None }));
+        let order = match this.stores.prepared(&lease, &this.node, process.clone()).await {
+            Ok(Some(order)) => order,
+            Ok(None) => return Ok(Box::new(Parts { lease: Some(lease), opened: None })),
+            Err(refused) => {
+                // The process ends. A migration is refused while a node holds its lease.
+                supervision::drain();
+                lease.release().await;
+                return Err(refused);
+            }
         };
         let io = Io::new();
         let deps = Deps {

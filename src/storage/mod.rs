@@ -17,6 +17,7 @@ use chat::{
     directory::Directory,
     history::{History, Journal},
     lineage::Lineage,
+    migration::Migration,
     recovery_sessions::RecoverySessions,
     unpublished::Unpublished,
 };
@@ -45,6 +46,9 @@ pub struct Backend {
     pub open_embedded: Option<OpenEmbedded>,
     /// Opens the stores of many processes. They may be unavailable. `None` for a backend that one process uses.
     pub open_shared: Option<OpenShared>,
+    /// The migration of data to the form of this release. It may be unavailable. `None` for a backend that migrates its data when it is
+    /// opened.
+    pub migrate: Option<OpenMigration>,
     /// The findings of the doctor.
     pub examine: for<'a> fn(&'a StoreUrl, &'a Deployment) -> LocalBoxFuture<'a, Vec<Finding>>,
 }
@@ -55,6 +59,10 @@ type OpenEmbedded = fn(&StoreUrl) -> Result<EmbeddedStores, Error>;
 /// Opens the stores of a deployment.
 type OpenShared =
     for<'a> fn(&'a StoreUrl, Shared<'a>, &'a Opening) -> LocalBoxFuture<'a, Result<SharedStores, Error>>;
+
+/// Opens the migration of a deployment.
+type OpenMigration =
+    for<'a> fn(&'a StoreUrl, &'a Deployment) -> LocalBoxFuture<'a, Result<Arc<dyn Migration>, Error>>;
 
 /// What the stores of a role belong to.
 #[derive(Clone, Copy)]
@@ -132,6 +140,12 @@ pub trait Health: Send + Sync {
     /// The name of the backend in `/readyz`.
     fn name(&self) -> &'static str;
 
+    /// Why a chat node must not start: the data has the form of another release. `None` when it may.
+    ///
+    /// # Errors
+    /// When the backend does not answer.
+    async fn refusal(&self) -> Result<Option<String>, chat::Error>;
+
     /// Prepares the stores of a chat node, for example their indexes.
     ///
     /// # Errors
@@ -178,6 +192,16 @@ pub async fn open_shared(
     open(url, shared, opening).await
 }
 
+/// Opens the migration of `deployment`.
+///
+/// # Errors
+/// When the backend of the URL has no migration, or cannot be found.
+pub async fn open_migration(url: &StoreUrl, deployment: &Deployment) -> Result<Arc<dyn Migration>, Error> {
+    let open = url.backend().and_then(|backend| backend.migrate);
+    let open = open.ok_or_else(|| refused(url, |backend| backend.migrate.is_some()))?;
+    open(url, deployment).await
+}
+
 /// The findings of the doctor about the store of `deployment` at `url`.
 pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
     match url.backend() {
@@ -186,6 +210,12 @@ pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
             vec![Finding::error(url.flag, refused(url, |backend| backend.open_shared.is_some()).to_string())]
         }
     }
+}
+
+/// The finding of the doctor about the form of the rooms of `deployment`: chat nodes of this release do not start on them.
+pub async fn examine_rooms(url: &Result<StoreUrl, String>, deployment: &Deployment) -> Option<Finding> {
+    let refusal = mongo::refusal(url.as_ref().ok()?, deployment).await?;
+    Some(Finding::error("MongoDB", refusal))
 }
 
 /// The finding of the doctor about the keys of `deployment` in Redis: other roles use them with another database.

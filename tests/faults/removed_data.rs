@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::support::{ACCOUNTS, Request, TestServer, with_timeout};
 
 /// The indexes, by collection, that are created again.
-const INDEXES: [(&str, &[&str]); 3] = [
+const INDEXES: [(&str, &[&str]); 4] = [
     ("messages", &["room_seq", "room_author_client"]),
-    ("rooms", &["members", "adders", "departures", "changed"]),
+    ("rooms", &["pending", "departures", "changed", "members", "stop_chat_nodes_of_earlier_releases"]),
+    ("members", &["of_room", "of_user", "of_adder"]),
     ("closed_sessions", &["ends_1"]),
 ];
 

@@ -1,7 +1,9 @@
-//! [`Directory`] in MongoDB, collection `rooms`. A room is one document that contains its members and its latest changes, so that every
-//! change is one write. A change is decided on the document that was read, and is written only if the room's version is still the same.
-//! The version is the number of the room's changes.
+//! [`Directory`] in MongoDB, collections `rooms` and `members`. A room is one document that contains its latest changes, and one document
+//! for each user who is or was a member. Every change is one write to the room's document. A change is decided on the room and the members
+//! that were read, and is written only if the room's version is still the same. The version is the number of the room's changes. The
+//! documents of the members follow after the commit ([`apply`]), and readers see them as if they were part of it ([`members`]).
 
+mod apply;
 mod change;
 mod change_log;
 mod changes;
@@ -10,23 +12,28 @@ mod document;
 mod indexes;
 mod items;
 mod limits;
+mod members;
+mod membership;
+mod migration;
+mod of_user;
 mod renew;
 mod resolve_unknown;
+mod schema;
 mod settings;
 mod stored_changes;
 #[cfg(test)]
 mod tests;
+mod version_1;
 mod writes;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc, oid::ObjectId};
+use mongodb::bson::{Document, oid::ObjectId};
 use proto::{
     RoomName, Username,
     event::{ItemType, RoomKind},
@@ -34,11 +41,11 @@ use proto::{
 use remote::mongo::{Documents, Operation, Prepared, Store};
 use tokio::time::Instant;
 
-use self::document::{RoomDocument, RoomSummary, rooms_with};
-use super::{ChangesSince, Committed, Directory, Limits, NewRoom, Request, RoomInfo, RoomRecord, refusal};
+use self::{document::RoomDocument, membership::Membership, schema::Schema};
+use super::{ChangesSince, Committed, Directory, Limits, NewRoom, Request, RoomInfo, RoomRecord};
 use crate::{
     Error,
-    mongo::{DEADLINE, MESSAGES, collection, deadline_now, with_deadline},
+    mongo::{MEMBERS, MESSAGES, collection, deadline_now},
 };
 
 /// Name of the collection.
@@ -47,16 +54,23 @@ const COLLECTION: &str = crate::mongo::ROOMS;
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
-    rooms: Documents<RoomDocument>,
+    rooms: Documents<Document>,
+    /// The members of rooms.
+    members: Documents<Membership>,
     /// The messages, which are deleted before a name is reused.
     messages: Documents<Document>,
     /// The older part of the change log, see [`change_log`].
     changes: Documents<Document>,
     /// The rooms whose changes are being copied there.
     copying: Arc<Mutex<HashSet<RoomName>>>,
+    /// The rooms whose changes are being applied to the collection of members, and whether later ones were committed meanwhile.
+    applying: Arc<Mutex<HashMap<RoomName, bool>>>,
+    /// The time of the last search of rooms with changes that are not applied.
+    swept: Arc<Mutex<Option<StdInstant>>>,
     /// The id of this process. Each change that this process writes contains it.
     process: Arc<str>,
     prepared: Prepared,
+    schema: Schema,
     /// Delay before a name is reused, see [`renew::REUSE_DELAY`].
     reuse_delay: Duration,
 }
@@ -65,7 +79,9 @@ impl MongoDirectory {
     /// A directory in `store`. MongoDB need not be reachable yet. A change is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let rooms = collection(&store, COLLECTION).with_trial(document::trial);
+        let rooms =
+            collection(&store, COLLECTION).with_trial(document::trial).with_unique_indexes(&[schema::GUARD]);
+        let members = collection(&store, MEMBERS).with_trial(membership::trial);
         let messages = collection(&store, MESSAGES);
         let changes = collection(&store, change_log::COLLECTION)
             .with_trial(change_log::trial)
@@ -73,18 +89,17 @@ impl MongoDirectory {
             .with_optional(Operation::Delete, change_log::NOT_DELETED);
         Self {
             rooms,
+            members,
             messages,
             changes,
             copying: Arc::default(),
+            applying: Arc::default(),
+            swept: Arc::default(),
             process: ObjectId::new().to_hex().into(),
             prepared: Prepared::default(),
+            schema: Schema::new(&store),
             reuse_delay: renew::REUSE_DELAY,
         }
-    }
-
-    async fn load(&self, room: &RoomName, deadline: Instant) -> Result<Option<RoomDocument>, Error> {
-        let found = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "recent": 0 });
-        with_deadline(deadline, found.max_time(DEADLINE)).await
     }
 
     /// Checks the limits on memberships that `request` is subject to, see [`limits`].
@@ -101,15 +116,6 @@ impl MongoDirectory {
             _ => Ok(()),
         }
     }
-
-    /// Checks that `user` has created or joined fewer than `limit` rooms. The check and the write are not atomic: concurrent joins of one
-    /// user to several rooms are writes of independent documents and may all pass. The user then exceeds the limit by these joins, and
-    /// the next join is refused.
-    async fn check_own_limit(&self, user: &Username, limit: usize, deadline: Instant) -> Result<(), Error> {
-        let own =
-            doc! { "members": { "$elemMatch": { "key": user.key(), "by_key": null } }, "archived": false };
-        if self.count(own, deadline).await? >= limit { Err(refusal::own_room_limit()) } else { Ok(()) }
-    }
 }
 
 #[async_trait]
@@ -123,29 +129,18 @@ impl Directory for MongoDirectory {
         if RoomKind::of(room).is_built_in() {
             return Ok(Some(RoomRecord::lobby()));
         }
-        let found = self.load(room, deadline_now()).await?.filter(|found| !found.archived);
-        found.map(|found| found.record(room.clone())).transpose()
+        let found = self.load(room, deadline_now()).await?.filter(|found| !found.document.archived);
+        found.map(|found| found.record()).transpose()
     }
 
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error> {
-        let summaries = async {
-            let rooms = self.rooms.clone_with_type::<RoomSummary>();
-            let found = rooms
-                .find(rooms_with(user))
-                .sort(doc! { "_id": 1 })
-                .projection(RoomSummary::fields())
-                .max_time(DEADLINE);
-            found.await?.try_collect::<Vec<RoomSummary>>().await
-        };
-        let summaries = with_deadline(deadline_now(), summaries).await?;
-        let rooms = summaries.into_iter().map(RoomSummary::room_info);
-        std::iter::once(Ok(RoomInfo::lobby())).chain(rooms).collect()
+        let mut rooms = vec![RoomInfo::lobby()];
+        rooms.extend(self.open_rooms_of(user).await?);
+        Ok(rooms)
     }
 
     async fn has_member(&self, name: &Username) -> Result<bool, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(doc! { "members.key": name.key() }).projection(doc! { "_id": 1 });
-        Ok(with_deadline(deadline_now(), found.max_time(DEADLINE)).await?.is_some())
+        Ok(self.is_member_anywhere(name).await? || self.is_member_in_version_1(name).await?)
     }
 
     async fn change(

@@ -3,6 +3,8 @@
 //! messages. [`crate::broker::stream`] reads and ends it. Backend: [`mongo`].
 
 #[cfg(feature = "mongodb")]
+mod lost_members;
+#[cfg(feature = "mongodb")]
 mod lost_rooms;
 #[cfg(feature = "mongodb")]
 pub mod mongo;

@@ -1,5 +1,5 @@
 //! [`Lineage`] in MongoDB, collection `lineage`: one document with the id of the history and the UUIDs that MongoDB has assigned to the
-//! collections of messages, rooms and older changes. `mongorestore` creates collections again, so another UUID means that the collection
+//! collections of messages, rooms, members and older changes. `mongorestore` creates collections again, so another UUID means that the collection
 //! was dropped or restored from a backup.
 
 use std::collections::HashMap;
@@ -16,12 +16,12 @@ use remote::mongo::{Documents, Operation, Store, trial_of, uuid_of};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Lineage, lost_rooms::LostRooms};
+use super::{Lineage, lost_members::LostMembers, lost_rooms::LostRooms};
 use crate::{
     Error,
     directory::mongo::MongoDirectory,
     id::new_id,
-    mongo::{CHANGES, DEADLINE, MESSAGES, ROOMS, collection, deadline_now, with_deadline},
+    mongo::{CHANGES, DEADLINE, MEMBERS, MESSAGES, ROOMS, collection, deadline_now, with_deadline},
     redis::EPOCH_LENGTH,
 };
 
@@ -41,8 +41,9 @@ pub struct MongoLineage {
     rows: Documents<Row>,
     directory: MongoDirectory,
     lost_rooms: LostRooms,
+    lost_members: LostMembers,
     /// The watched collections.
-    watched: [Watched; 3],
+    watched: [Watched; 4],
 }
 
 /// A collection whose UUID is stored.
@@ -70,9 +71,9 @@ impl Row {
         self.others.get(field).and_then(Bson::as_str)
     }
 
-    /// Whether the collection of rooms was dropped or restored, and rooms may have messages and no document since.
-    fn may_lack_rooms(&self) -> bool {
-        self.others.get(LostRooms::FIELD).and_then(Bson::as_bool) == Some(true)
+    /// Whether the flag is set that rooms ([`LostRooms::FIELD`]) or members ([`LostMembers::FIELD`]) may be lost.
+    fn has(&self, flag: &str) -> bool {
+        self.others.get(flag).and_then(Bson::as_bool) == Some(true)
     }
 }
 
@@ -80,8 +81,12 @@ impl MongoLineage {
     /// The lineage in `store`, which may be unavailable. `directory` has the rooms of the same store.
     pub fn new(store: impl Into<Store>, directory: MongoDirectory) -> Self {
         let store = store.into();
-        let watched =
-            [("uuid", MESSAGES, "messages"), ("rooms", ROOMS, "rooms"), ("changes", CHANGES, "changes")];
+        let watched = [
+            ("uuid", MESSAGES, "messages"),
+            ("rooms", ROOMS, "rooms"),
+            ("members", MEMBERS, "members of rooms"),
+            ("changes", CHANGES, "changes"),
+        ];
         let watched = watched.map(|(field, name, what)| Watched {
             name: store.deployment.collection(name),
             field,
@@ -90,15 +95,16 @@ impl MongoLineage {
         Self {
             database: store.database.clone(),
             lost_rooms: LostRooms::new(&store),
+            lost_members: LostMembers::new(directory.clone()),
             rows: collection(store, COLLECTION).with_trial(trial),
             directory,
             watched,
         }
     }
 
-    /// The reason for which rooms cannot be used, as a text that follows "MongoDB". `None` when no room is lost. For `/readyz`.
+    /// The reason for which rooms cannot be used, as a text that follows "MongoDB". `None` when neither rooms nor members are lost. For `/readyz`.
     pub fn degradation(&self) -> Option<String> {
-        self.lost_rooms.degradation()
+        self.lost_rooms.degradation().or_else(|| self.lost_members.degradation())
     }
 
     /// The UUIDs of the watched collections by their fields. [`ABSENT`] for a collection that does not exist. Without a collection whose UUID
@@ -154,7 +160,7 @@ impl MongoLineage {
         begun.ok_or_else(|| Error::Store("the history has no id".to_owned()))
     }
 
-    /// Compares the UUID of a collection with the stored one. Begins a new history when messages or rooms have another one; older changes
+    /// Compares the UUID of a collection with the stored one. Begins a new history when messages, rooms or members have another one; older changes
     /// that have another one are not used.
     async fn compare(
         &self,
@@ -194,22 +200,33 @@ impl MongoLineage {
                 if *field == "rooms" {
                     update.insert(LostRooms::FIELD, true);
                 }
+                if ["rooms", "members"].contains(field) {
+                    update.insert(LostMembers::FIELD, true);
+                }
                 self.change(doc! { "_id": ID, *field: stored }, doc! { "$set": update }, deadline).await
             }
             _ => Ok(row),
         }
     }
 
-    /// Searches rooms that have messages and no document, while there may be some.
+    /// Searches rooms that have messages and no document, and rooms with other members than they state, while there may be some.
     async fn check_rooms(&self, row: &Row) {
-        if !row.may_lack_rooms() {
-            return self.lost_rooms.clear();
+        if !row.has(LostRooms::FIELD) {
+            self.lost_rooms.clear();
+        } else if self.lost_rooms.are_all_found().await {
+            self.remove_flag(LostRooms::FIELD).await;
         }
-        if self.lost_rooms.are_all_found().await {
-            let found = doc! { "$unset": { LostRooms::FIELD: "" } };
-            if let Err(error) = self.change(doc! { "_id": ID }, found, deadline_now()).await {
-                tracing::debug!(%error, "the state of the collection of rooms cannot be stored; retrying");
-            }
+        if !row.has(LostMembers::FIELD) {
+            self.lost_members.clear();
+        } else if self.lost_members.are_all_found().await {
+            self.remove_flag(LostMembers::FIELD).await;
+        }
+    }
+
+    async fn remove_flag(&self, flag: &str) {
+        let found = doc! { "$unset": { flag: "" } };
+        if let Err(error) = self.change(doc! { "_id": ID }, found, deadline_now()).await {
+            tracing::debug!(%error, "the state of the collection of rooms cannot be stored; retrying");
         }
     }
 }
@@ -308,13 +325,13 @@ mod tests {
 
     /// Each collection is dropped, dropped and created again, and restored.
     #[actix_rt::test]
-    async fn a_history_ends_when_rooms_are_dropped_or_restored_and_not_with_the_changes() {
+    async fn a_history_ends_when_rooms_or_members_are_dropped_or_restored_and_not_with_the_changes() {
         let mongo = Mongo::start().await;
         let database = Client::with_uri_str(mongo.uri()).await.unwrap().default_database().unwrap();
         MongoStore::new(&database).prepare().await.unwrap();
         let (here, there) = (lineage(&database), lineage(&database));
         let mut history = here.current().await.unwrap();
-        for (name, ends) in [(ROOMS, true), (CHANGES, false), (MESSAGES, true)] {
+        for (name, ends) in [(ROOMS, true), (MEMBERS, true), (CHANGES, false), (MESSAGES, true)] {
             for how in ["restored", "dropped", "created"] {
                 match how {
                     "restored" => recreate(&database, name).await,

@@ -4,6 +4,7 @@
 mod backend;
 mod lease;
 mod nodes;
+mod running;
 mod scripts;
 mod watcher;
 
@@ -12,6 +13,7 @@ use remote::{Location, Redis};
 pub use backend::{Backend, InvalidBackend};
 pub use lease::NodeLease;
 pub use nodes::{Node, Nodes};
+pub use running::running;
 pub use watcher::{Watcher, refusal};
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`

@@ -1,6 +1,6 @@
 //! Changes of a room: what members can see of a room beside its messages.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Role, Settings};
 use crate::{RoomName, Username};
@@ -21,7 +21,7 @@ pub struct Change {
 
 /// A part of a room in its state after a change. In live events it is the state at the time of the change, in answers and replays the
 /// present state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Item {
     /// A membership.
@@ -52,16 +52,17 @@ pub enum ItemType {
 }
 
 /// A user's membership of a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberState {
     /// The user.
     pub username: Username,
     /// The role; null when the user is not a member.
+    #[serde(deserialize_with = "role_of_any_release")]
     pub role: Option<Role>,
 }
 
 /// The properties of a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomState {
     /// The kind of the room.
@@ -76,13 +77,18 @@ pub struct RoomState {
 }
 
 /// The kind of a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
     /// The room of all users.
     Lobby,
     /// A room with a name that its owner has chosen.
     Room,
+}
+
+/// Deserializes a role that is present or null. A role of a later release is a member's.
+fn role_of_any_release<'de, D: Deserializer<'de>>(role: D) -> Result<Option<Role>, D::Error> {
+    Ok(Option::<String>::deserialize(role)?.map(|role| Role::named(&role)))
 }
 
 impl RoomKind {

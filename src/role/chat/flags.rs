@@ -116,8 +116,9 @@ impl RoleConfig for Config {
         if !neighbours.has("presence") {
             findings.extend(doctor::addresses::examine_service(PRESENCE_FLAG, &self.chat.presence_url).await);
         }
+        let url = StoreUrl::of_services(&self.mongo);
+        findings.extend(storage::examine_rooms(&url, &self.deployment.deployment).await);
         if !neighbours.has("accounts") {
-            let url = StoreUrl::of_services(&self.mongo);
             findings.extend(storage::examine_claim(&url, &self.redis, &self.deployment).await);
         }
         findings

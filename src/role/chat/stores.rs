@@ -67,33 +67,50 @@ impl Stores {
 
     /// Waits until the node holds its lease and its stores are available. No work is done under a name that another node
     /// holds. `None` when the end of the process is requested before.
-    pub(super) async fn prepared(&self, lease: &NodeLease, node: &str, process: Process) -> Option<Order> {
+    ///
+    /// # Errors
+    /// When the data in a store has the form of another release.
+    pub(super) async fn prepared(
+        &self,
+        lease: &NodeLease,
+        node: &str,
+        process: Process,
+    ) -> Result<Option<Order>, Error> {
         let wait = async {
             lease.acquired().await;
             self.wait(node).await
         };
         tokio::select! {
-            order = wait => Some(order),
+            order = wait => order.map(Some),
             () = process.stop_requested() => {
                 tracing::info!("stopped while waiting for the lease or the stores");
-                None
+                Ok(None)
             }
         }
     }
 
     /// Waits until the stores are available, and opens the event stream.
-    async fn wait(&self, node: &str) -> Order {
+    ///
+    /// # Errors
+    /// As [`Stores::prepared`].
+    async fn wait(&self, node: &str) -> Result<Order, Error> {
         let (mut backoff, mut was_logged) = (BACKOFF, false);
         loop {
             let opened = async {
+                if let Some(refusal) = self.shared.health.refusal().await? {
+                    return Ok(Err(refusal));
+                }
                 self.shared.health.prepare().await?;
                 let (redis, node) = (self.redis.clone(), node.to_owned());
                 let SharedStores { history, unpublished, changes, lineage, .. } = self.shared.clone();
-                Stream::open(redis, node, history, unpublished, changes, lineage).await
+                Stream::open(redis, node, history, unpublished, changes, lineage).await.map(Ok)
             };
             match opened.await {
-                Ok(opened) => return Order::Stream(opened),
-                Err(error) if was_logged => tracing::debug!(%error, "still waiting for the stores"),
+                Ok(Ok(opened)) => return Ok(Order::Stream(opened)),
+                Ok(Err(refusal)) => return Err(Error::part("chat", refusal)),
+                Err::<_, ::chat::Error>(error) if was_logged => {
+                    tracing::debug!(%error, "still waiting for the stores")
+                }
                 Err(error) => tracing::warn!(%error, "waiting for the stores"),
             }
             was_logged = true;

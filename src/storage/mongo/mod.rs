@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use accounts::MongoUsers;
 use async_trait::async_trait;
-use chat::MongoStore;
+use chat::{MongoStore, migration::Migration};
 use futures_util::FutureExt;
 use remote::{
     Deployment,
@@ -26,6 +26,7 @@ pub const BACKEND: Backend = Backend {
     form: "mongodb://host/database?replicaSet=name",
     open_embedded: None,
     open_shared: Some(|url, shared, opening| open(url, shared, opening).boxed_local()),
+    migrate: Some(|url, deployment| open_migration(url, deployment).boxed_local()),
     examine: |url, deployment| examine::examine(url, deployment).boxed_local(),
 };
 
@@ -44,7 +45,7 @@ struct MongoHealth {
 const OF_USERS: [&str; 1] = ["users"];
 
 /// The collections of chat whose documents do not expire.
-const OF_CHAT: [&str; 5] = ["messages", "rooms", "changes", "untold", "lineage"];
+const OF_CHAT: [&str; 7] = ["messages", "rooms", "members", "changes", "schema", "untold", "lineage"];
 
 async fn open(url: &StoreUrl, shared: Shared<'_>, opening: &Opening) -> Result<SharedStores, Error> {
     let mut store = connection::store(url, shared.deployment, opening).await?;
@@ -74,10 +75,24 @@ fn stores(store: &Store, hosts: Hosts) -> SharedStores {
     }
 }
 
+async fn open_migration(url: &StoreUrl, deployment: &Deployment) -> Result<Arc<dyn Migration>, Error> {
+    match connection::store_once(url, deployment).await {
+        Ok(store) => Ok(MongoStore::new(&store).migration()),
+        Err(connection::Failure::Address(error)) => Err(error),
+        Err(connection::Failure::Dns(problem)) => Err(Error::Tool(format!("MongoDB {problem}"))),
+    }
+}
+
 /// The id that the database at `url` has for `deployment`, or `None` in it before its creation. `None` when MongoDB does not answer.
 pub async fn stored_id(url: &StoreUrl, deployment: &Deployment) -> Option<Option<String>> {
     let store = connection::store_once(url, deployment).await.ok()?;
     Identity::new(&store).stored().await.ok()
+}
+
+/// Why chat nodes of this release do not start on the rooms of `deployment`. `None` when they do, or MongoDB does not answer.
+pub async fn refusal(url: &StoreUrl, deployment: &Deployment) -> Option<String> {
+    let store = connection::store_once(url, deployment).await.ok()?;
+    MongoStore::new(&store).refusal_without_writes().await.ok()?
 }
 
 #[async_trait]
@@ -103,6 +118,10 @@ impl DatabaseIdentity for Identity {
 impl Health for MongoHealth {
     fn name(&self) -> &'static str {
         "MongoDB"
+    }
+
+    async fn refusal(&self) -> Result<Option<String>, chat::Error> {
+        self.chat.refusal().await
     }
 
     async fn prepare(&self) -> Result<(), chat::Error> {

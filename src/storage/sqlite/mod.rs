@@ -32,6 +32,7 @@ pub const BACKEND: Backend = Backend {
     form: "sqlite:directory",
     open_embedded: Some(|url| open(url.directory())),
     open_shared: None,
+    migrate: None,
     examine: |url, _| ready(examine::examine(url.directory())).boxed_local(),
 };
 

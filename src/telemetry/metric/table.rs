@@ -81,6 +81,8 @@ pub const GROUPS: &[Group] = &[
             "Clients that were disconnected."),
         counter("godzilla_chat_damaged_changes_total", "reads", &[],
             "Reads of a change of a room that is damaged in MongoDB; clients that have not received it load the room anew."),
+        counter("godzilla_chat_damaged_rooms_total", "reads", &[],
+            "Reads of a room whose members in MongoDB are not those that its document states; the room is unavailable."),
         counter("godzilla_chat_entropy_failures_total", "requests", &[],
             "Operations that failed because the system gave no random bytes for an id."),
         counter("godzilla_chat_fenced_total", "transactions", &[],

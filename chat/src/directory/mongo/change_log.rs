@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::PoisonError};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use proto::{
-    RoomName,
+    RoomName, Username,
     event::{Item, ItemType, RoomKind},
 };
 use remote::mongo::Operation;
@@ -89,7 +89,10 @@ impl MongoDirectory {
     }
 
     async fn copy_changes(&self, room: &RoomName) -> Result<(), Error> {
-        let Some((record, changes, document)) = self.read_log(room).await? else { return Ok(()) };
+        let Some(found) = self.find_document(room, None, deadline_now()).await? else { return Ok(()) };
+        let mut document = RoomDocument::read(found.clone())?;
+        let changes = self.logged_changes(&mut document, found)?;
+        let owner = document.totals.owner()?;
         let (Some(first), Some(last)) = (changes.first(), changes.last()) else { return Ok(()) };
         let mut parts = Parts::default();
         let logged = number(document.logged)?;
@@ -104,7 +107,10 @@ impl MongoDirectory {
         if lost > 0 {
             tracing::warn!(%room, "older changes of a room are missing in the collection `changes`: clients that lack them load the room anew");
         }
-        changes.iter().filter(|change| change.version > logged).for_each(|change| parts.add(change, &record));
+        changes
+            .iter()
+            .filter(|change| change.version > logged)
+            .for_each(|change| parts.add(change, owner.as_ref()));
         for ((kind, key), (rev, part)) in parts.0 {
             let name = part.name();
             let id = doc! { "room": room.as_str(), "type": kind.name(), "key": &key };
@@ -135,25 +141,16 @@ impl MongoDirectory {
         with_deadline(deadline, note).await.map(drop)
     }
 
-    /// The room, its latest changes in order and without gaps, and its document. `None` when the room does not exist.
-    async fn read_log(
-        &self,
-        room: &RoomName,
-    ) -> Result<Option<(RoomRecord, Vec<Change>, RoomDocument)>, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(doc! { "_id": room.as_str() }).max_time(DEADLINE);
-        let Some(found) = with_deadline(deadline_now(), found).await? else { return Ok(None) };
-        let mut document: RoomDocument =
-            mongodb::bson::deserialize_from_document(found.clone()).map_err(damaged)?;
-        let record = document.record(room.clone())?;
-        let mut changes = without_gaps(self.changes_of(found)?, record.rev);
+    /// The latest changes of a room in order and without gaps. `document` and `found` are its whole document.
+    fn logged_changes(&self, document: &mut RoomDocument, found: Document) -> Result<Vec<Change>, Error> {
+        let mut changes = without_gaps(self.changes_of(found)?, number(document.version)?);
         // The release before does not write the floor when a name is reused.
         let renewed = changes.iter().rev().find(|change| matches!(change.what, ChangeKind::Renewed(_)));
         document.log_floor =
             document.log_floor.max(renewed.map_or(0, |change| integer(change.version.saturating_sub(1))));
         // Changes of an earlier room of the same name are not for the members of this one.
         changes.retain(|change| integer(change.version) > document.log_floor);
-        Ok(Some((record, changes, document)))
+        Ok(changes)
     }
 
     /// See [`crate::directory::Directory::changes_since`].
@@ -171,10 +168,12 @@ impl MongoDirectory {
         if self.is_open_at(room, rev).await? {
             return Ok(Some(ChangesSince::page(rev, vec![])));
         }
-        let Some((record, changes, document)) = self.read_log(room).await?.filter(|found| !found.2.archived)
-        else {
+        let found = self.load_with_changes(room, deadline_now()).await?;
+        let Some((mut stored, found)) = found.filter(|(stored, _)| !stored.document.archived) else {
             return Ok(None);
         };
+        let changes = self.logged_changes(&mut stored.document, found)?;
+        let (record, document) = (stored.record()?, stored.document);
         let last = record.rev;
         let first = changes.first().map_or(last + 1, |change| change.version);
         if rev > last {
@@ -184,15 +183,15 @@ impl MongoDirectory {
         if rev + 1 < first && !self.read_older(room, rev, first - 1, &document, &mut parts).await? {
             return Ok(Some(ChangesSince::reset(last)));
         }
-        changes.iter().filter(|change| change.version > rev).for_each(|change| parts.add(change, &record));
+        let owner = record.room_info.owner.as_ref();
+        changes.iter().filter(|change| change.version > rev).for_each(|change| parts.add(change, owner));
         Ok(Some(parts.since(&record, types)))
     }
 
     /// Whether the room exists and its last change is `rev`.
     async fn is_open_at(&self, room: &RoomName, rev: u64) -> Result<bool, Error> {
         let at = doc! { "_id": room.as_str(), "version": integer(rev), "archived": false };
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(at).projection(doc! { "_id": 1 }).max_time(DEADLINE);
+        let found = self.rooms.find_one(at).projection(doc! { "_id": 1 }).max_time(DEADLINE);
         Ok(with_deadline(deadline_now(), found).await?.is_some())
     }
 
@@ -239,10 +238,10 @@ impl Row {
 }
 
 impl Parts {
-    fn add(&mut self, change: &Change, room: &RoomRecord) {
+    fn add(&mut self, change: &Change, owner: Option<&Username>) {
         let parts = match &change.items {
             Some(items) => items.iter().map(Part::of).collect(),
-            None => possible_parts(&change.what, room.room_info.owner.as_ref()),
+            None => possible_parts(&change.what, owner),
         };
         parts.into_iter().for_each(|part| self.insert(change.version, part));
     }

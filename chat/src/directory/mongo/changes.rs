@@ -8,9 +8,9 @@ use proto::{RoomName, Username, event::ItemType};
 
 use super::{
     MongoDirectory,
-    document::PartialRoom,
-    items,
-    stored_changes::{Row, note_damage, possible_parts, room_name, user_of},
+    change::RoomUpdate,
+    items, membership,
+    stored_changes::{Row, note_damage, possible_parts, room_name},
 };
 use crate::{
     Error,
@@ -27,12 +27,13 @@ const WINDOW_MS: i64 = 15_000;
 
 impl MongoDirectory {
     /// The stored form of the change that results in `version`. Without a `decision` it is a change without effect, which takes a version.
-    /// `attempt` is unique to the write.
+    /// `attempt` is unique to the write, `update` has the memberships.
     pub(super) fn change_document(
         &self,
         version: i64,
         attempt: ObjectId,
         decision: Option<&Decision>,
+        update: &RoomUpdate,
     ) -> Document {
         let mut stored =
             doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "attempt": attempt };
@@ -52,26 +53,21 @@ impl MongoDirectory {
             stored.insert("user", user.as_str());
         }
         stored.insert("items", decision.items().iter().map(items::document).collect::<Vec<_>>());
+        if !update.members.is_empty() {
+            let members: Vec<_> = update.members.iter().map(membership::Membership::fields).collect();
+            stored.extend(doc! { "members": members, "keys": &update.keys });
+        }
         stored
     }
 
-    /// Adds the fields that every change writes to `update`. `change` is the stored form of the change.
-    pub(super) fn with_change(&self, mut update: Document, change: Document) -> Document {
-        let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
-        let push = doc! { "$each": [change], "$slice": -latest };
-        match update.get_mut("$push").and_then(Bson::as_document_mut) {
-            Some(pushed) => drop(pushed.insert("recent", push)),
-            None => drop(update.insert("$push", doc! { "recent": push })),
-        }
-        update.insert("$inc", doc! { "version": 1_i64 });
-        update.insert("$currentDate", doc! { "changed": true });
-        update
-    }
-
-    async fn read(&self, filter: Document, fields: Document, latest: bool) -> Result<Vec<Document>, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
+    async fn read_rows(
+        &self,
+        filter: Document,
+        fields: Document,
+        latest: bool,
+    ) -> Result<Vec<Document>, Error> {
         let read = async {
-            let mut find = rooms.find(filter).projection(fields).max_time(DEADLINE);
+            let mut find = self.rooms.find(filter).projection(fields).max_time(DEADLINE);
             if latest {
                 find = find.sort(doc! { "changed": -1 }).limit(i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
             }
@@ -81,7 +77,7 @@ impl MongoDirectory {
     }
 
     async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
-        let rows = self.read(filter, doc! { "version": 1 }, latest).await?;
+        let rows = self.read_rows(filter, doc! { "version": 1 }, latest).await?;
         Ok(each_readable(rows, |row| {
             let name = row.get_str("_id").map_err(damaged)?.to_owned();
             Ok((room_name(name)?, number(row.get_i64("version").map_err(damaged)?)?))
@@ -93,6 +89,7 @@ impl MongoDirectory {
 impl Changes for MongoDirectory {
     async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
         self.restore_indexes();
+        self.sweep();
         self.versions_where(recent_filter(), true).await
     }
 
@@ -102,7 +99,7 @@ impl Changes for MongoDirectory {
 
     async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
         let fields = doc! { "version": 1, "archived": 1, "recent": 1 };
-        let rows = self.read(names_filter(rooms), fields, false).await?;
+        let rows = self.read_rows(names_filter(rooms), fields, false).await?;
         let mut found = each_readable(rows, |row| Row::read(row)?.changed(&self.process));
         for changed in &mut found {
             self.complete(changed).await?;
@@ -116,7 +113,7 @@ impl Changes for MongoDirectory {
 
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
         let found = self.load(room, deadline_now()).await?;
-        let members = found.map(|found| found.members()).transpose()?.unwrap_or_default();
+        let members = found.map(|found| membership::members(&found.members)).transpose()?.unwrap_or_default();
         Ok(members.into_iter().map(|member| member.username).collect())
     }
 }
@@ -127,29 +124,34 @@ impl MongoDirectory {
         Ok(Row::read(document)?.changed(&self.process)?.changes)
     }
 
-    /// Adds the changed parts to changes without them, in their present state. Of the members it reads those of these parts.
+    /// Adds the changed parts to changes without them, in their present state.
     async fn complete(&self, changed: &mut Changed) -> Result<(), Error> {
-        let incomplete = || changed.changes.iter().filter(|change| change.items.is_none());
-        if incomplete().next().is_none() {
+        if changed.changes.iter().all(|change| change.items.is_some()) {
             return Ok(());
         }
-        let keys: Vec<String> =
-            incomplete().filter_map(|change| user_of(&change.what)).map(Username::key).collect();
-        let read = async {
-            let stages = PartialRoom::stages(&changed.room, &keys);
-            let found = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<PartialRoom>().await?;
-            found.try_collect::<Vec<_>>().await
-        };
-        let Some(found) = with_deadline(deadline_now(), read).await?.pop() else { return Ok(()) };
-        let is_archived = found.archived;
-        let (room_info, members, count) = found.read()?;
-        let state = PresentState::new((!is_archived).then(|| settings(&room_info, count)), &members);
+        let Some(found) = self.load(&changed.room, deadline_now()).await? else { return Ok(()) };
+        let (is_archived, record) = (found.document.archived, found.record()?);
+        let (room_info, count) = (&record.room_info, record.members.len() as u64);
+        let state = PresentState::new((!is_archived).then(|| settings(room_info, count)), &record.members);
         for change in changed.changes.iter_mut().filter(|change| change.items.is_none()) {
             let parts = possible_parts(&change.what, room_info.owner.as_ref());
             change.items = Some(parts.iter().map(|part| state.item(part)).collect());
         }
         Ok(())
     }
+}
+
+/// Adds the fields that every change writes to `update`. `change` is the stored form of the change.
+pub(super) fn with_change(mut update: Document, change: Document) -> Document {
+    let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
+    let push = doc! { "$each": [change], "$slice": -latest };
+    match update.get_mut("$push").and_then(Bson::as_document_mut) {
+        Some(pushed) => drop(pushed.insert("recent", push)),
+        None => drop(update.insert("$push", doc! { "recent": push })),
+    }
+    update.insert("$inc", doc! { "version": 1_i64 });
+    update.insert("$currentDate", doc! { "changed": true });
+    update
 }
 
 /// The result of `read` for each document of a room that is not damaged. One damaged room does not prevent that the changes of others are

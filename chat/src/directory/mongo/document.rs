@@ -1,30 +1,35 @@
 //! The documents of rooms in MongoDB. Pure.
 
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
-use proto::{RoomName, Username, event::Settings};
+use mongodb::bson::{
+    Bson, DateTime, Document, deserialize_from_bson, deserialize_from_document, doc, oid::ObjectId,
+};
+use proto::{RoomName, event::Settings};
 use serde::{Deserialize, Serialize};
 
-use super::settings;
+use super::{
+    membership::{self, Membership, Totals},
+    settings,
+};
 use crate::{
     Error,
-    directory::{Member, NewRoom, Role, RoomInfo, RoomRecord, change::owner_of},
+    directory::{Member, NewRoom, Role, RoomInfo, RoomRecord},
     mongo::{damaged, number},
 };
 
-/// A room's document without its changes. Its `_id` is the room's name, even after it was archived, so that MongoDB itself keeps names
-/// unique.
-#[derive(Debug, Serialize, Deserialize)]
+/// A room's document. Its `_id` is the room's name, even after it was archived, so that MongoDB itself keeps names unique.
+#[derive(Debug, Clone, Deserialize)]
 pub struct RoomDocument {
     #[serde(rename = "_id")]
-    name: String,
+    pub name: String,
     pub private: bool,
     ephemeral: bool,
     /// The settings without a field of their own. Absent in rooms of earlier releases.
     #[serde(default)]
     settings: Document,
     pub archived: bool,
-    /// In the order in which they joined.
-    members: Vec<MemberDocument>,
+    /// What the members must have in total.
+    #[serde(flatten)]
+    pub totals: Totals,
     /// Departures of users that others had added. Absent in rooms of earlier releases.
     #[serde(default)]
     departures: Vec<Departure>,
@@ -32,10 +37,15 @@ pub struct RoomDocument {
     #[serde(default)]
     pub base: i64,
     /// Time at which the room was archived. Absent in rooms of earlier releases and in rooms that are not archived.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ended: Option<DateTime>,
     /// Number of changes. A change is written only if the version is still the same as at the read.
     pub version: i64,
+    /// The version up to which the collection of members is up to date.
+    pub applied: i64,
+    /// The version of an earlier room of this name; 0 when there was no such room. Its members are not members of this room.
+    #[serde(default)]
+    pub began: i64,
     /// The version up to which the collection of older changes is complete, see [`super::change_log`].
     #[serde(default)]
     pub logged: i64,
@@ -45,20 +55,19 @@ pub struct RoomDocument {
     /// The number of documents of the room in the collection of older changes, at least. Absent in rooms of earlier releases.
     #[serde(default)]
     pub log_parts: i64,
+    /// The latest changes that were read. Damaged ones are possible.
+    #[serde(default)]
+    recent: Vec<Bson>,
 }
 
-/// A member in a room's document. `key` is the canonical form of the name, under which names are unique.
-#[derive(Debug, Serialize, Deserialize)]
-struct MemberDocument {
-    username: String,
-    key: String,
-    role: Role,
-    /// Name of the user who added the member. Absent for a member who created or joined the room themselves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    by: Option<String>,
-    /// Key of the user who added the member.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    by_key: Option<String>,
+/// The memberships that a change in a room's document has written.
+#[derive(Debug, Deserialize)]
+struct WrittenMembers {
+    version: i64,
+    at: DateTime,
+    /// Absent in changes of other things, and in those of earlier releases.
+    #[serde(default)]
+    members: Vec<Membership>,
 }
 
 /// Departure of a user from a room that another user had added them to.
@@ -72,52 +81,87 @@ pub struct Departure {
     pub at: DateTime,
 }
 
-/// A room's document with the owner as the only member.
-#[derive(Debug, Deserialize)]
-pub struct RoomSummary {
-    #[serde(rename = "_id")]
-    name: String,
-    private: bool,
-    ephemeral: bool,
-    #[serde(default)]
-    settings: Document,
-    #[serde(default)]
-    members: Vec<MemberDocument>,
+/// A room with its members, both at the version of the document.
+#[derive(Debug)]
+pub struct StoredRoom {
+    pub document: RoomDocument,
+    /// The members in the order in which they joined.
+    pub members: Vec<Membership>,
 }
 
-/// A room's document with some of its members.
-#[derive(Debug, Deserialize)]
-pub struct PartialRoom {
-    #[serde(rename = "_id")]
-    name: String,
-    private: bool,
-    ephemeral: bool,
-    pub archived: bool,
-    #[serde(default)]
-    settings: Document,
-    members: Vec<MemberDocument>,
-    /// The number of all members.
-    count: i64,
+/// Changes whose memberships are not in the collection of members yet.
+#[derive(Debug)]
+pub struct Pending {
+    /// The memberships, in the order of the changes.
+    pub writes: Vec<Membership>,
+    /// The time of the first of the changes.
+    pub since: Option<DateTime>,
 }
 
 impl RoomDocument {
-    /// The document of a new room without its `_id`.
+    /// A document that was read.
+    ///
+    /// # Errors
+    /// When a field is absent or has another type.
+    pub fn read(document: Document) -> Result<Self, Error> {
+        deserialize_from_document(document).map_err(damaged)
+    }
+
+    /// The fields of all documents of rooms that are read, with those changes only whose members are not in the collection yet.
+    pub fn fields() -> Document {
+        let is_pending = doc! { "$gt": ["$$change.version", "$applied"] };
+        let recent = doc! { "$ifNull": ["$recent", []] };
+        let mut fields =
+            doc! { "recent": { "$filter": { "input": recent, "as": "change", "cond": is_pending } } };
+        let others = [
+            "private",
+            "ephemeral",
+            "settings",
+            "archived",
+            "owner",
+            "count",
+            "sum",
+            "departures",
+            "base",
+            "ended",
+            "version",
+            "applied",
+            "began",
+            "logged",
+            "log_floor",
+            "log_parts",
+        ];
+        fields.extend(others.map(|field| (field.to_owned(), Bson::Int32(1))));
+        fields
+    }
+
+    /// The document of a new room without its `_id`. It is not complete without the change that creates the room.
     pub fn creation(room: &NewRoom) -> Document {
-        doc! {
+        let mut created = Self::new_fields(room, 1, 0);
+        created.extend(doc! { "version": 1_i64, "applied": 0_i64, "pending": [room.owner.key()] });
+        created
+    }
+
+    /// The update that replaces an archived room at `version` by a new one, whose messages are numbered from `base + 1` on.
+    pub fn renewal(room: &NewRoom, version: i64, base: i64) -> Document {
+        let mut set = Self::new_fields(room, version + 1, base);
+        set.extend(doc! { "began": version, "log_parts": 0_i64, "pending": [room.owner.key()] });
+        // Changes of the earlier room are not for the members of the new one.
+        doc! { "$unset": { "ended": "" }, "$max": { "logged": version, "log_floor": version }, "$set": set }
+    }
+
+    /// The fields of a new room that is created by the change `version`.
+    fn new_fields(room: &NewRoom, version: i64, base: i64) -> Document {
+        let mut fields = doc! {
             "private": room.settings.private,
             "ephemeral": room.settings.ephemeral,
             settings::FIELD: settings::others(&room.settings),
             "archived": false,
-            "members": [owner(room)],
             "departures": [],
-            "base": 0_i64,
-            "version": 1_i64,
-        }
-    }
-
-    /// The members.
-    pub fn members(&self) -> Result<Vec<Member>, Error> {
-        self.members.iter().map(MemberDocument::member).collect()
+            "base": base,
+        };
+        fields.extend(Totals::of(&[owner(room, version)]).fields());
+        fields
     }
 
     /// The settings.
@@ -125,95 +169,80 @@ impl RoomDocument {
         settings::settings(self.private, self.ephemeral, &self.settings)
     }
 
-    /// The room's properties and members.
-    pub fn record(&self, name: RoomName) -> Result<RoomRecord, Error> {
-        let members = self.members()?;
-        let room_info = RoomInfo { name, settings: self.settings()?, owner: owner_of(&members) };
-        Ok(RoomRecord { room_info, members, rev: number(self.version)? })
+    /// The room's name.
+    ///
+    /// # Errors
+    /// When it is not valid.
+    pub fn room(&self) -> Result<RoomName, Error> {
+        RoomName::try_from(self.name.clone()).map_err(damaged)
+    }
+
+    /// The room's properties.
+    ///
+    /// # Errors
+    /// When one is not valid.
+    pub fn room_info(&self) -> Result<RoomInfo, Error> {
+        Ok(RoomInfo { name: self.room()?, settings: self.settings()?, owner: self.totals.owner()? })
     }
 
     /// Whether the room's name may be reused: the room is archived, and it is ephemeral or a private room without members.
     pub fn is_name_free(&self) -> bool {
-        self.archived && (self.ephemeral || (self.private && self.members.is_empty()))
-    }
-
-    /// The update that replaces an archived room by a new one, whose messages are numbered from `base + 1` on.
-    pub fn renewal(room: &NewRoom, version: i64, base: i64) -> Document {
-        // Changes of the earlier room are not for the members of the new one.
-        doc! { "$unset": { "ended": "" }, "$max": { "logged": version, "log_floor": version }, "$set": {
-            "private": room.settings.private,
-            "ephemeral": room.settings.ephemeral,
-            settings::FIELD: settings::others(&room.settings),
-            "archived": false,
-            "members": [owner(room)],
-            "departures": [],
-            "base": base,
-            "log_parts": 0_i64,
-        } }
+        self.archived && (self.ephemeral || (self.private && self.totals.count == 0))
     }
 
     /// The departures after `oldest`.
     pub fn departures(&self, oldest: DateTime) -> impl Iterator<Item = &Departure> {
         self.departures.iter().filter(move |departure| departure.at > oldest)
     }
-}
 
-impl MemberDocument {
-    fn member(&self) -> Result<Member, Error> {
-        let username = Username::try_from(self.username.clone()).map_err(damaged)?;
-        let added_by = self.by.clone().map(Username::try_from).transpose().map_err(damaged)?;
-        Ok(Member { username, role: self.role, added_by })
+    /// The changes whose memberships are not in the collection of members yet.
+    ///
+    /// # Errors
+    /// When one of them is absent or damaged.
+    pub fn pending(&self) -> Result<Pending, Error> {
+        let mut changes: Vec<WrittenMembers> = self.written().collect();
+        changes.retain(|change| change.version > self.applied);
+        changes.sort_by_key(|change| change.version);
+        if !changes.iter().map(|change| change.version).eq(self.applied + 1..=self.version) {
+            let name = &self.name;
+            return Err(damaged(format_args!("the room {name} lacks a change that its members need")));
+        }
+        let since = changes.iter().find(|change| !change.members.is_empty()).map(|change| change.at);
+        Ok(Pending { writes: changes.into_iter().flat_map(|change| change.members).collect(), since })
+    }
+
+    /// The memberships of all latest changes that were read and are not damaged.
+    pub fn recent_writes(&self) -> Vec<Membership> {
+        self.written().flat_map(|change| change.members).filter(|write| write.rev > self.began).collect()
+    }
+
+    fn written(&self) -> impl Iterator<Item = WrittenMembers> {
+        self.recent.iter().filter_map(|change| deserialize_from_bson(change.clone()).ok())
+    }
+
+    /// The members: those in the collection, of which some are not up to date, and `writes`. `None` when they have not the totals of the
+    /// document.
+    pub fn members(
+        &self,
+        stored: impl IntoIterator<Item = Membership>,
+        writes: impl IntoIterator<Item = Membership>,
+    ) -> Option<Vec<Membership>> {
+        let stored = stored.into_iter().filter(|membership| membership.rev > self.began);
+        let members = membership::present(stored, writes);
+        let is_later = |membership: &Membership| membership.rev > self.version;
+        (Totals::of(&members) == self.totals && !members.iter().any(is_later)).then_some(members)
     }
 }
 
-impl PartialRoom {
-    /// The stages that read a room with the members of these keys and its owner.
-    pub fn stages(room: &RoomName, keys: &[String]) -> [Document; 2] {
-        let is_read = doc! { "$or": [
-            { "$in": ["$$member.key", keys] },
-            { "$eq": ["$$member.role", Role::Owner.name()] },
-        ] };
-        let members = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_read } };
-        let count = doc! { "$toLong": { "$size": "$members" } };
-        let mut fields = doc! { "private": 1, "ephemeral": 1, "archived": 1, "settings": 1 };
-        fields.extend(doc! { "members": members, "count": count });
-        [doc! { "$match": { "_id": room.as_str() } }, doc! { "$project": fields }]
+impl StoredRoom {
+    /// The room's properties and members.
+    ///
+    /// # Errors
+    /// When a value is not valid.
+    pub fn record(&self) -> Result<RoomRecord, Error> {
+        let members: Vec<Member> = membership::members(&self.members)?;
+        Ok(RoomRecord { room_info: self.document.room_info()?, members, rev: number(self.document.version)? })
     }
-
-    /// The properties, the members that were read, and the number of all members.
-    pub fn read(self) -> Result<(RoomInfo, Vec<Member>, u64), Error> {
-        let members: Vec<Member> =
-            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
-        let room_info = RoomInfo {
-            name: self.name.try_into().map_err(damaged)?,
-            settings: settings::settings(self.private, self.ephemeral, &self.settings)?,
-            owner: owner_of(&members),
-        };
-        Ok((room_info, members, number(self.count)?))
-    }
-}
-
-impl RoomSummary {
-    /// The projection. Of the members it reads only the owner, because a room can have many members.
-    pub fn fields() -> Document {
-        doc! { "private": 1, "ephemeral": 1, "settings": 1, "members": { "$elemMatch": { "role": "owner" } } }
-    }
-
-    /// The room's properties.
-    pub fn room_info(self) -> Result<RoomInfo, Error> {
-        let members: Vec<Member> =
-            self.members.iter().map(MemberDocument::member).collect::<Result<_, _>>()?;
-        Ok(RoomInfo {
-            name: RoomName::try_from(self.name).map_err(damaged)?,
-            settings: settings::settings(self.private, self.ephemeral, &self.settings)?,
-            owner: owner_of(&members),
-        })
-    }
-}
-
-/// The filter for the rooms of a user.
-pub fn rooms_with(user: &Username) -> Document {
-    doc! { "members.key": user.key(), "archived": false }
 }
 
 /// The document of a trial write. Its `_id` is not a valid name of a room.
@@ -224,26 +253,21 @@ pub fn trial() -> Document {
         "private": true,
         "ephemeral": false,
         "archived": true,
-        "members": [{ "username": "trial", "key": "trial", "role": "owner" }],
+        "owner": "trial",
+        "count": 1_i64,
+        "sum": 1_i64,
         "departures": [],
         "base": 0_i64,
         "version": 1_i64,
+        "applied": 0_i64,
+        "pending": ["trial"],
         "changed": DateTime::now(),
         "recent": [{ "version": 1_i64, "at": DateTime::now(), "by": "trial", "what": "joined", "user": "trial" }],
     }
 }
 
-/// The owner of a new room as a member's document.
-fn owner(room: &NewRoom) -> Document {
-    member_document(&Member { username: room.owner.clone(), role: Role::Owner, added_by: None })
-}
-
-/// A member as part of a room's document.
-pub fn member_document(member: &Member) -> Document {
-    let Member { username, role, added_by } = member;
-    let mut document = doc! { "username": username.as_str(), "key": username.key(), "role": role.name() };
-    if let Some(by) = added_by {
-        document.extend(doc! { "by": by.as_str(), "by_key": by.key() });
-    }
-    document
+/// The membership of the owner of a new room, which is created by the change `version`.
+pub fn owner(room: &NewRoom, version: i64) -> Membership {
+    let owner = Member { username: room.owner.clone(), role: Role::Owner, added_by: None };
+    Membership::new(&owner, version)
 }

@@ -1,4 +1,4 @@
-//! The indexes of `rooms` and `changes`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
+//! The indexes of `rooms`, `members` and `changes`. They can be dropped while the process runs. The nodes poll for changes twice a second, which creates missing
 //! indexes again.
 
 use mongodb::{IndexModel, bson::doc, options::IndexOptions};
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl MongoDirectory {
-    /// Creates the missing indexes: of a user's rooms, of the memberships that a user has created for others, of departures, and of
-    /// recent changes.
+    /// Creates the missing indexes: of members, of a user's rooms, of the memberships that a user has created for others, of departures, and
+    /// of recent changes.
     ///
     /// # Errors
     /// [`Error::Store`] when MongoDB does not answer or refuses.
@@ -51,15 +51,27 @@ impl MongoDirectory {
             let options = IndexOptions::builder().name(name.to_owned()).build();
             IndexModel::builder().keys(keys).options(options).build()
         };
+        let sparse = |name: &str, keys| {
+            let options = IndexOptions::builder().name(name.to_owned()).sparse(true).build();
+            IndexModel::builder().keys(keys).options(options).build()
+        };
+        self.restore_guard().await?;
         let indexes = [
-            index("members", doc! { "members.key": 1 }),
-            index("adders", doc! { "members.by_key": 1 }),
+            sparse("pending", doc! { "pending": 1 }),
             index("departures", doc! { "departures.key": 1 }),
             index("changed", doc! { "changed": -1 }),
         ];
         let created =
             self.rooms.write(Operation::Index, async |rooms| rooms.create_indexes(indexes).await).await;
         created.map_err(|error| unprepared(COLLECTION, error))?;
+        let indexes = [
+            index("of_room", doc! { "room": 1, "role": 1 }),
+            index("of_user", doc! { "key": 1, "role": 1 }),
+            sparse("of_adder", doc! { "by_key": 1 }),
+        ];
+        let created =
+            self.members.write(Operation::Index, async |members| members.create_indexes(indexes).await).await;
+        created.map_err(|error| unprepared(super::MEMBERS, error))?;
         let by_rev = index("revs", doc! { "room": 1, "rev": 1 });
         let created = self
             .changes

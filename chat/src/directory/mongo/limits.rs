@@ -1,24 +1,21 @@
-//! Limits on memberships that users create for others, counted over all rooms. The check and the write are not atomic: concurrent
-//! additions may exceed a limit by their number.
+//! Limits on memberships, counted over all rooms. The check and the write are not atomic: concurrent joins of one user, or additions by one
+//! user, are writes of independent documents and may exceed a limit by their number. The next one is refused.
 
-use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
-use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{MongoDirectory, document::RoomDocument};
+use super::{
+    MongoDirectory,
+    document::RoomDocument,
+    membership::Membership,
+    of_user::{By, pending_of},
+};
 use crate::{
     Error,
     directory::{Additions, DEPARTURES, oldest_departure, refusal},
     mongo::{DEADLINE, date, with_deadline},
 };
-
-/// The result of an aggregation that counts.
-#[derive(Deserialize)]
-struct Count {
-    count: i64,
-}
 
 impl MongoDirectory {
     /// Checks that `by` may add `user` to `room`.
@@ -36,41 +33,59 @@ impl MongoDirectory {
         }
         let departure = doc! { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } };
         let departed_from_adder = doc! { "departures": { "$elemMatch": departure } };
-        if self.count(departed_from_adder, deadline).await? >= DEPARTURES {
+        if self.count_rooms(departed_from_adder, deadline).await? >= DEPARTURES {
             return Err(refusal::left_several_rooms());
         }
-        let added = doc! {
-            "members": { "$elemMatch": { "key": user.key(), "by_key": { "$ne": null } } },
-            "archived": false,
-        };
-        if self.count(added, deadline).await? >= limits.per_user {
+        let is_added = |membership: &Membership| membership.by_key.is_some();
+        if self.has_memberships((By::Key, user, is_added), limits.per_user, deadline).await? {
             return Err(refusal::added_room_limit());
         }
-        if self.count_added_by(by, deadline).await? >= limits.per_adder {
-            Err(refusal::additions_limit())
-        } else {
-            Ok(())
+        let is_theirs = |_: &Membership| true;
+        if self.has_memberships((By::AdderKey, by, is_theirs), limits.per_adder, deadline).await? {
+            return Err(refusal::additions_limit());
+        }
+        Ok(())
+    }
+
+    /// Checks that `user` has created or joined fewer than `limit` rooms.
+    pub(super) async fn check_own_limit(
+        &self,
+        user: &Username,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let is_own = |membership: &Membership| membership.by_key.is_none();
+        match self.has_memberships((By::Key, user, is_own), limit, deadline).await? {
+            true => Err(refusal::own_room_limit()),
+            false => Ok(()),
         }
     }
 
-    pub(super) async fn count(&self, rooms: Document, deadline: Instant) -> Result<usize, Error> {
-        let count = with_deadline(deadline, self.rooms.count_documents(rooms).max_time(DEADLINE)).await?;
-        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    /// Whether the user has at least `limit` memberships in rooms that are not archived. They are read only if all rooms together have as
+    /// many.
+    async fn has_memberships(
+        &self,
+        (by, user, is_counted): (By, &Username, impl Fn(&Membership) -> bool),
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        let key = user.key();
+        // Without such changes the collection has all memberships.
+        let pending = self.count_rooms(pending_of(&key), deadline).await?;
+        if pending == 0 {
+            let members = self.members.count_documents(by.filter(&key)).max_time(DEADLINE);
+            let members = usize::try_from(with_deadline(deadline, members).await?).unwrap_or(usize::MAX);
+            if members < limit {
+                return Ok(false);
+            }
+        }
+        let found = self.memberships(by, &key, deadline).await?.memberships;
+        let counted = found.iter().filter(|(room, membership)| !room.archived && is_counted(membership));
+        Ok(counted.count() >= limit)
     }
 
-    /// Counts the memberships that `by` has created for others.
-    async fn count_added_by(&self, by: &Username, deadline: Instant) -> Result<usize, Error> {
-        let is_theirs = doc! { "$eq": ["$$member.by_key", by.key()] };
-        let theirs = doc! { "$filter": { "input": "$members", "as": "member", "cond": is_theirs } };
-        let stages = [
-            doc! { "$match": { "members.by_key": by.key(), "archived": false } },
-            doc! { "$group": { "_id": null, "count": { "$sum": { "$toLong": { "$size": theirs } } } } },
-        ];
-        let counted = async {
-            let counted = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<Count>().await?;
-            counted.try_collect::<Vec<_>>().await
-        };
-        let count = with_deadline(deadline, counted).await?.first().map_or(0, |counted| counted.count);
+    async fn count_rooms(&self, rooms: Document, deadline: Instant) -> Result<usize, Error> {
+        let count = with_deadline(deadline, self.rooms.count_documents(rooms).max_time(DEADLINE)).await?;
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 }

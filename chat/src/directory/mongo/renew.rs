@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::{
     MongoDirectory,
+    change::RoomUpdate,
     change_log::COLLECTION,
-    document::RoomDocument,
+    document::{RoomDocument, owner},
     resolve_unknown::{Outcome, Unanswered},
 };
 use crate::{
@@ -34,7 +35,8 @@ impl MongoDirectory {
     /// Replaces the room of the same name by a new one, if its name may be reused.
     pub(super) async fn renew(&self, room: &NewRoom, deadline: Instant) -> Outcome<RoomInfo> {
         let renewed = async {
-            let Some(old) = self.load(&room.name, deadline).await? else { return Err(refusal::taken(false)) };
+            let old = self.load_document(&room.name, deadline).await?;
+            let Some(old) = old else { return Err(refusal::taken(false)) };
             if !old.is_name_free() {
                 return Err(refusal::taken(old.archived && !old.private));
             }
@@ -49,10 +51,15 @@ impl MongoDirectory {
             Ok(cleared) => cleared,
             Err(error) => return Outcome::Refused(error),
         };
-        let (update, attempt) = (RoomDocument::renewal(room, version, base), ObjectId::new());
-        let decision = Decision::creation(room, true);
-        match self.write(&room.name, version, (update, attempt, Some(&decision)), deadline).await {
+        let update = RoomUpdate {
+            update: RoomDocument::renewal(room, version, base),
+            members: vec![owner(room, version + 1)],
+            keys: vec![room.owner.key()],
+        };
+        let (decision, attempt) = (Decision::creation(room, true), ObjectId::new());
+        match self.write(&room.name, version, (&update, attempt, Some(&decision)), deadline).await {
             Ok(true) => {
+                self.apply_later(&room.name);
                 let rev = u64::try_from(version).unwrap_or(0) + 1;
                 Outcome::Changed(room.room_info(), decision.committed(rev, None))
             }
@@ -61,7 +68,7 @@ impl MongoDirectory {
         }
     }
 
-    /// Deletes the messages of the old room and returns the number of its last one. The number is stored in the room's document before
+    /// Deletes the messages and members of the old room and returns the number of its last one. The number is stored in the room's document before
     /// anything is deleted.
     async fn clear(&self, room: &NewRoom, old: &RoomDocument, deadline: Instant) -> Result<i64, Error> {
         let of_room = doc! { "room": room.name.as_str() };
@@ -75,6 +82,11 @@ impl MongoDirectory {
         let delete = self
             .messages
             .write(Operation::Delete, async |messages| messages.delete_many(of_room.clone()).await);
+        with_deadline(deadline, delete).await?;
+        // All changes are applied, so that the room's document needs no member of the old room.
+        self.apply(&room.name, deadline).await?;
+        let delete =
+            self.members.write(Operation::Delete, async |members| members.delete_many(of_room.clone()).await);
         with_deadline(deadline, delete).await?;
         let delete =
             self.changes.write(Operation::Delete, async |changes| changes.delete_many(of_room.clone()).await);

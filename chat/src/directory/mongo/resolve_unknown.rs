@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc, oid::ObjectId};
+use mongodb::bson::{doc, oid::ObjectId};
 use proto::RoomName;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
 };
 
-use super::MongoDirectory;
+use super::{MongoDirectory, change::RoomUpdate};
 use crate::{
     Error,
     directory::{Committed, Decision, RoomChange},
@@ -85,8 +85,9 @@ impl MongoDirectory {
         let (give_up_at, mut absent_reads) = (Instant::now() + RESOLVE_TIMEOUT, 0);
         while Instant::now() < give_up_at {
             sleep(RETRY_DELAY).await;
-            match self.write(room, version, (doc! {}, ObjectId::new(), None), deadline_now()).await {
-                Ok(true) => return,
+            let empty = RoomUpdate::default();
+            match self.write(room, version, (&empty, ObjectId::new(), None), deadline_now()).await {
+                Ok(true) => return self.apply_later(room),
                 Ok(false) => (),
                 Err(_) => continue,
             }
@@ -95,6 +96,7 @@ impl MongoDirectory {
                 Ok(Some(Applied::Unknown)) => (),
                 Ok(Some(Applied::Yes)) => {
                     let rev = u64::try_from(version).unwrap_or(0) + 1;
+                    self.apply_later(room);
                     return committed(decision.committed(rev, None));
                 }
                 Ok(Some(Applied::No)) => return,
@@ -113,9 +115,9 @@ impl MongoDirectory {
         version: i64,
         attempt: ObjectId,
     ) -> Result<Option<Applied>, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
         let latest = doc! { "$elemMatch": { "version": version + 1 } };
-        let found = rooms
+        let found = self
+            .rooms
             .find_one(doc! { "_id": room.as_str() })
             .projection(doc! { "version": 1, "recent": latest })
             .max_time(DEADLINE);
@@ -124,7 +126,8 @@ impl MongoDirectory {
             return Ok(Some(Applied::Unknown));
         }
         let change = found.get_array("recent").ok().and_then(|recent| recent.first()?.as_document());
-        let is_own = change.is_some_and(|change| change.get_object_id("attempt").is_ok_and(|id| id == attempt));
+        let is_own =
+            change.is_some_and(|change| change.get_object_id("attempt").is_ok_and(|id| id == attempt));
         Ok(Some(if is_own { Applied::Yes } else { Applied::No }))
     }
 }

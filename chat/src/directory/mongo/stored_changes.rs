@@ -86,10 +86,7 @@ impl StoredChange {
         let is_own = self.by == process;
         let by = self.actor.map(Username::try_from).transpose().map_err(damaged)?;
         let parts = self.items.map(|items| {
-            items
-                .iter()
-                .filter_map(|stored| items::item(stored, by.as_ref()).transpose())
-                .collect::<Result<Vec<_>, _>>()
+            items.iter().filter_map(|stored| items::item(stored).transpose()).collect::<Result<Vec<_>, _>>()
         });
         let (version, at, items) = (number(self.version)?, timestamp(self.at)?, parts.transpose()?);
         if let (Some(items), Some(expected)) = (&items, part_of(&what))

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{TryStreamExt, future::join_all};
 use mongodb::{
     Client, Database,
     bson::{Document, doc, oid::ObjectId},
@@ -20,14 +20,21 @@ use proto::{
 };
 use testkit::Mongo;
 
-use super::{MongoDirectory, change, resolve_unknown::Unanswered};
+use super::{
+    MongoDirectory, change,
+    members::of_room,
+    of_user::{By, pending_of},
+    resolve_unknown::Unanswered,
+};
 use crate::{
     Error,
     config::STORE_DEADLINE,
-    directory::{Committed, Directory, NewRoom, Request, Role, conformance, shorthand::Shorthand},
+    directory::{Committed, Decision, Directory, NewRoom, Request, Role, conformance, shorthand::Shorthand},
 };
 
 mod changes;
+mod members;
+mod migrations;
 
 const LIMIT: usize = 100;
 
@@ -149,25 +156,30 @@ async fn unknown_outcome_is_committed_if_written_and_invalidated_if_not() {
     let (tea, bob, commits) = (room("tea"), user("bob"), Arc::new(AtomicU32::new(0)));
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     directory.add(&tea, &bob, LIMIT, no_callback()).await.unwrap();
-    let version = async || directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
+    let version =
+        async || directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().document.version;
     let remove = Request::Remove { user: bob.clone(), by: user("alice") };
     let decided = async || {
         let found = directory.find(&tea).await.unwrap().unwrap();
         remove.decide(&found).unwrap().expect("bob is a member")
     };
     let deadline = crate::mongo::deadline_now;
+    let update = async |decision: &Decision| {
+        change::update(decision, &directory.load(&tea, deadline()).await.unwrap().unwrap())
+    };
 
     // The write to version 2 was sent and never arrives: the callback does not run, and the write can no longer apply.
     let (decision, attempt) = (decided().await, ObjectId::new());
+    let never_arrived = update(&decision).await;
     let sent = || Unanswered { version: 2, attempt, decision: decision.clone() };
     directory.resolve_unknown(&tea, sent(), count_commits(&commits)).await;
     assert_eq!((commits.load(Ordering::SeqCst), version().await), (0, 3));
-    let update = || change::update(&decision);
-    let late = directory.write(&tea, 2, (update(), attempt, Some(&decision)), deadline()).await;
+    let late = directory.write(&tea, 2, (&never_arrived, attempt, Some(&decision)), deadline()).await;
     assert_eq!(late, Ok(false));
 
     // The write was applied, and only its answer was lost. Another change was made since.
-    let written = directory.write(&tea, 3, (update(), attempt, Some(&decision)), deadline()).await;
+    let update = update(&decision).await;
+    let written = directory.write(&tea, 3, (&update, attempt, Some(&decision)), deadline()).await;
     assert_eq!(written, Ok(true));
     directory.change_settings(&tea, &user("alice"), &set_private(true), no_callback()).await.unwrap();
     let sent = || Unanswered { version: 3, attempt, decision: decision.clone() };
@@ -198,7 +210,7 @@ async fn outcome_of_an_unanswered_change_is_resolved_later() {
     admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
     // The change was applied or invalidated. Either increments the room's version.
     wait_until(async || {
-        directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2
+        directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().document.version == 2
     })
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -246,57 +258,86 @@ async fn damaged_document_is_an_error_and_unknown_field_is_ignored() {
     let database = database(&mongo).await;
     let directory = MongoDirectory::new(&database);
     let rooms = database.collection::<Document>("rooms");
-    let alice = || doc! { "username": "Alice", "key": "alice", "role": "owner", "hat": "blue" };
+    let members = database.collection::<Document>("members");
+    let alice = |name: &str| {
+        doc! { "_id": { "room": name, "key": "alice" }, "room": name, "username": "Alice", "key": "alice", "role": "owner",
+        "place": 1_i64, "rev": 1_i64, "hat": "blue" }
+    };
     let good = |name: &str| {
-        doc! { "_id": name, "private": false, "ephemeral": true, "archived": false, "members": [alice()],
-        "version": 1_i64, "topic": { "$gt": 1 } }
+        doc! { "_id": name, "private": false, "ephemeral": true, "archived": false, "owner": "Alice", "count": 1_i64,
+        "sum": 1_i64, "version": 1_i64, "applied": 1_i64, "topic": { "$gt": 1 } }
     };
     rooms.insert_one(good("tea")).await.unwrap();
+    members.insert_one(alice("tea")).await.unwrap();
     let room_info = directory.find(&room("tea")).await.unwrap().unwrap().room_info;
     assert_eq!((room_info.settings.ephemeral, room_info.owner), (true, Some(user("Alice"))));
     directory.add(&room("tea"), &user("bob"), LIMIT, no_callback()).await.unwrap();
     let document = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
     assert!(document.contains_key("topic"), "unknown fields are kept");
     let damages = [
-        doc! { "private": "yes" },
-        doc! { "members": "alice" },
-        doc! { "members": [{ "username": "not a name", "key": "x", "role": "owner" }] },
-        doc! { "members": [{ "username": "alice", "key": "alice", "role": "king" }] },
-        doc! { "version": "one" },
+        (doc! { "private": "yes" }, doc! {}),
+        (doc! { "owner": "Bob" }, doc! {}),
+        (doc! { "owner": 7 }, doc! {}),
+        (doc! { "count": 2_i64 }, doc! {}),
+        (doc! { "version": "one" }, doc! {}),
+        (doc! { "version": 2_i64 }, doc! {}),
+        (doc! {}, doc! { "username": "not a name" }),
+        (doc! {}, doc! { "role": "king" }),
+        (doc! {}, doc! { "role": "member" }),
+        (doc! {}, doc! { "role": 7 }),
+        (doc! {}, doc! { "rev": 2_i64 }),
+        (doc! {}, doc! { "place": "first" }),
     ];
-    for damage in damages {
+    for (of_room, of_member) in damages {
         rooms.delete_one(doc! { "_id": "bad" }).await.unwrap();
-        let mut bad = good("bad");
-        bad.extend(damage.clone());
+        members.delete_many(doc! { "room": "bad" }).await.unwrap();
+        let (mut bad, mut owner) = (good("bad"), alice("bad"));
+        bad.extend(of_room.clone());
+        owner.extend(of_member.clone());
         rooms.insert_one(bad).await.unwrap();
+        members.insert_one(owner).await.unwrap();
         let bad = room("bad");
         let found = directory.find(&bad).await.map(drop);
         let added = directory.add(&bad, &user("carol"), LIMIT, no_callback()).await.map(drop);
         for answer in [found, added] {
             assert!(
                 matches!(&answer, Err(Error::Store(why)) if why.contains("damaged")),
-                "{damage}: {answer:?}"
+                "{of_room} {of_member}: {answer:?}"
             );
         }
     }
+    members.delete_many(doc! { "room": "bad" }).await.unwrap();
     rooms.delete_one(doc! { "_id": "bad" }).await.unwrap();
     rooms.insert_one(good("not a name")).await.unwrap();
+    members.insert_one(alice("not a name")).await.unwrap();
     let listed = directory.rooms_of(&user("alice")).await;
     assert!(matches!(&listed, Err(Error::Store(why)) if why.contains("damaged")), "{listed:?}");
 }
 
+/// The members of a room, the rooms of a user, the additions by a user, and changes that are not applied.
 #[actix_rt::test]
-async fn rooms_of_a_user_are_found_by_an_index() {
+async fn members_are_found_by_indexes() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
     let directory = MongoDirectory::new(&database);
     directory.prepare().await.unwrap();
-    let find = doc! { "find": "rooms", "filter": super::rooms_with(&user("alice")) };
-    let explained =
-        database.run_command(doc! { "explain": find, "verbosity": "queryPlanner" }).await.unwrap();
-    let plan =
-        explained.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap().to_string();
-    assert!(plan.contains("IXSCAN"), "{plan}");
+    let queries = [
+        ("members", of_room(&room("tea"), 0), "of_room"),
+        ("members", By::Key.filter("alice"), "of_user"),
+        ("members", By::AdderKey.filter("alice"), "of_adder"),
+        ("members", doc! { "room": "tea" }, "of_room"),
+        ("rooms", pending_of("alice"), "pending"),
+        ("rooms", doc! { "pending": { "$exists": true } }, "pending"),
+    ];
+    for (collection, filter, index) in queries {
+        let find = doc! { "find": collection, "filter": filter.clone() };
+        let explained =
+            database.run_command(doc! { "explain": find, "verbosity": "queryPlanner" }).await.unwrap();
+        let plan = explained.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap();
+        let plan = plan.to_string();
+        let is_used = plan.contains("IXSCAN") && plan.contains(&format!("\"{index}\""));
+        assert!(is_used && !plan.contains("COLLSCAN"), "{filter}: {plan}");
+    }
 }
 
 #[actix_rt::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mongodb::{
-    bson::{Document, doc, oid::ObjectId},
+    bson::{doc, oid::ObjectId},
     error::Error as MongoError,
 };
 use proto::{RoomName, event::RoomKind};
@@ -11,8 +11,11 @@ use remote::mongo::Operation;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    MongoDirectory, change,
-    document::RoomDocument,
+    MongoDirectory,
+    apply::MAX_PENDING,
+    change::{self, RoomUpdate},
+    changes::with_change,
+    document::{RoomDocument, owner},
     resolve_unknown::{Outcome, Unanswered},
 };
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
 const MAX_ATTEMPTS: u32 = 16;
 
 /// Increment of the delay between two attempts.
-const BACKOFF_STEP: Duration = Duration::from_millis(4);
+pub(super) const BACKOFF_STEP: Duration = Duration::from_millis(4);
 
 impl MongoDirectory {
     /// Creates the room.
@@ -42,7 +45,7 @@ impl MongoDirectory {
             Ok(true) => {
                 tracing::warn!(
                     room = %room.name,
-                    "a room has messages or changes but no document, so its name stays taken; restore the collection `rooms`"
+                    "a room has messages, members or changes but no document, so its name stays taken; restore the collection `rooms`"
                 );
                 return Outcome::Refused(refusal::taken(false));
             }
@@ -51,7 +54,9 @@ impl MongoDirectory {
         let (decision, attempt) = (Decision::creation(room, false), ObjectId::new());
         let insert = async {
             let mut new = RoomDocument::creation(room);
-            new.insert("recent", [self.change_document(1, attempt, Some(&decision))]);
+            let update =
+                RoomUpdate { members: vec![owner(room, 1)], keys: vec![room.owner.key()], update: doc! {} };
+            new.insert("recent", [self.change_document(1, attempt, Some(&decision), &update)]);
             // An upsert, because only updates can set a field to MongoDB's clock. Versions start at 1, so the filter matches no room.
             let absent = doc! { "_id": room.name.as_str(), "version": { "$lt": 1_i64 } };
             let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
@@ -64,18 +69,22 @@ impl MongoDirectory {
             }
         };
         match with_deadline(deadline, insert).await {
-            Ok(true) => Outcome::Changed(room.room_info(), decision.committed(1, None)),
+            Ok(true) => {
+                self.apply_later(&room.name);
+                Outcome::Changed(room.room_info(), decision.committed(1, None))
+            }
             Ok(false) => self.renew(room, deadline).await,
             Err(error) => Outcome::Unknown { write: Unanswered { version: 0, attempt, decision }, error },
         }
     }
 
-    /// Whether a room of this name has messages or older changes and no document, because the collection of rooms was dropped or restored.
+    /// Whether a room of this name has messages, members or older changes and no document, because the collection of rooms was dropped or
+    /// restored.
     async fn is_lost(&self, room: &RoomName, deadline: Instant) -> Result<bool, Error> {
-        for documents in [&self.messages, &self.changes] {
+        for documents in [&self.messages, &self.members.clone_with_type(), &self.changes] {
             let of_room = documents.find_one(doc! { "room": room.as_str() }).projection(doc! { "_id": 1 });
             if with_deadline(deadline, of_room.max_time(DEADLINE)).await?.is_some() {
-                return Ok(self.load(room, deadline).await?.is_none());
+                return Ok(self.find_document(room, Some(doc! { "_id": 1 }), deadline).await?.is_none());
             }
         }
         Ok(false)
@@ -92,12 +101,15 @@ impl MongoDirectory {
         for number in 0..MAX_ATTEMPTS {
             sleep(BACKOFF_STEP * number).await;
             let decided = async {
-                let found = self.load(room, deadline).await?.filter(|found| !found.archived);
+                let found = self.load(room, deadline).await?.filter(|found| !found.document.archived);
                 let found = found.ok_or(Error::NotFound)?;
-                let record = found.record(room.clone())?;
+                let record = found.record()?;
                 let decision = request.decide(&record)?;
                 if decision.is_some() {
-                    self.check_limits(&found, request, limits, deadline).await?;
+                    self.check_limits(&found.document, request, limits, deadline).await?;
+                    if found.document.version - found.document.applied >= MAX_PENDING {
+                        self.apply(room, deadline).await?;
+                    }
                 }
                 Ok((found, record, decision))
             };
@@ -106,11 +118,14 @@ impl MongoDirectory {
                 Err(error) => return Outcome::Refused(error),
             };
             let Some(decision) = decision else { return Outcome::Unchanged(Some(record)) };
-            let (version, attempt, rev) = (found.version, ObjectId::new(), record.rev + 1);
-            let update = change::update(&decision);
-            match self.write(room, version, (update, attempt, Some(&decision)), deadline).await {
+            let (version, attempt, rev) = (found.document.version, ObjectId::new(), record.rev + 1);
+            let update = change::update(&decision, &found);
+            match self.write(room, version, (&update, attempt, Some(&decision)), deadline).await {
                 Ok(true) => {
-                    self.log_older_changes(room, &found);
+                    self.log_older_changes(room, &found.document);
+                    if found.document.applied < version || !update.members.is_empty() {
+                        self.apply_later(room);
+                    }
                     let change = decision.committed(rev, None);
                     return Outcome::Changed(decision.record(rev), change);
                 }
@@ -128,12 +143,12 @@ impl MongoDirectory {
         &self,
         room: &RoomName,
         version: i64,
-        (update, attempt, decision): (Document, ObjectId, Option<&Decision>),
+        (update, attempt, decision): (&RoomUpdate, ObjectId, Option<&Decision>),
         deadline: Instant,
     ) -> Result<bool, Error> {
-        let update = self.with_change(update, self.change_document(version + 1, attempt, decision));
-        let documents = self.rooms.clone_with_type::<Document>();
-        let write = documents.write(Operation::Update, async |rooms| {
+        let change = self.change_document(version + 1, attempt, decision, update);
+        let update = with_change(update.update.clone(), change);
+        let write = self.rooms.write(Operation::Update, async |rooms| {
             let room = doc! { "_id": room.as_str(), "version": version };
             let write = rooms.find_one_and_update(room, update).projection(doc! { "_id": 1 });
             write.max_time(DEADLINE).await

@@ -523,10 +523,11 @@ async fn a_collection_that_refuses_writes_is_named() {
 }
 
 /// Each kind of write, with the command of MongoDB and whether the node is not ready while it is refused. Otherwise it is degraded.
-const WRITES: [(&str, &str, bool); 8] = [
+const WRITES: [(&str, &str, bool); 9] = [
     ("messages", "insert", true),
     ("messages", "delete", false),
     ("rooms", "findAndModify", true),
+    ("members", "update", true),
     ("changes", "update", false),
     ("changes", "delete", false),
     ("untold", "update", false),
@@ -555,6 +556,12 @@ async fn write(store: &MongoStore, (collection, command): (&str, &str), number: 
                 .directory()
                 .change_settings(&room(), &alice(), &private(number.is_multiple_of(2)), Box::new(drop))
                 .await
+        }
+        ("members", _) => {
+            // Joins are for public rooms.
+            store.directory().change_settings(&room(), &alice(), &private(false), Box::new(drop)).await?;
+            let user = format!("user{number}").parse().unwrap();
+            store.directory().add(&room(), &user, 1_000, Box::new(drop)).await.map(drop)
         }
         ("changes", "update") => {
             // A copy of the latest changes begins after 32 of them.
@@ -642,8 +649,8 @@ async fn a_unique_index_of_another_program_is_named() {
         ("messages", "insert into messages", doc! { "text": 1 }),
         ("messages", "insert into messages", doc! { "room": 1, "authorKey": 1 }),
         ("rooms", "update of rooms", doc! { "email": 1 }),
-        ("rooms", "update of rooms", doc! { "members.key": 1, "members.by_key": 1 }),
-        ("members", "update of rooms", doc! { "members.key": 1, "members.by_key": 1 }),
+        ("rooms", "update of rooms", doc! { "owner": 1 }),
+        ("members", "update of rooms", doc! { "count": 1 }),
     ];
     for (at, (kind, place, keys)) in cases.into_iter().enumerate() {
         let database = client(&mongo).await.database(&format!("foreign{at}"));
@@ -673,6 +680,8 @@ async fn a_unique_index_of_another_program_is_named() {
         if kind == "members" {
             create(room().to_string(), "alice").await.unwrap();
             create("bobs".to_owned(), "bob").await.unwrap();
+            let (bobs, carol) = ("bobs".parse().unwrap(), "carol".parse().unwrap());
+            store.directory().add(&bobs, &carol, 100, Box::new(drop)).await.unwrap();
         } else {
             write().await.unwrap();
         }

@@ -1,6 +1,5 @@
 //! Tests of the changes that are stored in the documents of rooms.
 
-use futures_util::TryStreamExt;
 use mongodb::bson::Bson;
 use proto::event::{Item, ItemType};
 
@@ -53,7 +52,7 @@ async fn every_change_is_stored_with_its_version_for_all_nodes() {
         (joined("Alice"), true),
         (joined("Bob"), false),
         (joined("carol"), true),
-        (left("bob"), true),
+        (left("Bob"), true),
         (left("carol"), false),
         (ChangeKind::Other, false),
         (ChangeKind::Archived, true),
@@ -126,9 +125,9 @@ async fn a_damaged_change_is_no_change_and_not_skipped() {
         ("recent.2.items", Some("none".into())),
         ("recent.2.items", Some(Bson::Array(vec![]))),
         ("recent.2.items.0.type", Some("membr".into())),
-        ("recent.2.items.0.user", None),
-        ("recent.2.items.0.role", None),
-        ("recent.2.items.0.role", Some(7.into())),
+        ("recent.2.items.0.member", None),
+        ("recent.2.items.0.member.role", None),
+        ("recent.2.items.0.member.role", Some(7.into())),
     ];
     for (number, (field, value)) in damages.into_iter().enumerate() {
         let name = format!("tea{number}");
@@ -137,6 +136,7 @@ async fn a_damaged_change_is_no_change_and_not_skipped() {
             directory.add(&room(&name), &self::user(user), LIMIT, no_callback()).await.unwrap();
         }
         assert_eq!(numbers(&since(&directory, &name, 1).await), [2, 3, 4]);
+        directory.apply(&room(&name), deadline_now()).await.unwrap();
         let what = format!("{field} {value:?}");
         let damage = match value {
             Some(value) => doc! { "$set": { field: value } },
@@ -160,6 +160,7 @@ async fn a_damaged_change_is_no_change_and_not_skipped() {
             .change_settings(&room(&name), &user("alice"), &set_private(true), no_callback())
             .await
             .unwrap();
+        directory.apply(&room(&name), deadline_now()).await.unwrap();
         let damage = match value {
             Some(value) => doc! { "$set": { "recent.1.items.0.settings": value } },
             None => doc! { "$unset": { "recent.1.items.0.settings": "" } },
@@ -233,8 +234,8 @@ async fn lost_copies_of_changes_make_clients_load_the_room_anew() {
             loop {
                 assert!(Instant::now() < until, "{loss}: the changes are copied");
                 let found = directory.load(&room(&name), deadline_now()).await.unwrap().unwrap();
-                if found.logged >= i64::try_from(last).unwrap() {
-                    return found.version;
+                if found.document.logged >= i64::try_from(last).unwrap() {
+                    return found.document.version;
                 }
                 change(1).await;
             }
@@ -274,29 +275,33 @@ async fn older_changes_are_not_used_after_a_reset() {
     directory.prepare().await.unwrap();
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     let rooms = database.collection::<Document>("rooms");
-    let copied = doc! { "$set": { "version": 9_i64, "logged": 7_i64, "recent": [] } };
+    directory.apply(&room("tea"), deadline_now()).await.unwrap();
+    let copied = doc! { "$set": { "version": 9_i64, "applied": 9_i64, "logged": 7_i64, "recent": [] } };
     rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
     directory.reset_older_changes().await.unwrap();
     let found = directory.load(&room("tea"), deadline_now()).await.unwrap().unwrap();
-    assert_eq!((found.logged, found.log_floor), (7, 7));
+    assert_eq!((found.document.logged, found.document.log_floor), (7, 7));
 }
 
-/// The collection of rooms was dropped, or lacks rooms. A name that messages or older changes refer to is taken.
+/// The collection of rooms was dropped, or lacks rooms. A name that messages, members or older changes refer to is taken.
 #[actix_rt::test]
 async fn the_name_of_a_lost_room_is_taken() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
     let directory = MongoDirectory::new(&database);
     directory.prepare().await.unwrap();
-    for name in ["tea", "coffee"] {
+    for name in ["tea", "coffee", "lone"] {
         directory.create(new(name, "alice"), LIMIT, no_callback()).await.unwrap();
+        directory.apply(&room(name), deadline_now()).await.unwrap();
     }
+    let members = database.collection::<Document>("members");
+    members.delete_many(doc! { "room": { "$ne": "lone" } }).await.unwrap();
     let message = doc! { "_id": "tea 1", "room": "tea", "seq": 1_i64 };
     database.collection::<Document>("messages").insert_one(message).await.unwrap();
     let change = doc! { "room": "coffee", "type": "room", "key": "", "rev": 1_i64 };
     database.collection::<Document>("changes").insert_one(change).await.unwrap();
     database.collection::<Document>("rooms").drop().await.unwrap();
-    for name in ["tea", "coffee"] {
+    for name in ["tea", "coffee", "lone"] {
         let created = directory.create(new(name, "mallory"), LIMIT, no_callback()).await;
         assert!(matches!(created, Err(Error::Conflict(why)) if why.contains("taken")), "{name}: {created:?}");
         assert_eq!(directory.find(&room(name)).await.unwrap(), None);
@@ -304,8 +309,7 @@ async fn the_name_of_a_lost_room_is_taken() {
     directory.create(new("milk", "alice"), LIMIT, no_callback()).await.unwrap();
 }
 
-/// Changes of the release before, which has stored no items, are completed from the room as it is now. Of its members only those of the
-/// changes are read.
+/// Changes of the release before, which has stored no items, are completed from the room as it is now.
 #[actix_rt::test]
 async fn changes_without_items_are_completed_from_the_present_state() {
     let mongo = Mongo::start().await;
@@ -317,6 +321,7 @@ async fn changes_without_items_are_completed_from_the_present_state() {
         directory.add(&room("tea"), &self::user(user), LIMIT, no_callback()).await.unwrap();
     }
     directory.remove(&room("tea"), &user("carol"), &user("alice"), no_callback()).await.unwrap();
+    directory.apply(&room("tea"), deadline_now()).await.unwrap();
     let complete = directory.of(&[room("tea")]).await.unwrap().remove(0);
     let rooms = database.collection::<Document>("rooms");
     let incomplete = doc! { "$unset": { "recent.$[].items": "", "recent.$[].actor": "" } };
@@ -355,7 +360,9 @@ async fn more_than_2000_changed_parts_are_a_reset() {
     let copies = database.collection::<Document>("changes");
     copies.insert_many((2..=2_001).map(row)).await.unwrap();
     let rooms = database.collection::<Document>("rooms");
-    let copied = doc! { "$set": { "version": 2_001_i64, "logged": 2_001_i64, "recent": [] } };
+    directory.apply(&room("tea"), deadline_now()).await.unwrap();
+    let copied =
+        doc! { "$set": { "version": 2_001_i64, "applied": 2_001_i64, "logged": 2_001_i64, "recent": [] } };
     rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
     let (mut rev, mut pages) = (1, vec![]);
     loop {
@@ -369,7 +376,7 @@ async fn more_than_2000_changed_parts_are_a_reset() {
     }
     assert_eq!((rev, pages), (2_001, vec![500; 4]));
     copies.insert_one(row(2_002)).await.unwrap();
-    let copied = doc! { "$set": { "version": 2_002_i64, "logged": 2_002_i64 } };
+    let copied = doc! { "$set": { "version": 2_002_i64, "applied": 2_002_i64, "logged": 2_002_i64 } };
     rooms.update_one(doc! { "_id": "tea" }, copied).await.unwrap();
     assert_eq!(since(&directory, "tea", 1).await, ChangesSince::reset(2_002));
     assert_eq!(since(&directory, "tea", 2).await.changes.len(), 500);

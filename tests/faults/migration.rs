@@ -119,7 +119,11 @@ async fn expect_refused_start(server: &mut TestServer) {
     let before = server.system.log().matches("`godzilla migrate --up`").count();
     server.system.start_process(node);
     assert_eq!(server.system.wait_for_exit(node).await.code(), Some(1));
-    assert!(server.system.log().matches("`godzilla migrate --up`").count() > before, "{}", server.system.log());
+    assert!(
+        server.system.log().matches("`godzilla migrate --up`").count() > before,
+        "{}",
+        server.system.log()
+    );
 }
 
 #[tokio::test]

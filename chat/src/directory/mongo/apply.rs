@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use futures_util::{TryStreamExt, future::try_join_all};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     bson::{DateTime, Document, doc},
     error::Error as MongoError,
@@ -39,6 +39,9 @@ const ABANDONED_MS: i64 = 10_000;
 
 /// The interval between two searches of rooms with changes that are not applied.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// The number of memberships of a room that are written at the same time.
+const AT_ONCE: usize = 8;
 
 /// The maximum number of rooms of one search.
 const SWEPT: i64 = 1_000;
@@ -118,8 +121,11 @@ impl MongoDirectory {
         deadline: Instant,
     ) -> Result<(), Error> {
         let writes = latest([], writes);
-        let all = try_join_all(writes.iter().map(|membership| self.write_member(room.as_str(), membership)));
-        with_deadline(deadline, all).await.map(drop)
+        let each = writes.iter().map(|membership| self.write_member(room.as_str(), membership));
+        // An error cancels no other write, because the driver closes the connection of a cancelled one.
+        let all = async { Ok::<_, MongoError>(stream::iter(each).buffer_unordered(AT_ONCE).collect().await) };
+        let results: Vec<Result<(), MongoError>> = with_deadline(deadline, all).await?;
+        Ok(results.into_iter().collect::<Result<(), _>>()?)
     }
 
     async fn write_member(&self, room: &str, membership: &Membership) -> Result<(), MongoError> {

@@ -3,6 +3,8 @@
 //! same time: each write has the same result again. No chat node may run meanwhile: one of an earlier release cannot read rooms of version
 //! 2, and would accept posts of members that were removed.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
@@ -14,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     MongoDirectory,
-    membership::{Membership, Totals, present},
+    membership::Membership,
     schema::{VERSION, rooms_of_version_1},
     version_1::Room,
 };
@@ -29,6 +31,12 @@ const AT_ONCE: usize = 8;
 
 /// The number of names that are read at once. The nodes are checked, and the progress is reported, after each.
 const BATCH: i64 = 256;
+
+/// Maximum number of attempts to write the members of a room.
+const MAX_ROUNDS: usize = 3;
+
+/// The number of members in one answer of MongoDB.
+const BATCH_SIZE: u32 = 20_000;
 
 /// The number of documents in one statement.
 const STATEMENT: usize = 1_000;
@@ -130,7 +138,8 @@ impl MongoDirectory {
         with_deadline(deadline, update).await.map(drop)
     }
 
-    /// Writes the members of a room of version 1 to their collection.
+    /// Writes the members of a room of version 1 to their collection. Other documents of the room are deleted: a migration that did not end
+    /// has left them, or an older state of the rooms was restored.
     pub(super) async fn write_members_of(
         &self,
         name: &str,
@@ -138,11 +147,41 @@ impl MongoDirectory {
         members: &[Membership],
         deadline: Instant,
     ) -> Result<(), Error> {
-        // Left by a migration that did not end, before a node of the earlier release has changed the room again.
-        let earlier = doc! { "room": name, "rev": { "$lt": room.version } };
-        let delete =
-            self.members.write(Operation::Delete, async |members| members.delete_many(earlier).await);
-        with_deadline(deadline, delete).await?;
+        let expected: HashMap<&str, &Membership> =
+            members.iter().map(|membership| (&*membership.key, membership)).collect();
+        for _ in 0..MAX_ROUNDS {
+            self.insert_members(name, members, deadline).await?;
+            let stored = async {
+                let found = self.members.find(doc! { "room": name }).batch_size(BATCH_SIZE).await?;
+                found.try_collect::<Vec<Membership>>().await
+            };
+            let stored = with_deadline(deadline, stored).await?;
+            let (right, others): (Vec<_>, Vec<_>) =
+                stored.iter().partition(|stored| expected.get(&*stored.key) == Some(stored));
+            if others.is_empty() && right.len() == members.len() {
+                return Ok(());
+            }
+            // After another migration has ended, these can be documents of later changes.
+            let at = doc! { "_id": name, "version": room.version, "members": { "$exists": true } };
+            if with_deadline(deadline, self.rooms.find_one(at)).await?.is_none() {
+                break;
+            }
+            let ids: Vec<Document> = others.iter().map(|other| other.id(name)).collect();
+            let delete = self.members.write(Operation::Delete, async |members| {
+                members.delete_many(doc! { "_id": { "$in": ids } }).await
+            });
+            with_deadline(deadline, delete).await?;
+        }
+        Err(Error::Store(format!("the members of the room {name} were changed during the migration")))
+    }
+
+    /// Inserts the members that their collection lacks.
+    async fn insert_members(
+        &self,
+        name: &str,
+        members: &[Membership],
+        deadline: Instant,
+    ) -> Result<(), Error> {
         let documents = self.members.clone_with_type::<Document>();
         let new: Vec<Document> = members.iter().map(|membership| document(name, membership)).collect();
         for new in new.chunks(STATEMENT) {
@@ -154,16 +193,7 @@ impl MongoDirectory {
             });
             with_deadline(deadline, insert).await?;
         }
-        let stored = async {
-            let found = self.members.find(doc! { "room": name, "rev": room.version }).await?;
-            found.try_collect::<Vec<Membership>>().await
-        };
-        let stored = present(with_deadline(deadline, stored).await?, []);
-        if Totals::of(&stored) == Totals::of(members) {
-            Ok(())
-        } else {
-            Err(Error::Store(format!("the members of the room {name} were changed during the migration")))
-        }
+        Ok(())
     }
 }
 

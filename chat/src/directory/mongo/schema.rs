@@ -204,6 +204,10 @@ impl MongoDirectory {
     pub(super) async fn admit_earlier_releases(&self, deadline: Instant) -> Result<(), Error> {
         let drop = self.rooms.write(Operation::Index, async |rooms| rooms.drop_index(BLOCK).await);
         with_deadline(deadline, drop).await?;
+        let delete = self
+            .rooms
+            .write(Operation::Delete, async |rooms| rooms.delete_one(doc! { "_id": PLACEHOLDER }).await);
+        with_deadline(deadline, delete).await?;
         let indexes = EARLIER_INDEXES.map(|(name, key)| {
             let options = IndexOptions::builder().name(name.to_owned()).build();
             IndexModel::builder().keys(doc! { key: 1 }).options(options).build()

@@ -206,6 +206,8 @@ async fn restored_rooms_of_version_1_are_refused_and_migrated() {
     directory.prepare().await.unwrap();
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     let rooms = database.collection::<Document>("rooms");
+    directory.add(&room("tea"), &user("bob"), LIMIT, no_callback()).await.unwrap();
+    directory.apply(&room("tea"), crate::mongo::deadline_now()).await.unwrap();
     rooms.drop().await.unwrap();
     indexes_of_version_1(&database).await;
     rooms.insert_one(version_1("tea", vec![member("Bob", "owner")], 1)).await.unwrap();

@@ -245,3 +245,13 @@ async fn an_address_of_a_store_that_cannot_work_is_refused_by_the_start_and_the_
         }
     }
 }
+
+#[tokio::test]
+async fn rooms_of_an_earlier_release_are_reported_for_chat_nodes() {
+    let stores = Stores::start().await;
+    let room = doc! {"_id": "tea", "members": [{"username": "alice"}], "version": 1_i64};
+    stores.database().await.collection("rooms").insert_one(room).await.expect("MongoDB stores it");
+    let words = ["earlier release", "stop all chat nodes", "`godzilla migrate --up`"];
+    check_finding(&stores.doctor("chat"), "error: MongoDB: ", &words);
+    assert!(!text(&stores.doctor("accounts")).contains("MongoDB: "));
+}

@@ -359,5 +359,19 @@ mod tests {
             node.current().await.unwrap();
             assert_eq!(node.degradation(), None, "all rooms have documents");
         }
+        let lost = doc! { "_id": "milk", "owner": "bob", "count": 1_i64, "sum": 1_i64, "version": 1_i64, "applied": 1_i64 };
+        database.collection::<Document>(ROOMS).insert_one(lost).await.unwrap();
+        recreate(&database, MEMBERS).await;
+        for node in [&here, &there] {
+            node.current().await.unwrap();
+            let why = node.degradation().expect("a room without its member");
+            assert!(why.contains("members") && why.contains("milk") && why.contains("restore both"), "{why}");
+        }
+        let member = doc! { "room": "milk", "key": "bob", "role": "owner", "rev": 1_i64 };
+        database.collection::<Document>(MEMBERS).insert_one(member).await.unwrap();
+        for node in [&here, &there] {
+            node.current().await.unwrap();
+            assert_eq!(node.degradation(), None, "all members are found");
+        }
     }
 }

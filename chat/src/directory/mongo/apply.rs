@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{TryStreamExt, future::join_all};
 use mongodb::{
     bson::{DateTime, Document, doc},
     error::Error as MongoError,
@@ -121,11 +121,13 @@ impl MongoDirectory {
         deadline: Instant,
     ) -> Result<(), Error> {
         let writes = latest([], writes);
-        let each = writes.iter().map(|membership| self.write_member(room.as_str(), membership));
-        // An error cancels no other write, because the driver closes the connection of a cancelled one.
-        let all = async { Ok::<_, MongoError>(stream::iter(each).buffer_unordered(AT_ONCE).collect().await) };
-        let results: Vec<Result<(), MongoError>> = with_deadline(deadline, all).await?;
-        Ok(results.into_iter().collect::<Result<(), _>>()?)
+        for writes in writes.chunks(AT_ONCE) {
+            // An error cancels no other write, because the driver closes the connection of a cancelled one.
+            let all = join_all(writes.iter().map(|membership| self.write_member(room.as_str(), membership)));
+            let results = with_deadline(deadline, async { Ok::<_, MongoError>(all.await) }).await?;
+            results.into_iter().collect::<Result<(), _>>()?;
+        }
+        Ok(())
     }
 
     async fn write_member(&self, room: &str, membership: &Membership) -> Result<(), MongoError> {

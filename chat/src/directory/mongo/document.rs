@@ -107,8 +107,8 @@ impl RoomDocument {
         deserialize_from_document(document).map_err(damaged)
     }
 
-    /// The fields of all documents of rooms that are read, with those changes only whose members are not in the collection yet.
-    pub fn fields() -> Document {
+    /// The fields of a document without the departures, with those changes only whose members are not in the collection yet.
+    pub fn summary() -> Document {
         let is_pending = doc! { "$gt": ["$$change.version", "$applied"] };
         let recent = doc! { "$ifNull": ["$recent", []] };
         let mut fields =
@@ -121,7 +121,6 @@ impl RoomDocument {
             "owner",
             "count",
             "sum",
-            "departures",
             "base",
             "ended",
             "version",
@@ -132,6 +131,13 @@ impl RoomDocument {
             "log_parts",
         ];
         fields.extend(others.map(|field| (field.to_owned(), Bson::Int32(1))));
+        fields
+    }
+
+    /// As [`RoomDocument::summary`], with the departures.
+    pub fn fields() -> Document {
+        let mut fields = Self::summary();
+        fields.insert("departures", 1);
         fields
     }
 
@@ -227,10 +233,21 @@ impl RoomDocument {
         stored: impl IntoIterator<Item = Membership>,
         writes: impl IntoIterator<Item = Membership>,
     ) -> Option<Vec<Membership>> {
-        let stored = stored.into_iter().filter(|membership| membership.rev > self.began);
-        let members = membership::present(stored, writes);
+        let members = self.unchecked_members(stored, writes);
         let is_later = |membership: &Membership| membership.rev > self.version;
         (Totals::of(&members) == self.totals && !members.iter().any(is_later)).then_some(members)
+    }
+}
+
+impl RoomDocument {
+    /// As [`RoomDocument::members`], without the comparison of the totals.
+    pub fn unchecked_members(
+        &self,
+        stored: impl IntoIterator<Item = Membership>,
+        writes: impl IntoIterator<Item = Membership>,
+    ) -> Vec<Membership> {
+        let stored = stored.into_iter().filter(|membership| membership.rev > self.began);
+        membership::present(stored, writes)
     }
 }
 

@@ -88,6 +88,12 @@ impl MongoDirectory {
                 return Ok(Some((StoredRoom { document, members }, found)));
             }
             if self.has_version(room, document.version, deadline).await? {
+                if document.archived {
+                    // Another room is about to take its name, and its members are being deleted.
+                    let stored = self.stored_members(room, document.began, deadline).await?;
+                    let members = document.unchecked_members(stored, pending.writes);
+                    return Ok(Some((StoredRoom { document, members }, found)));
+                }
                 let members = self.repaired(room, &document, deadline).await?;
                 return Ok(Some((StoredRoom { document, members }, found)));
             }

@@ -132,7 +132,8 @@ impl MongoDirectory {
 
     async fn rooms_where(&self, filter: Document, deadline: Instant) -> Result<Vec<RoomDocument>, Error> {
         let read = async {
-            let found = self.rooms.find(filter).projection(RoomDocument::fields()).max_time(DEADLINE).await?;
+            let found =
+                self.rooms.find(filter).projection(RoomDocument::summary()).max_time(DEADLINE).await?;
             found.try_collect::<Vec<Document>>().await
         };
         with_deadline(deadline, read).await?.into_iter().map(RoomDocument::read).collect()

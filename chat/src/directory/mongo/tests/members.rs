@@ -150,6 +150,9 @@ async fn late_writes_change_nothing() {
     directory.archive(&tea, &alice, no_callback()).await.unwrap();
     assert_eq!(directory.members(&tea).await.unwrap(), [alice.clone(), user("carol")], "the room has ended");
     assert!(directory.has_member(&user("carol")).await.unwrap());
+    // A process ends while another room takes the name.
+    database.collection::<Document>("members").delete_one(doc! { "key": "carol" }).await.unwrap();
+    assert_eq!(directory.find(&tea).await, Ok(None));
     directory.create(ephemeral("dave"), LIMIT, no_callback()).await.unwrap();
     directory.apply(&tea, deadline_now()).await.unwrap();
     assert_eq!(documents(&database, "members").await.len(), 1);

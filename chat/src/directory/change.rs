@@ -53,7 +53,7 @@ pub enum DepartureChange {
         adder: Username,
     },
     /// The user has joined the room themselves.
-    Forget(Username),
+    Clear(Username),
 }
 
 impl Decision {

@@ -176,7 +176,7 @@ fn addition(record: &RoomRecord, user: &Username, by: Option<&Username>) -> Opti
     let what = ChangeKind::Joined(user.clone());
     let mut decision = Decision::new(what, by.unwrap_or(user), record.room_info.clone(), members);
     decision.members = vec![MemberChange::Joined(member)];
-    decision.departure = by.is_none().then(|| DepartureChange::Forget(user.clone()));
+    decision.departure = by.is_none().then(|| DepartureChange::Clear(user.clone()));
     Some(decision)
 }
 

@@ -31,8 +31,8 @@ impl LostMembers {
         *self.degradation.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Searches a room with other members than its document states, and logs the first one. Returns whether there is none; false when MongoDB
-    /// does not answer.
+    /// Searches a room with other members than its document states, and logs the first one. Returns whether all rooms have their members;
+    /// false when MongoDB does not answer.
     pub async fn are_all_found(&self) -> bool {
         let lost = match self.directory.room_with_other_members().await {
             Ok(None) => {

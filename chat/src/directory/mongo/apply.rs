@@ -17,7 +17,7 @@ use mongodb::{
 };
 use proto::RoomName;
 use remote::mongo::Operation;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     MongoDirectory,
@@ -30,12 +30,15 @@ use crate::{
     mongo::{DEADLINE, deadline_now, with_deadline},
 };
 
-/// The number of changes that may wait. A room with more accepts no change before they are applied, so that none is dropped from the room's
-/// document before. Half of those that are kept.
+/// The number of changes that may wait. A room with more accepts no change before they are applied. A change is dropped from the room's
+/// document after twice that number, so it is applied before.
 pub const MAX_PENDING: i64 = KEPT as i64 / 2;
 
 /// The age at which a change is applied by a process that did not make it, in milliseconds.
 const ABANDONED_MS: i64 = 10_000;
+
+/// The time between the commit of a change and its application. Changes in quick succession share one application.
+const DELAY: Duration = Duration::from_millis(100);
 
 /// The interval between two searches of rooms with changes that are not applied.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -60,6 +63,7 @@ impl MongoDirectory {
         let (this, room) = (self.clone(), room.clone());
         tokio::spawn(async move {
             loop {
+                sleep(DELAY).await;
                 let applied = this.apply(&room, deadline_now()).await;
                 if let Err(error) = &applied {
                     tracing::warn!(%room, %error, "the members of a room are not up to date in their collection and are read from its latest changes; retrying with its next change or within a minute");

@@ -37,7 +37,7 @@ pub fn update(decision: &Decision, room: &StoredRoom) -> RoomUpdate {
     }
     match &decision.departure {
         None => (),
-        Some(DepartureChange::Forget(user)) => drop(pull.insert("departures", doc! { "key": user.key() })),
+        Some(DepartureChange::Clear(user)) => drop(pull.insert("departures", doc! { "key": user.key() })),
         Some(DepartureChange::Record { user, adder }) => {
             let departure = doc! { "key": user.key(), "by": adder.key(), "at": DateTime::now() };
             push.insert("departures", doc! { "$each": [departure], "$slice": -MAX_DEPARTURES });

@@ -1,6 +1,7 @@
 //! Limits on memberships, counted over all rooms. The check and the write are not atomic: concurrent joins of one user, or additions by one
 //! user, are writes of independent documents and may exceed a limit by their number. The next one is refused.
 
+use futures_util::future::try_join3;
 use mongodb::bson::{DateTime, Document, doc};
 use proto::Username;
 use tokio::time::Instant;
@@ -33,18 +34,18 @@ impl MongoDirectory {
         }
         let departure = doc! { "key": user.key(), "by": by.key(), "at": { "$gt": oldest } };
         let departed_from_adder = doc! { "departures": { "$elemMatch": departure } };
-        if self.count_rooms(departed_from_adder, deadline).await? >= DEPARTURES {
-            return Err(refusal::left_several_rooms());
-        }
         let is_added = |membership: &Membership| membership.by_key.is_some();
-        if self.has_memberships((By::Key, user, is_added), limits.per_user, deadline).await? {
-            return Err(refusal::added_room_limit());
-        }
         let is_theirs = |_: &Membership| true;
-        if self.has_memberships((By::AdderKey, by, is_theirs), limits.per_adder, deadline).await? {
-            return Err(refusal::additions_limit());
+        let added = self.has_memberships((By::Key, user, is_added), limits.per_user, deadline);
+        let additions = self.has_memberships((By::AdderKey, by, is_theirs), limits.per_adder, deadline);
+        let departures = self.count_rooms(departed_from_adder, deadline);
+        let (departures, is_added, has_added) = try_join3(departures, added, additions).await?;
+        match () {
+            () if departures >= DEPARTURES => Err(refusal::left_several_rooms()),
+            () if is_added => Err(refusal::added_room_limit()),
+            () if has_added => Err(refusal::additions_limit()),
+            () => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks that `user` has created or joined fewer than `limit` rooms.
@@ -61,8 +62,8 @@ impl MongoDirectory {
         }
     }
 
-    /// Whether the user has at least `limit` memberships in rooms that are not archived. They are read only if all rooms together have as
-    /// many.
+    /// Whether the user has at least `limit` memberships in rooms that are not archived. They are read only if all rooms together may have
+    /// as many.
     async fn has_memberships(
         &self,
         (by, user, is_counted): (By, &Username, impl Fn(&Membership) -> bool),
@@ -70,14 +71,16 @@ impl MongoDirectory {
         deadline: Instant,
     ) -> Result<bool, Error> {
         let key = user.key();
-        // Without such changes the collection has all memberships.
-        let pending = self.count_rooms(pending_of(&key), deadline).await?;
-        if pending == 0 {
-            let members = self.members.count_documents(by.filter(&key)).max_time(DEADLINE);
-            let members = usize::try_from(with_deadline(deadline, members).await?).unwrap_or(usize::MAX);
-            if members < limit {
-                return Ok(false);
-            }
+        // Read before the collection, so that a committed change is in one of them.
+        let pending = self.rooms_where(pending_of(&key), deadline).await?;
+        let mut most = 0;
+        for room in &pending {
+            most += room.pending()?.writes.len();
+        }
+        let members = self.members.count_documents(by.filter(&key)).max_time(DEADLINE);
+        let members = usize::try_from(with_deadline(deadline, members).await?).unwrap_or(usize::MAX);
+        if members.saturating_add(most) < limit {
+            return Ok(false);
         }
         let found = self.memberships(by, &key, deadline).await?.memberships;
         let counted = found.iter().filter(|(room, membership)| !room.archived && is_counted(membership));

@@ -130,7 +130,11 @@ impl MongoDirectory {
         Ok(found.has_lost_room || !found.memberships.is_empty())
     }
 
-    async fn rooms_where(&self, filter: Document, deadline: Instant) -> Result<Vec<RoomDocument>, Error> {
+    pub(super) async fn rooms_where(
+        &self,
+        filter: Document,
+        deadline: Instant,
+    ) -> Result<Vec<RoomDocument>, Error> {
         let read = async {
             let found =
                 self.rooms.find(filter).projection(RoomDocument::summary()).max_time(DEADLINE).await?;

@@ -114,7 +114,7 @@ impl MongoDirectory {
         found.map(|found| number(found.get_i64("version").map_err(damaged)?)).transpose()
     }
 
-    /// Whether a room has the form of version 1. Reads all rooms when there is none.
+    /// Whether a room has the form of version 1. Reads all rooms when no room has it.
     async fn has_rooms_of_version_1(&self, deadline: Instant) -> Result<bool, Error> {
         let found =
             self.rooms.find_one(rooms_of_version_1()).projection(doc! { "_id": 1 }).max_time(DEADLINE);

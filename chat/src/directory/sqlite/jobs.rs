@@ -74,7 +74,7 @@ fn write(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange>
     let room = &decision.room_info.name;
     match &decision.departure {
         None => (),
-        Some(DepartureChange::Forget(user)) => delete_departure(conn, room, user)?,
+        Some(DepartureChange::Clear(user)) => delete_departure(conn, room, user)?,
         Some(DepartureChange::Record { user, adder }) => store_departure(conn, room, user, adder)?,
     }
     decision.members.iter().try_for_each(|member| write_member(conn, room, member))?;

@@ -102,7 +102,7 @@ impl MongoDirectory {
     }
 
     /// The members in the collection, after the version `began`.
-    async fn stored_members(
+    pub(super) async fn stored_members(
         &self,
         room: &RoomName,
         began: i64,

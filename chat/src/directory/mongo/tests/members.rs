@@ -150,8 +150,10 @@ async fn late_writes_change_nothing() {
     directory.archive(&tea, &alice, no_callback()).await.unwrap();
     assert_eq!(directory.members(&tea).await.unwrap(), [alice.clone(), user("carol")], "the room has ended");
     assert!(directory.has_member(&user("carol")).await.unwrap());
-    // A process ends while another room takes the name.
+    // A process ends while another room takes the name, and has deleted a member.
     database.collection::<Document>("members").delete_one(doc! { "key": "carol" }).await.unwrap();
+    let older = doc! { "$set": { "recent": [] } };
+    database.collection::<Document>("rooms").update_one(doc! { "_id": "tea" }, older).await.unwrap();
     assert_eq!(directory.find(&tea).await, Ok(None));
     directory.create(ephemeral("dave"), LIMIT, no_callback()).await.unwrap();
     directory.apply(&tea, deadline_now()).await.unwrap();
@@ -217,6 +219,30 @@ async fn readers_see_whole_changes_of_processes_that_die() {
     assert_eq!(names(&found(&reader, "tea").await), names(&record));
     assert_eq!(documents(&database, "members").await.len(), 81, "each user who was a member");
     assert_eq!(reader.room_with_other_members().await.unwrap(), None);
+}
+
+/// A change is applied between the read of a room's document and that of its members. The members are not used with this document.
+#[actix_rt::test]
+async fn members_are_not_combined_with_an_earlier_document() {
+    let mongo = Mongo::start().await;
+    let database = database(&mongo).await;
+    let directory = MongoDirectory::new(&database);
+    directory.prepare().await.unwrap();
+    let (tea, alice) = (room("tea"), user("alice"));
+    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
+    directory.add(&tea, &user("bob"), LIMIT, no_callback()).await.unwrap();
+    for change in ["leave", "join", "nothing"] {
+        let document = directory.load_document(&tea, deadline_now()).await.unwrap().unwrap();
+        match change {
+            "leave" => drop(directory.leave(&tea, &alice, no_callback()).await.unwrap()),
+            "join" => drop(directory.add(&tea, &alice, LIMIT, no_callback()).await.unwrap()),
+            _ => {}
+        }
+        directory.apply(&tea, deadline_now()).await.unwrap();
+        let stored = directory.stored_members(&tea, 0, deadline_now()).await.unwrap();
+        let members = document.members(stored, document.pending().unwrap().writes);
+        assert_eq!(members.is_some(), change == "nothing", "{change}: {members:?}");
+    }
 }
 
 /// The collection of members, or that of rooms, loses documents or is restored to an older state while the other stays. A room is never shown with other

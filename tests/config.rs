@@ -1,8 +1,6 @@
 //! Refusals of configurations: by environment variable and by flag, before the start, with the name and never with the value; and of data
 //! directories in use. Runs the real binary through [`crate::support::program`].
 
-mod variables;
-
 use std::{
     process::Output,
     time::{Duration, Instant},

@@ -1,9 +1,5 @@
 //! `godzilla doctor`: its findings in configurations with a mistake, and no findings in a good one.
 
-mod embedded;
-mod refusals;
-mod stores;
-
 use std::{
     fs,
     net::TcpListener,

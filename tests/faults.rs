@@ -2,18 +2,10 @@
 //! acked message lost, duplicated, reordered or invented. Also: which operations work while a part is unavailable.
 
 mod drain;
-mod faulty_stores;
 mod gateways;
-mod log_lines;
-mod logouts;
-mod members;
 mod outages;
 mod panics;
-mod removed_data;
-mod restores;
 mod traffic;
-mod unpublished;
-mod write_faults;
 
 use std::time::Duration;
 

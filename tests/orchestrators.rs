@@ -1,8 +1,6 @@
 //! The environment that orchestrators give a process: variables of services and links, empty variables, systemd's notifications, limits,
 //! and an empty environment.
 
-mod sockets;
-
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixDatagram},

@@ -1,17 +1,10 @@
 //! Each role as a process of its own.
 
-mod causes;
 mod chat;
-mod dns;
 mod drain_delay;
 mod draining;
 mod gateway;
-mod half_working;
 mod readiness;
-mod shared_redis;
-mod starts;
-mod stores;
-mod swapped;
 mod together;
 
 use std::{

@@ -1,11 +1,7 @@
 //! The embedded store of a running server while its files, its disk or its history change, and the tools that copy and check
 //! it.
 
-mod backup_causes;
 mod backups;
-mod damage;
-mod places;
-mod restores;
 mod running;
 
 use std::{

@@ -1,11 +1,8 @@
-//! House rules that tools can check, by reading the sources: dependency arrows, file openings and sizes, names, forbidden words,
-//! the form of log lines, the code map, generated documents. Needs no server.
+//! House rules that tools can check, by reading the sources: dependency arrows, file openings, the code map, generated
+//! documents. Needs no server.
 
 mod arrows;
-mod circles;
 pub mod documents;
-mod plain;
-mod words;
 
 use std::{
     fs,
@@ -109,26 +106,6 @@ fn none(rule: &str, offences: impl IntoIterator<Item = String>) {
 fn every_file_opens_with_its_purpose() {
     let undocumented = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
     none("a file opens with //! and one sentence of purpose", undocumented.map(|source| source.path));
-}
-
-#[test]
-fn no_file_is_longer_than_300_lines_without_tests() {
-    let sources = sources();
-    let long = sources.iter().filter(|source| !source.is_test()).filter_map(|source| {
-        let lines = source.without_tests().lines().count();
-        (lines > 300).then(|| format!("{} has {lines}", source.path))
-    });
-    none("300 lines without tests are enough", long);
-}
-
-#[test]
-fn no_file_has_a_generic_name() {
-    let generic = ["util", "utils", "common", "helper", "helpers", "manager", "managers", "misc"];
-    let named = sources().into_iter().filter(|source| {
-        let mut parts = source.path.trim_end_matches(".rs").split('/');
-        parts.any(|part| generic.contains(&part) || part.split('_').any(|word| generic.contains(&word)))
-    });
-    none("a name states the purpose of a file", named.map(|source| source.path));
 }
 
 /// Entries of every repository, which the code map does not list.

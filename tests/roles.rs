@@ -26,7 +26,7 @@ use testkit::{Mongo, Redis};
 use crate::{
     config::{run, text},
     interop,
-    support::{Request, Response, TIMEOUT, free_addresses, program},
+    support::{Request, Response, TIMEOUT, free_addresses, program, with_timeout},
 };
 
 /// The content of the key file.
@@ -42,6 +42,21 @@ struct Role {
 }
 
 impl Role {
+    /// Waits until `/readyz` has this status and contains all of these words, without regard to case.
+    async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
+        with_timeout(what, async {
+            loop {
+                let (found, body) = self.admin("/readyz").await;
+                let body = body.to_lowercase();
+                if found == status && words.iter().all(|word| body.contains(&word.to_lowercase())) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
     /// Starts the role and waits until `godzilla healthcheck` succeeds.
     fn start(name: &str, arguments: &[&str]) -> Self {
         let mut role = Self::start_unready(name, arguments);

@@ -42,22 +42,3 @@ async fn an_unready_chat_node_stops_on_sigterm() {
     chat.wait_for_admin().await;
     chat.stop_in_time();
 }
-
-/// A node takes no name before it has read the id of its database. The gateway names the node and the cause that the node reports.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_names_the_node_that_waits_for_a_store_and_the_cause() {
-    let (mut mongo, redis) = (Mongo::start().await, Redis::start());
-    mongo.kill();
-    let key = key_file();
-    let key = key.path().to_string_lossy().into_owned();
-    let gateway = Role::start_on("gateway", &mongo.uri(), &redis.url(), &key).await;
-    gateway.wait_for_readiness("without a node", 503, &["chat has no live node in the table of nodes"]).await;
-    assert!(!gateway.admin("/readyz").await.1.contains("waits"));
-    let mut chat = Role::start_on("chat", &mongo.uri(), &redis.url(), &key).await;
-    let words = ["chat has no live node in the table of nodes; one waits: MongoDB", "refuses connections"];
-    gateway.wait_for_readiness("MongoDB is down", 503, &words).await;
-    mongo.restart().await;
-    chat.wait_until_ready();
-    gateway.wait_for_readiness("MongoDB works", 200, &[]).await;
-    assert!(!gateway.admin("/readyz").await.1.contains("waits"));
-}

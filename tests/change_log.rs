@@ -15,10 +15,6 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::support::{Handshake, NODES, Request, RoomState, Socket, TestServer, TestUser, with_timeout};
 
-/// Rounds of changes; a process is killed in each.
-const ROUNDS: usize = 4;
-/// Changes in a round. One user makes them, below the limit of additions.
-const CHANGES: usize = 14;
 const ROOM: &str = "den";
 
 /// What a client does with a recovered connection.
@@ -148,99 +144,6 @@ async fn listed(user: &TestUser) -> Option<(BTreeMap<String, Value>, Value)> {
         |member: &Value| (member["username"].as_str().expect("a name").to_owned(), member["role"].clone());
     let members = room["members"].as_array().expect("a list").iter().map(member).collect();
     Some((members, room["private"].clone()))
-}
-
-/// Sends a request until it has an outcome. All requests name the state that they want, so they may be repeated.
-async fn act(owner: &TestUser, request: impl Fn() -> Request) {
-    with_timeout("the outcome of a change", async {
-        loop {
-            let request = request().cookie(owner.token());
-            let answer = request.try_send(owner.source, owner.server).await;
-            match answer.map(|answer| answer.status) {
-                Some(200) => return,
-                None | Some(429 | 500..) => sleep(Duration::from_millis(100)).await,
-                Some(status) => panic!("{status} is no answer to a change"),
-            }
-        }
-    })
-    .await;
-}
-
-/// One change of the room. `n` selects it.
-async fn change(owner: &TestUser, n: usize) {
-    let member = format!("/rooms/{ROOM}/members/user{}", n / 2 % 5);
-    match n % 7 {
-        6 => {
-            let body = json!({"private": n.is_multiple_of(2)});
-            act(owner, || Request::new("PATCH", &format!("/rooms/{ROOM}")).json(&body)).await;
-        }
-        kind => {
-            act(owner, || Request::new(if kind.is_multiple_of(2) { "PUT" } else { "DELETE" }, &member)).await
-        }
-    }
-}
-
-/// Kills a process of the system and restarts it: the only one, or a chat node.
-async fn kill_and_restart(server: &mut TestServer, round: usize) {
-    if server.system.processes.len() == 1 {
-        server.system.kill();
-        server.system.restart().await;
-    } else {
-        let node = NODES[round % NODES.len()];
-        server.system.processes[node].kill();
-        server.system.restart_process(node).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_clients_hold_the_same_members_after_kills_during_changes() {
-    let mut server = TestServer::start().await;
-    let owner = server.user("alice").await;
-    owner.create_room(ROOM, false).await;
-    for n in 0..5 {
-        server.user(&format!("user{n}")).await;
-    }
-    let mut clients = [
-        Box::pin(Client::start(&server, "recovering", Kind::Recovering)).await,
-        Box::pin(Client::start(&server, "joining", Kind::Joining)).await,
-    ];
-    // Without a message a client has no offset, and recovers from its connect.
-    owner.post("/rooms/lobby/messages", &json!({"text": "an offset"})).await.expect(201);
-    let mut count = 0;
-    for round in 0..ROUNDS {
-        for client in &mut clients {
-            Box::pin(client.settle()).await;
-        }
-        let changes = async {
-            for _ in 0..CHANGES {
-                change(&owner, count).await;
-                count += 1;
-            }
-        };
-        tokio::join!(Box::pin(changes), Box::pin(kill_and_restart(&mut server, round)));
-    }
-    let position = owner.get(&format!("/rooms/{ROOM}/changes")).await.expect(200).json();
-    let last = position["rev"].as_u64().expect("a number");
-    let mut fresh = RoomState::default();
-    let all = owner.get(&format!("/rooms/{ROOM}/changes?rev=0")).await.expect(200).json();
-    all["changes"].as_array().expect("a list").iter().for_each(|change| _ = fresh.apply(change));
-    assert_eq!(fresh.rev, last);
-    let room = owner.get(&format!("/rooms/{ROOM}")).await.expect(200).json();
-    let listed: Vec<&Value> =
-        room["members"].as_array().expect("a list").iter().map(|member| &member["username"]).collect();
-    assert_eq!(fresh.members.keys().collect::<Vec<_>>(), listed, "the log has what the directory has");
-    for client in &mut clients {
-        with_timeout("a client to receive the last change", async {
-            while client.state.rev < last {
-                Box::pin(client.settle()).await;
-            }
-        })
-        .await;
-        let held = |state: &RoomState| (state.rev, state.members.clone(), state.settings["private"].clone());
-        assert_eq!(held(&client.state), held(&fresh), "{:?}", client.kind);
-        assert!(client.recovered > 0, "{:?}: no connection was recovered", client.kind);
-        assert_eq!(client.resets, 0, "{:?}: the log has all changes", client.kind);
-    }
 }
 
 /// The number of people who act at random.

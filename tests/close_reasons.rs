@@ -6,7 +6,7 @@ use actix_web::{App, HttpServer, dev::ServerHandle, rt::System};
 use serde_json::{Value, json};
 use socketio::{CloseReason, Config, Io, Server, on_connect, on_event};
 
-use crate::interop::{node, run_to_end};
+use crate::support::programs::{node, run_to_end};
 
 /// All reasons, in the order of the enum.
 pub const REASONS: [CloseReason; 22] = [

@@ -4,10 +4,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{
-    interop,
-    support::{Request, TestServer},
-};
+use crate::support::{Request, TestServer, programs::run_python};
 
 #[tokio::test]
 async fn a_registration_returns_201_then_409_for_any_case_of_the_name() {
@@ -214,7 +211,7 @@ async fn a_message_has_the_shape_of_the_original_and_a_sequence_number() {
 async fn presence_answers_the_five_calls_of_the_original() {
     let server = TestServer::start().await;
     let _alice = server.connected_user("alice").await;
-    interop::run_python("presence_calls.py", &[&server.system.presence.to_string(), "alice"]).await;
+    run_python("presence_calls.py", &[&server.system.presence.to_string(), "alice"]).await;
 }
 
 fn keys(value: &Value) -> Vec<&str> {

@@ -15,13 +15,17 @@ use tokio::sync::Notify;
 
 use crate::{
     checker::{Room, Seen},
-    support::{Socket, TestServer, TestUser, with_timeout},
+    support::{Socket, TestServer, TestUser, scale, with_timeout},
 };
 
-const ROUNDS: usize = 20;
 const ROOMS: [&str; 2] = ["lobby", "vault"];
 /// Below the burst of one connection, so that no message is refused and resent out of order.
 const PER_ROUND: usize = 16;
+
+/// The number of kills.
+fn rounds() -> usize {
+    scale(6, 40)
+}
 
 /// A user that sends, with a log of its messages.
 struct Sender {
@@ -62,7 +66,7 @@ async fn acked_messages_survive_a_kill_at_any_time() {
         Listener { user: server.user("erin").await, history: HashMap::new(), live: HashMap::new() };
     create_vault(&senders, &listener).await;
 
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let socket = listener.reconnect().await;
         let tally = Arc::new(Tally::default());
         let mut sending = Vec::new();
@@ -110,7 +114,7 @@ async fn check(name: &'static str, senders: &[Sender], listener: &Listener) {
         acked,
     };
     assert_eq!(room.faults(), Vec::<String>::new(), "in {name}");
-    assert!(room.acked.len() > ROUNDS * 10, "only {} acks in {name}: this was no load", room.acked.len());
+    assert!(room.acked.len() > rounds() * 10, "only {} acks in {name}: this was no load", room.acked.len());
     let history: Vec<&Seen> = listener.history.get(name).into_iter().flat_map(BTreeMap::values).collect();
     assert_eq!(
         history,

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use traffic::Traffic;
 
-use crate::support::{ACCOUNTS, GATEWAY, NODES, PRESENCE, Request, TestServer};
+use crate::support::{ACCOUNTS, GATEWAY, NODES, PRESENCE, Request, TestServer, scale};
 
 /// The number of acks between two faults.
 const BETWEEN: usize = 12;
@@ -21,7 +21,7 @@ const BETWEEN: usize = 12;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_messages_survive_kills_of_chat_nodes() {
     let (mut server, traffic) = Traffic::start().await;
-    for round in 0..20 {
+    for round in 0..scale(4, 30) {
         traffic.wait_for_acks(BETWEEN).await;
         let node = NODES[round % 2];
         server.system.processes[node].kill();
@@ -36,7 +36,7 @@ async fn acked_messages_survive_a_suspension_of_a_chat_node() {
     traffic.wait_for_acks(BETWEEN).await;
     server.system.processes[NODES[0]].signal("STOP");
     // The duration of the fault.
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(scale(15, 60) as u64)).await;
     server.system.processes[NODES[0]].signal("CONT");
     server.system.wait_until_ready().await;
     traffic.wait_for_acks(BETWEEN).await;
@@ -74,10 +74,10 @@ async fn clients_of_a_suspended_node_resend_through_another_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_messages_survive_step_down_kill_and_suspension_of_mongodb() {
     let (mut server, traffic) = Traffic::start().await;
-    for round in 0..4 {
+    for round in 0..scale(4, 16) {
         traffic.wait_for_acks(BETWEEN).await;
         let mongo = &mut server.system.stores.as_mut().expect("a split system").mongo;
-        match round {
+        match round % 4 {
             0 | 2 => mongo.step_down().await,
             1 => {
                 mongo.kill();
@@ -97,7 +97,7 @@ async fn acked_messages_survive_step_down_kill_and_suspension_of_mongodb() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_messages_survive_kills_and_suspensions_of_redis() {
     let (mut server, traffic) = Traffic::start().await;
-    for round in 0..4 {
+    for round in 0..scale(2, 12) {
         traffic.wait_for_acks(BETWEEN).await;
         let redis = &mut server.system.stores.as_mut().expect("a split system").redis;
         if round % 2 == 0 {
@@ -118,7 +118,7 @@ async fn acked_messages_survive_kills_and_suspensions_of_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_messages_survive_kills_of_presence_gateway_and_accounts() {
     let (mut server, traffic) = Traffic::start().await;
-    for process in [PRESENCE, GATEWAY, ACCOUNTS, PRESENCE, GATEWAY] {
+    for process in [PRESENCE, GATEWAY, ACCOUNTS].repeat(scale(1, 6)) {
         traffic.wait_for_acks(BETWEEN).await;
         server.system.processes[process].kill();
         server.system.restart_process(process).await;
@@ -130,7 +130,7 @@ async fn acked_messages_survive_kills_of_presence_gateway_and_accounts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acked_messages_survive_rolling_restarts_of_all_processes() {
     let (mut server, traffic) = Traffic::start().await;
-    for process in [PRESENCE, NODES[0], NODES[1], ACCOUNTS, GATEWAY].repeat(2) {
+    for process in [PRESENCE, NODES[0], NODES[1], ACCOUNTS, GATEWAY].repeat(scale(1, 6)) {
         traffic.wait_for_acks(BETWEEN).await;
         let status = server.system.stop_process(process).await;
         assert_eq!(status.code(), Some(0), "process {process}");

@@ -1,23 +1,20 @@
 //! Clients of other projects against the real server: the official `socket.io-client` on Node and in a browser, python-socketio,
-//! rust_socketio, HTTPie with its session files, Google's gRPC for Python, schemathesis with the OpenAPI document. They are where `scripts/test` installed them, or on the
-//! PATH.
+//! HTTPie with its session files, Google's gRPC for Python, schemathesis with the OpenAPI document. They are where `scripts/test` installed
+//! them, or on the PATH.
 
 use std::{
-    ffi::{OsStr, OsString},
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
     process::Stdio,
-    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{TestServer, TestUser};
-
-/// The time limit of a client program: it starts an interpreter and compiles its packages on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(120);
+use crate::support::{
+    TestServer, TestUser,
+    programs::{env_path, folder, node, python, run_python, run_to_end, tool},
+};
 
 #[tokio::test]
 async fn official_clients_exchange_messages() {
@@ -132,16 +129,6 @@ async fn the_typescript_types_are_current_and_compile_in_a_client() {
 }
 
 #[tokio::test]
-async fn rust_socketio_exchanges_messages_over_every_transport() {
-    let server = TestServer::start().await;
-    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop-rust/debug/rust-client");
-    let mut command = Command::new(env_path("INTEROP_RUST_CLIENT").unwrap_or_else(|| built.into_os_string()));
-    command.arg(format!("http://{}", server.system.address)).args([alice.token(), bob.token()]);
-    run_to_end("rust-client", command).await;
-}
-
-#[tokio::test]
 async fn httpie_registers_logs_in_and_reads_with_its_session_file() {
     let server = TestServer::start().await;
     let alice = server.unregistered_user("alice");
@@ -225,57 +212,4 @@ async fn run_browser(script: &str) {
         .arg(env_path("INTEROP_CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into()))
         .arg(&alice.password);
     run_to_end(script, command).await;
-}
-
-/// A command that runs a script of `tests/interop` on Node.
-pub fn node(script: &str) -> Command {
-    let mut command = Command::new(env_path("INTEROP_NODE").unwrap_or_else(|| "node".into()));
-    command.arg(folder().join(script));
-    command
-}
-
-/// Runs a Python script of `tests/interop`.
-pub async fn run_python(script: &str, args: &[&str]) {
-    let mut command = python();
-    command.arg(folder().join(script)).args(args);
-    run_to_end(script, command).await;
-}
-
-fn python() -> Command {
-    Command::new(tool("INTEROP_PYTHON", "bin/python", "python3"))
-}
-
-/// Runs a program to its end; it must succeed. Returns its standard output; the panic shows all output.
-pub async fn run_to_end(name: &str, mut command: Command) -> String {
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(TIMEOUT, command.output()).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => {
-            panic!("{name} did not start ({error}): scripts/test installs what this test needs")
-        }
-        Err(_) => panic!("{name} did not end within {TIMEOUT:?}"),
-    };
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(
-        output.status.success(),
-        "{name}: {} (if a package is missing: scripts/test installs what this test needs)\n{out}\n{err}",
-        output.status
-    );
-    out.into_owned()
-}
-
-/// The path of a tool: from the environment, else from the virtual environment of `scripts/test`, else from the PATH.
-fn tool(variable: &str, installed: &str, otherwise: &str) -> OsString {
-    let installed = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/interop").join(installed);
-    env_path(variable)
-        .or_else(|| installed.exists().then(|| installed.into_os_string()))
-        .unwrap_or_else(|| otherwise.into())
-}
-
-pub fn env_path(variable: impl AsRef<OsStr>) -> Option<OsString> {
-    std::env::var_os(variable).filter(|value| !value.is_empty())
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/interop")
 }

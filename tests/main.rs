@@ -20,12 +20,11 @@ mod operations;
 mod orchestrators;
 mod pipelines;
 mod plays;
-mod proxies;
 mod readme;
 mod recovery;
 mod roles;
 mod slow_reader;
-mod slow_readers;
+mod soak;
 mod stores;
 mod supervision;
 #[expect(dead_code, unused_imports, reason = "some items are used by the tests of the split system only")]

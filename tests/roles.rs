@@ -25,8 +25,7 @@ use testkit::{Mongo, Redis};
 
 use crate::{
     config::{run, text},
-    interop,
-    support::{Request, Response, TIMEOUT, free_addresses, program, with_timeout},
+    support::{Request, Response, TIMEOUT, free_addresses, program, programs::run_python, with_timeout},
 };
 
 /// The content of the key file.
@@ -163,7 +162,7 @@ impl Drop for Role {
 #[tokio::test]
 async fn presence_alone_answers_the_five_calls_and_stops_on_sigterm() {
     let mut presence = Role::start("presence", &[]);
-    interop::run_python("presence_calls.py", &[&presence.address.to_string()]).await;
+    run_python("presence_calls.py", &[&presence.address.to_string()]).await;
     assert_eq!(presence.stop(), Some(0));
 }
 

@@ -3,20 +3,13 @@
 
 mod change_log;
 mod checker;
-mod connections;
 mod contract;
 mod credentials;
 mod durability;
-mod edges;
 mod faults;
-mod frames;
 mod identity;
-mod interop;
-mod pipelines;
 mod plays;
 mod recovery;
-mod slow_reader;
-mod slow_readers;
 #[expect(dead_code, unused_imports, reason = "some items are used by the tests of the single process only")]
 mod support;
 mod upgrade_storm;

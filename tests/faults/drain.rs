@@ -11,19 +11,17 @@ use tokio::{
 };
 
 use crate::support::{
-    NODES, PATIENT, Progress, Request, Response, Socket, TestServer, TestUser, with_timeout,
+    NODES, PATIENT, Progress, Request, Response, Socket, TestServer, TestUser, scale, with_timeout,
 };
 
-/// The number of sockets on the node.
-const SOCKETS: usize = 2_000;
 /// The number of sessions that use long-polling.
-const POLLERS: usize = 40;
+const POLLERS: usize = 20;
 /// How many clients connect at the same time.
 const AT_ONCE: usize = 32;
 /// The number of senders; each stays below the rate limit of one user.
 const SENDERS: usize = 10;
 /// The number of messages.
-const MESSAGES: usize = 300;
+const MESSAGES: usize = 150;
 /// The number of messages before the node receives SIGTERM.
 const BEFORE: usize = 40;
 /// The time between two messages.
@@ -41,14 +39,15 @@ struct Received {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_clients_of_a_draining_node_reconnect_and_receive_every_message_once() {
+async fn clients_of_a_draining_node_reconnect_and_receive_every_message_once() {
+    let count = scale(200, 2_000);
     let mut server = TestServer::start_with(&PATIENT).await;
-    let users = server.users_for("client", SOCKETS).await;
+    let users = server.users_for("client", count).await;
     let senders = server.users_for("sender", SENDERS * 20).await;
     let [draining, staying] = NODES;
     // All clients connect to this node while it is the only one.
     server.system.stop_process(staying).await;
-    let opening = (0..SOCKETS).map(|n| {
+    let opening = (0..count).map(|n| {
         let user = users[n % users.len()].clone();
         async { (user.connect_patiently(user.handshake()).await.expect("a socket"), user) }
     });
@@ -60,7 +59,7 @@ async fn two_thousand_clients_of_a_draining_node_reconnect_and_receive_every_mes
         let (sender, receiver) = watch::channel(0);
         progress.0.push(receiver);
         // From a half to one and a half.
-        let randomized = 0.5 + n as f64 / SOCKETS as f64;
+        let randomized = 0.5 + n as f64 / count as f64;
         let delays = (DELAYS.0.mul_f64(randomized), DELAYS.1.mul_f64(randomized));
         listeners.push(tokio::spawn(receive_all(user, socket, sender, delays)));
     }

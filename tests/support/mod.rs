@@ -10,6 +10,7 @@ mod load;
 mod load_client;
 mod official_client;
 mod packet;
+pub mod programs;
 mod raw;
 mod room_state;
 mod socket;
@@ -40,6 +41,11 @@ pub use user::TestUser;
 
 /// Time limit of every wait. It is long because only a failing test reaches it.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// `few` in `scripts/test`, `many` in `scripts/soak`: rounds of faults, clients of a storm.
+pub fn scale(few: usize, many: usize) -> usize {
+    if std::env::var_os("GODZILLA_SOAK").is_some() { many } else { few }
+}
 
 /// One running server and the source addresses of its clients.
 pub struct TestServer {

@@ -41,14 +41,14 @@ pub struct Process {
 
 impl System {
     /// Starts the program on free ports and empty stores and waits until it is ready: as one process or, in the test binary
-    /// `split`, as a gateway, accounts, two chat nodes and presence.
+    /// `split` or with GODZILLA_SPLIT, as a gateway, accounts, two chat nodes and presence.
     pub async fn start(arguments: &[&str]) -> Self {
         Self::start_with_log(None, arguments).await
     }
 
     /// As [`System::start`], but until the next start standard error goes to `log` instead of the file of [`System::log`].
     pub async fn start_with_log(log: Option<File>, arguments: &[&str]) -> Self {
-        if env!("CARGO_CRATE_NAME") == "split" {
+        if env!("CARGO_CRATE_NAME") == "split" || std::env::var_os("GODZILLA_SPLIT").is_some() {
             return Self::start_split(arguments, Stores::start().await).await;
         }
         Self::start_on(None, log, |data, _| {

@@ -11,9 +11,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
-    interop::{env_path, node, run_to_end},
-    support::{Request, Response, TestServer, free_addresses},
+use crate::support::{
+    Request, Response, TestServer, free_addresses,
+    programs::{env_path, node, run_to_end},
 };
 
 /// The nginx configuration of Socket.IO's documentation; it does not forward the scheme, and `$host` has no port.

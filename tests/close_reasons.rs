@@ -1,4 +1,4 @@
-//! What the official client on Node observes for each close reason of the crate `socketio`. docs/errors.md has the same table.
+//! What the official client on Node observes for each close reason of the crate `socketio`. docs/events.md has the same table.
 
 use std::{sync::mpsc, thread};
 

@@ -1,14 +1,12 @@
-//! Generated documents: docs/metrics.md and docs/errors.md are what the sources describe.
+//! Generated documents: docs/metrics.md is what the sources describe.
 //!
-//! The tests compare the pages with the generated text. After a change of a metric or an error, write the pages with
+//! The test compares the page with the generated text. After a change of a metric, write it with
 //!
 //! ```sh
 //! GODZILLA_WRITE_DOCS=1 cargo test --locked --test house tidy::documents
 //! ```
 
-mod errors;
 mod metrics;
-mod variants;
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +17,7 @@ use std::{
 pub use self::metrics::metric;
 use super::{none, root};
 
-/// The environment variable that makes the tests write the pages.
+/// The environment variable that makes the test write the page.
 const WRITE: &str = "GODZILLA_WRITE_DOCS";
 
 /// Compares a page with its generated text, or writes it.
@@ -78,7 +76,7 @@ fn documents_and_manifests_name_only_metrics_that_exist() {
             }
         }
     }
-    assert!(found > 70, "only {found} names found: the search is broken");
+    assert!(found > 30, "only {found} names found: the search is broken");
     none("a metric that does not exist", unknown);
 }
 

@@ -16,7 +16,7 @@ const fn histogram(name: &'static str, unit: &'static str, labels: Labels, help:
     Metric { name, kind: Kind::Histogram, unit, labels, help }
 }
 
-const CLOSE_REASON: (&str, &str) = ("reason", "a [close reason](errors.md#close-reasons)");
+const CLOSE_REASON: (&str, &str) = ("reason", "a [close reason](events.md#close-reasons)");
 const DEPLOYMENT: (&str, &str) = ("deployment", "the value of `--deployment`");
 const METHOD: (&str, &str) = ("method", "an HTTP method of the route");
 const PART: (&str, &str) = ("part", "the name of the part, as in the log");
@@ -34,7 +34,7 @@ pub const GROUPS: &[Group] = &[
         counter("godzilla_handshake_issues_total", "requests",
             &[("reason", "`body`, `combined`, `http_1_0`, `key`, `no_connection`, `no_upgrade`, `not_websocket`, `other_route`, `version`")],
             "WebSocket handshakes that a proxy or client has damaged."),
-        counter("godzilla_http_refused_total", "requests", &[("reason", "a [refusal of the gateway](errors.md#refusals-of-the-gateway)")],
+        counter("godzilla_http_refused_total", "requests", &[("reason", "a [refusal of the gateway](http.md#refusals)")],
             "Requests that the gateway refused."),
         histogram("godzilla_http_request_seconds", "seconds", &[METHOD, ROUTE, SERVICE],
             "Time from a request until the head of the service's response."),
@@ -88,11 +88,11 @@ pub const GROUPS: &[Group] = &[
         counter("godzilla_chat_history_replaced_total", "events", &[],
             "Times that the store of messages was found to be restored from a backup, after which clients reload."),
         counter("godzilla_chat_optional_writes_failed_total", "writes", &[("data", "`changes`, `messages`, `notes`")],
-            "Writes to MongoDB that failed and without which the node is degraded ([failures](failures.md#refused-writes-to-mongodb))."),
+            "Writes to MongoDB that failed and without which the node is degraded."),
         counter("godzilla_chat_posts_total", "messages",
             &[("outcome", "`stored`, `duplicate`, `conflict`, `too_large`, `unavailable`")],
             "Messages that clients sent to a room."),
-        counter("godzilla_chat_refused_total", "events", &[("status", "the HTTP status of the [code](errors.md#codes)")],
+        counter("godzilla_chat_refused_total", "events", &[("status", "the HTTP status of the [code](events.md#codes)")],
             "Events of clients that were refused."),
         counter("godzilla_chat_room_age_reads_total", "reads", &[],
             "Reads of the members of a room before an answer, because the node had not compared their version with the store within a second."),

@@ -13,16 +13,10 @@ use crate::tidy::{Source, none, sources};
 const INTRODUCTION: &str = "\
 # Metrics
 
-`/metrics` on the [admin address](operations.md#health-and-metrics) has these metrics in the text format of Prometheus, each with its
-description as a HELP line. A metric appears when it is recorded for the first time. [Operations](operations.md#health-and-metrics)
-names those that indicate a problem.
+`/metrics` on the [admin address](operations.md#health-and-metrics) has these metrics in the text format of Prometheus. A metric appears when
+it is recorded for the first time. A counter starts at 0 with the process. A histogram has the series `_bucket`, `_sum` and `_count`.
 
-This page is generated from `src/telemetry/metric/table.rs`. Write it with `GODZILLA_WRITE_DOCS=1`, as `tests/tidy/documents.rs`
-describes.
-
-- A counter starts at 0 with the process. Use `rate()` or `increase()`.
-- A histogram has the series `_bucket`, `_sum` and `_count`.
-- The values of a label in `code` are constant.
+This page is generated from `src/telemetry/metric/table.rs` with `GODZILLA_WRITE_DOCS=1` (`tests/tidy/documents.rs`).
 ";
 
 /// A call of a macro that records a metric.
@@ -113,7 +107,7 @@ fn the_table_describes_the_metrics_that_the_sources_record() {
             found.extend(recorded(folder, &text, &constants));
         }
     }
-    assert!(found.len() > 50, "only {} metrics found: the search is broken", found.len());
+    assert!(found.len() > 30, "only {} metrics found: the search is broken", found.len());
     let described: BTreeSet<Recorded> = GROUPS
         .iter()
         .flat_map(|group| {

@@ -111,11 +111,6 @@ impl Chat {
         self.inner.broker.not_ready_reason()
     }
 
-    /// The id of the presence service to which this node reports. `None` while it reports to no service.
-    pub fn presence_service_id(&self) -> Option<String> {
-        self.inner.presence.service_id()
-    }
-
     /// Why the online users are unknown, as text after "presence", for `/readyz`. `None` if they are available.
     pub fn presence_degradation(&self) -> Option<String> {
         self.inner.presence.degradation()

@@ -1,15 +1,13 @@
-//! Determines the address of the client of a request, and the scheme that it uses, behind reverse proxies. Called by the
-//! middleware, which stores the result in the request.
+//! The client of a request: its address and scheme, as the connection shows them or trusted reverse proxies state them in
+//! `X-Forwarded-*`, `Forwarded` (RFC 7239) and `X-Real-IP`. Pure. Called by the middleware, which stores the result in the
+//! request.
 
 use std::net::{IpAddr, SocketAddr};
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use proto::{address, identity::is_forbidden_header};
 
-use crate::{
-    forwarded::{self, Chain, Scheme},
-    network::Network,
-};
+use crate::network::Network;
 
 /// The client of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,58 +20,36 @@ pub(crate) struct Client {
     pub(crate) is_secure: bool,
     /// Whether the peer is a trusted proxy.
     pub(crate) proxied: bool,
-    /// Why the address or the scheme may be wrong.
-    pub(crate) issue: Option<ForwardingIssue>,
-    /// The address before the client's in the chain of a trusted proxy, when the client's address is public. The client may
-    /// be a proxy that is not listed: any client can name one address, a proxy names many.
-    pub(crate) preceding: Option<IpAddr>,
+    /// Why many clients may have this address.
+    pub(crate) doubt: Option<Doubt>,
 }
 
-/// Why clients may be counted under an address that is not their own, or why their scheme may be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ForwardingIssue {
-    /// A peer that is not trusted sends this forwarding header.
-    Untrusted(&'static str),
-    /// A trusted proxy sends no client address.
-    Absent,
-    /// The header contains no address in the client's position.
-    Unreadable(&'static str),
-    /// Two headers contain different client addresses.
-    Contradiction(&'static str, &'static str),
-    /// The address is a proxy that is not trusted: it forwards for others, and is private or names many clients.
-    Unlisted(IpAddr),
-    /// The header of a CDN contains another client address than the headers of the proxies.
-    Cdn(&'static str),
-    /// A trusted proxy sends a client address only in this header, which is not used.
-    Unused(&'static str),
-    /// The header contains an unrecognized scheme.
-    Scheme(&'static str),
-}
-
-/// The result of following one chain from the nearest hop toward the client.
-struct Walk {
-    header: &'static str,
-    /// The farthest address that is certain.
-    address: IpAddr,
-    end: End,
-    /// The element before `address` in the chain. The outer `None` means that `address` is trusted or has no element before
-    /// it, the inner `None` an element without an address.
-    preceding: Option<Option<IpAddr>>,
-}
-
-/// Why a walk ended.
-#[derive(PartialEq, Eq)]
-enum End {
-    /// At an address that is not a trusted proxy.
-    Client,
-    /// At the end of the chain: all addresses are trusted.
-    Trusted,
-    /// At an element without an address.
-    Unreadable,
+/// Why many clients may be counted under one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Doubt {
+    #[error(
+        "a peer that is not trusted sends headers of a proxy: they are ignored, and all of its clients count as one; if it is \
+         your proxy, name its address with --trusted-proxy"
+    )]
+    Untrusted,
+    #[error(
+        "a trusted proxy names no client: all of its clients count as one; let it send X-Forwarded-For with the address of the \
+         client"
+    )]
+    Nameless,
+    #[error(
+        "the headers of a trusted proxy name different clients, so its own address counts; let it set X-Forwarded-For, and \
+         remove Forwarded and X-Real-IP or set them as well"
+    )]
+    Contradiction,
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const FORWARDED_PORT: &str = "x-forwarded-port";
+const FORWARDED: &str = "forwarded";
+const REAL_IP: &str = "x-real-ip";
 
 impl Client {
     /// Determines the client behind `peer`. The headers are used only when `peer` is trusted.
@@ -81,58 +57,28 @@ impl Client {
         let peer = peer.map(|peer| peer.ip().to_canonical());
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
         let Some(proxy) = peer.filter(|peer| is_trusted(*peer)) else {
-            let issue = forwarded::present(headers).map(ForwardingIssue::Untrusted);
-            return Self {
-                address: peer,
-                https: Some(false),
-                is_secure: false,
-                proxied: false,
-                issue,
-                preceding: None,
-            };
+            let is_proxy = headers.keys().any(|name| is_forwarding(name.as_str()));
+            let doubt = is_proxy.then_some(Doubt::Untrusted);
+            return Self { address: peer, https: Some(false), is_secure: false, proxied: false, doubt };
         };
-        let (address, issue, preceding) = locate(proxy, headers, is_trusted);
-        let (https, is_secure, scheme_issue) = scheme(headers);
-        Self {
-            address: Some(address),
-            https,
-            is_secure,
-            proxied: true,
-            issue: issue.or(scheme_issue),
-            preceding,
-        }
+        let (address, doubt) = locate(proxy, headers, is_trusted);
+        let stated = schemes(headers);
+        let is_secure = stated.first().copied().unwrap_or_default();
+        let is_certain = !stated.is_empty() && stated.iter().all(|secure| *secure == is_secure);
+        let https = is_certain.then_some(is_secure);
+        Self { address: Some(address), https, is_secure, proxied: true, doubt }
     }
 
     /// The address that limits count by ([`proto::address::counted`]: an IPv6 address counts by its /64).
     pub(crate) fn counted(self) -> Option<IpAddr> {
         self.address.map(address::counted)
     }
-
-    /// Whether a proxy has sent the request, trusted or not.
-    pub(crate) fn is_behind_proxy(self) -> bool {
-        self.proxied || matches!(self.issue, Some(ForwardingIssue::Untrusted(_)))
-    }
-}
-
-impl ForwardingIssue {
-    /// The `reason` label of the metric.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Untrusted(_) => "untrusted",
-            Self::Absent => "absent",
-            Self::Unreadable(_) => "unreadable",
-            Self::Contradiction(..) => "contradiction",
-            Self::Unlisted(_) => "unlisted",
-            Self::Cdn(_) => "cdn",
-            Self::Unused(_) => "unused",
-            Self::Scheme(_) => "scheme",
-        }
-    }
 }
 
 /// Removes identity headers and all forwarding headers, which a client must not send. Behind a trusted proxy the result
 /// replaces them, in the one form that services read.
 pub(crate) fn replace(headers: &mut HeaderMap, client: Client) {
+    let is_reserved = |name: &str| is_forbidden_header(name) || is_forwarding(name);
     let reserved: Vec<_> = headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
     for name in reserved {
         headers.remove(name);
@@ -145,99 +91,152 @@ pub(crate) fn replace(headers: &mut HeaderMap, client: Client) {
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
-fn is_reserved(name: &str) -> bool {
-    let canonical = name.to_ascii_lowercase().replace('_', "-");
-    is_forbidden_header(name) || canonical.starts_with("x-forwarded") || canonical == "forwarded"
+/// The hosts that the client requested, with their ports if present, as a trusted proxy states them.
+pub(crate) fn hosts(headers: &HeaderMap) -> Vec<String> {
+    let named = elements(headers, FORWARDED_HOST).into_iter().flatten().map(str::to_owned);
+    named.chain(forwarded(headers, "host").into_iter().flatten()).collect()
 }
 
-/// The client's address, why it may be wrong, and the address before it in the chain. Headers with different client
-/// addresses cannot all come from the proxy. In that case the proxy's own address counts, so that a client gains nothing by
-/// forging a header.
+/// The ports that the client connected to, as a trusted proxy states them.
+pub(crate) fn ports(headers: &HeaderMap) -> Vec<u16> {
+    elements(headers, FORWARDED_PORT).into_iter().filter_map(|text| text?.parse().ok()).collect()
+}
+
+/// Whether normally only a proxy sends a header of this name (any case, `_` for `-`).
+fn is_forwarding(name: &str) -> bool {
+    let canonical = name.to_ascii_lowercase().replace('_', "-");
+    canonical.starts_with("x-forwarded") || canonical == FORWARDED || canonical == REAL_IP
+}
+
+/// The client's address, and why it may be wrong. Each header lists the hops from the client to the nearest proxy, and is
+/// read from the nearest one to the first that is not trusted. Headers with different clients cannot all come from the
+/// proxy. In that case the proxy's own address counts, so that a client gains nothing by forging a header.
 fn locate(
     proxy: IpAddr,
     headers: &HeaderMap,
     is_trusted: impl Fn(IpAddr) -> bool,
-) -> (IpAddr, Option<ForwardingIssue>, Option<IpAddr>) {
-    let walks: Vec<Walk> =
-        forwarded::chains(headers).iter().map(|chain| Walk::along(chain, proxy, &is_trusted)).collect();
-    let mut clients = walks.iter().filter(|walk| walk.end == End::Client);
-    let Some(first) = clients.next() else {
-        let Some(walk) = walks.iter().find(|walk| walk.end == End::Unreadable).or(walks.first()) else {
-            let unused = forwarded::vendor_clients(headers).next().map(|chain| chain.header);
-            return (proxy, Some(unused.map_or(ForwardingIssue::Absent, ForwardingIssue::Unused)), None);
-        };
-        let issue = match walk.end {
-            End::Unreadable => Some(ForwardingIssue::Unreadable(walk.header)),
-            _ => cdn(walk.address, headers),
-        };
-        return (walk.address, issue, None);
-    };
-    if let Some(nearest) = walks.first().filter(|walk| walk.end != End::Client) {
-        // The header of highest precedence contains no client, so the other header may come from the client.
-        let issue = match nearest.end {
-            End::Unreadable => ForwardingIssue::Unreadable(nearest.header),
-            _ => ForwardingIssue::Contradiction(nearest.header, first.header),
-        };
-        return (proxy, Some(issue), None);
-    }
-    if let Some(other) = clients.find(|walk| walk.address != first.address) {
-        return (proxy, Some(ForwardingIssue::Contradiction(first.header, other.header)), None);
-    }
-    if first.preceding.is_some() && is_private(first.address) {
-        return (first.address, Some(ForwardingIssue::Unlisted(first.address)), None);
-    }
-    (first.address, cdn(first.address, headers), first.preceding.flatten())
-}
-
-/// A header of a product that contains other addresses than `client`.
-fn cdn(client: IpAddr, headers: &HeaderMap) -> Option<ForwardingIssue> {
-    let mut others = forwarded::vendor_clients(headers).filter(|chain| !chain.hops.contains(&Some(client)));
-    others.next().map(|chain| ForwardingIssue::Cdn(chain.header))
-}
-
-/// Whether the client certainly uses TLS, whether it probably does, and a header with an unrecognized scheme.
-fn scheme(headers: &HeaderMap) -> (Option<bool>, bool, Option<ForwardingIssue>) {
-    let stated = forwarded::schemes(headers);
-    let issue = stated.iter().find_map(|scheme| match scheme {
-        Scheme::Unreadable(header) => Some(ForwardingIssue::Scheme(header)),
-        _ => None,
-    });
-    let mut readable = stated.iter().filter(|scheme| !matches!(scheme, Scheme::Unreadable(_)));
-    let Some(first) = readable.next() else { return (None, false, issue) };
-    let is_secure = *first == Scheme::Https;
-    (readable.all(|scheme| scheme == first).then_some(is_secure), is_secure, issue)
-}
-
-/// Whether the address is not routed on the internet.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(four) => {
-            let [a, b, ..] = four.octets();
-            let is_shared = a == 100 && (64..128).contains(&b);
-            four.is_private() || four.is_loopback() || four.is_link_local() || is_shared
-        }
-        IpAddr::V6(six) => six.is_loopback() || six.is_unique_local() || six.is_unicast_link_local(),
-    }
-}
-
-impl Walk {
-    /// Follows the chain from its nearest hop until an address is not trusted.
-    fn along(chain: &Chain, proxy: IpAddr, is_trusted: impl Fn(IpAddr) -> bool) -> Self {
-        let mut walk = Self { header: chain.header, address: proxy, end: End::Trusted, preceding: None };
-        for (index, hop) in chain.hops.iter().enumerate().rev() {
-            let Some(address) = hop else {
-                walk.end = End::Unreadable;
-                break;
-            };
-            walk.address = *address;
-            if !is_trusted(*address) {
-                walk.end = End::Client;
-                walk.preceding = index.checked_sub(1).map(|before| chain.hops[before]);
+) -> (IpAddr, Option<Doubt>) {
+    let listed =
+        |name| elements(headers, name).into_iter().map(|text| text.and_then(parse_address)).collect();
+    let nodes = forwarded(headers, "for");
+    let has_node = nodes.iter().any(Option::is_some);
+    let nodes = if has_node { nodes } else { Vec::new() };
+    let chains: [Vec<Option<IpAddr>>; 3] = [
+        listed(FORWARDED_FOR.as_str()),
+        nodes.iter().map(|node| parse_address(node.as_deref()?)).collect(),
+        listed(REAL_IP),
+    ];
+    // The last address of a walk, and whether it is a client: not a trusted proxy.
+    let walk = |hops: &Vec<Option<IpAddr>>| {
+        let mut last = (proxy, false);
+        for hop in hops.iter().rev().map_while(|hop| *hop) {
+            last = (hop, !is_trusted(hop));
+            if last.1 {
                 break;
             }
         }
-        walk
+        last
+    };
+    let walks: Vec<_> = chains.iter().filter(|hops| !hops.is_empty()).map(walk).collect();
+    let mut clients = walks.iter().filter(|(_, is_client)| *is_client).map(|(address, _)| *address);
+    match (walks.first(), clients.next()) {
+        (None, _) => (proxy, Some(Doubt::Nameless)),
+        (Some((address, _)), None) => {
+            // All of a chain may be trusted: a client on a trusted network.
+            let is_readable = chains.iter().flatten().all(Option::is_some);
+            (*address, (!is_readable).then_some(Doubt::Nameless))
+        }
+        (Some((first, true)), _) if clients.all(|other| other == *first) => (*first, None),
+        _ => (proxy, Some(Doubt::Contradiction)),
     }
+}
+
+/// All statements about the client's scheme: whether it is TLS. Within a list the client's side is first.
+fn schemes(headers: &HeaderMap) -> Vec<bool> {
+    let listed = elements(headers, FORWARDED_PROTO.as_str()).into_iter().flatten().map(str::to_owned);
+    let named = listed.chain(forwarded(headers, "proto").into_iter().flatten());
+    let secure = named.filter_map(|scheme| match scheme.to_ascii_lowercase().as_str() {
+        "https" | "wss" => Some(true),
+        "http" | "ws" => Some(false),
+        _ => None,
+    });
+    secure.chain(ports(headers).contains(&443).then_some(true)).collect()
+}
+
+/// Parses `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]` and `[2001:db8::1]:5678`, each also in quotes and with
+/// a zone. A mapped IPv4 address becomes the IPv4 address.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    // An obfuscated port begins with `_` (RFC 7239 §6.2).
+    let is_port = |text: &str| text.starts_with('_') || text.parse::<u16>().is_ok();
+    let bare = match (text.strip_prefix('['), text.split_once(':')) {
+        (Some(rest), _) => {
+            let (inside, after) = rest.split_once(']')?;
+            (after.is_empty() || after.strip_prefix(':').is_some_and(is_port)).then_some(inside)?
+        }
+        (None, Some((four, port))) if !port.contains(':') => is_port(port).then_some(four)?,
+        _ => text,
+    };
+    let address: IpAddr = bare.split('%').next()?.parse().ok()?;
+    Some(address.to_canonical())
+}
+
+/// The non-empty elements of a list header over all its lines. `None` for a line that is not text.
+fn elements<'a>(headers: &'a HeaderMap, name: &str) -> Vec<Option<&'a str>> {
+    let mut elements = Vec::new();
+    for line in headers.get_all(name) {
+        match line.to_str() {
+            Ok(text) => {
+                elements.extend(text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(Some));
+            }
+            Err(_) => elements.push(None),
+        }
+    }
+    elements
+}
+
+/// The parameter `name` of each element of all `Forwarded` lines. `None` for an element without it.
+fn forwarded(headers: &HeaderMap, name: &str) -> Vec<Option<String>> {
+    // An unterminated quoted string of a client would include what the proxy appends.
+    let is_readable = |line: &&str| split(line, ',').is_some();
+    let lines =
+        headers.get_all(FORWARDED).map(|line| line.to_str().ok().filter(is_readable).unwrap_or("for=?"));
+    let elements = lines.filter_map(|line| split(line, ',')).flatten().filter(|text| !text.trim().is_empty());
+    let parameter = |element| {
+        let mut pairs = split(element, ';').into_iter().flatten().filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(found, _)| found.trim().eq_ignore_ascii_case(name));
+        found.map(|(_, value)| unquoted(value.trim()))
+    };
+    elements.map(parameter).collect()
+}
+
+/// Splits `text` at separators outside of quoted strings. `None` when a quoted string is not terminated.
+fn split(text: &str, separator: char) -> Option<Vec<&str>> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = text.split(|c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return c == separator && !quoted,
+        }
+        false
+    });
+    let parts = parts.collect();
+    (!quoted).then_some(parts)
+}
+
+/// The content of a quoted string. Other text is returned unchanged.
+fn unquoted(text: &str) -> String {
+    let Some(inside) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return text.to_owned();
+    };
+    let mut escaped = false;
+    let kept = inside.chars().filter(|c| {
+        escaped = *c == '\\' && !escaped;
+        !escaped
+    });
+    kept.collect()
 }
 
 #[cfg(test)]

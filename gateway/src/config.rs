@@ -1,7 +1,7 @@
 //! The settings of the gateway, validated by the command line parser: every [`Config`] is valid. The binary flattens it
 //! into its command line.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{network::Network, origin::Origin};
 
@@ -71,6 +71,18 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_HEAD_TIMEOUT", value_name = "SECONDS", default_value_t = 5,
           value_parser = clap::value_parser!(u32).range(1..=60))]
     pub head_timeout: u32,
+}
+
+impl Config {
+    /// The largest request body, in bytes.
+    pub(crate) fn body_bytes(&self) -> usize {
+        usize::try_from(self.body_limit).unwrap_or(usize::MAX)
+    }
+
+    /// The time in which a request body must have arrived.
+    pub(crate) fn body_time(&self) -> Duration {
+        Duration::from_secs(self.body_timeout.into())
+    }
 }
 
 /// Parses the budget, in KiB. A budget smaller than the largest single response would refuse that response permanently.

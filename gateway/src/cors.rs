@@ -23,8 +23,7 @@ pub(crate) struct AllowedOrigin {
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("60");
 
 /// The response headers that a page may read in addition to the CORS-safelisted ones: those that state what to do after a refusal.
-const EXPOSED_HEADERS: HeaderValue =
-    HeaderValue::from_static("Allow, Retry-After, WWW-Authenticate, X-Refusal-Reason");
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("Allow, Retry-After, WWW-Authenticate");
 
 /// Sent by browsers before a public page accesses an address of a private network.
 const REQUESTS_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");

@@ -7,7 +7,7 @@ use actix_web::{
 };
 use proto::Refusal;
 
-use crate::handshake_issue::{HandshakeIssue, VERSION};
+use crate::upgrade::VERSION;
 
 /// Why the gateway refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -15,9 +15,12 @@ pub enum Error {
     /// 400: the request target is not in canonical form.
     #[error("{0}")]
     Path(&'static str),
-    /// 400: an upgrade that is not a WebSocket handshake, or on another route. 426 for another version of WebSocket.
+    /// 400: an upgrade that is not a WebSocket handshake, or on another route.
     #[error("{0}")]
-    Upgrade(HandshakeIssue),
+    Upgrade(&'static str),
+    /// 426: a handshake of another version of WebSocket.
+    #[error("Sec-WebSocket-Version is not 13")]
+    WebSocketVersion,
     /// 400: a body on a request that takes no body.
     #[error("this request takes no body")]
     UnexpectedBody,
@@ -101,7 +104,7 @@ impl Error {
     pub fn label(self) -> &'static str {
         match self {
             Self::Path(_) => "path",
-            Self::Upgrade(_) => "upgrade",
+            Self::Upgrade(_) | Self::WebSocketVersion => "upgrade",
             Self::UnexpectedBody => "unexpected_body",
             Self::BrokenBody => "broken_body",
             Self::Unauthorized => "unauthorized",
@@ -135,6 +138,7 @@ impl Error {
             self,
             Self::Path(_)
                 | Self::Upgrade(_)
+                | Self::WebSocketVersion
                 | Self::UnexpectedBody
                 | Self::BrokenBody
                 | Self::BodyTimeout
@@ -152,7 +156,7 @@ impl Error {
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         match self {
-            Self::Upgrade(HandshakeIssue::Version) => StatusCode::UPGRADE_REQUIRED,
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Path(_) | Self::Upgrade(_) | Self::UnexpectedBody | Self::BrokenBody => {
                 StatusCode::BAD_REQUEST
             }
@@ -182,7 +186,7 @@ impl ResponseError for Error {
             Self::Unauthorized | Self::Ambiguous => {
                 _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
-            Self::Upgrade(HandshakeIssue::Version) => {
+            Self::WebSocketVersion => {
                 response.insert_header((header::SEC_WEBSOCKET_VERSION, VERSION));
                 response.insert_header((header::UPGRADE, "websocket"));
             }

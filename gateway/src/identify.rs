@@ -17,7 +17,7 @@ use crate::{
     client::Client,
     error::Error,
     hangup::Hangup,
-    login_limit,
+    middleware::Admitted,
     origin::Source,
     routes::{Access, Route, Upstream},
     session_id::names_session,
@@ -42,8 +42,7 @@ impl Gateway {
     pub(crate) async fn identify(
         &self,
         request: &ServiceRequest,
-        route: &Route,
-        source: Source,
+        Admitted { route, source, client, .. }: &Admitted,
     ) -> Result<(), Error> {
         if route.access == Access::Public {
             return Ok(());
@@ -52,10 +51,10 @@ impl Gateway {
         let names_session = names_session(request.query_string());
         let presented = presented_tokens(request.headers());
         let may_authenticate_later =
-            source == Source::Listed || names_session || self.config.allow_token_clients;
+            *source == Source::Listed || names_session || self.config.allow_token_clients;
         let identity = match presented.claim() {
             Claim::Nothing if may_be_anonymous && may_authenticate_later => {
-                return self.admit_anonymous(request);
+                return self.admit_anonymous(request, *client);
             }
             Claim::Nothing => return Err(Error::Unauthorized),
             Claim::Malformed => Err(Error::Unauthorized),
@@ -71,7 +70,7 @@ impl Gateway {
         match identity {
             Ok(identity) => drop(request.extensions_mut().insert(identity)),
             Err(Error::Unauthorized | Error::Ambiguous) if may_be_anonymous => {
-                self.admit_anonymous(request)?
+                self.admit_anonymous(request, *client)?
             }
             Err(error) => return Err(error),
         }
@@ -79,11 +78,11 @@ impl Gateway {
     }
 
     /// Counts an anonymous handshake of the client's address. Requests within an Engine.IO session are not counted.
-    fn admit_anonymous(&self, request: &ServiceRequest) -> Result<(), Error> {
+    fn admit_anonymous(&self, request: &ServiceRequest, client: Client) -> Result<(), Error> {
         if names_session(request.query_string()) {
             return Ok(());
         }
-        login_limit::admit_anonymous(&self.anonymous, request.extensions().get::<Client>().copied())
+        self.limits.admit_anonymous(client)
     }
 
     /// The identity of the only open session among `candidates`. None of `others` may belong to an open session.

@@ -3,21 +3,17 @@
 //! their actix apps in [`Gateway::middleware`]. `sessions` authenticates tokens. The services behind the middleware receive a
 //! [`proto::Identity`]; services in other processes receive forwarded requests through [`Proxy`].
 
-mod authority;
 mod body;
 mod budget;
 mod client;
 mod config;
 mod cors;
 mod error;
-mod forwarded;
-mod handshake;
-mod handshake_issue;
 mod hangup;
 mod head;
 mod identify;
 mod in_flight;
-mod login_limit;
+mod limits;
 mod metric;
 mod middleware;
 mod network;
@@ -30,29 +26,26 @@ mod routes;
 mod session_cache;
 mod session_id;
 mod upgrade;
-mod vendor_headers;
 mod warnings;
 
 use std::sync::Arc;
 
-use actix_governor::{Governor, GovernorConfig, governor::middleware::NoOpMiddleware};
 use actix_web::web::ServiceConfig;
 use sessions::SharedSessions;
 
 pub use config::Config;
 pub use error::Error;
-pub use handshake_issue::HandshakeIssue;
 pub use hangup::Hangup;
-pub use login_limit::ByClient;
 pub use middleware::{Middleware, MiddlewareService};
 pub use network::Network;
 pub use origin::Origin;
 pub use pages::not_found;
-pub use proxy::{Proxy, RedisKeys, Upstreams, on_connect};
+pub use proxy::{Proxy, Upstreams, on_connect};
 pub use session_id::names_session;
 
 use budget::Budget;
 use in_flight::InFlight;
+use limits::Limits;
 use session_cache::SessionCache;
 use warnings::Warnings;
 
@@ -63,10 +56,7 @@ pub struct Gateway {
     sessions: SharedSessions,
     /// Recently found sessions.
     session_cache: SessionCache,
-    logins: GovernorConfig<ByClient, NoOpMiddleware>,
-    registrations: GovernorConfig<ByClient, NoOpMiddleware>,
-    /// The rate limit of anonymous handshakes per client.
-    anonymous: Arc<login_limit::AnonymousLimiter>,
+    limits: Arc<Limits>,
     /// The budget of large responses that clients have not read.
     response_budget: Budget,
     /// Warnings about the deployment, shared by all workers.
@@ -78,16 +68,14 @@ impl Gateway {
     /// A gateway that authenticates tokens with `sessions`. Requires a running runtime.
     pub fn new(config: Config, sessions: SharedSessions) -> Self {
         let config = Arc::new(config);
-        let (logins, registrations) = (login_limit::logins(&config), login_limit::logins(&config));
+        let limits = Arc::new(Limits::new(&config));
         let response_budget = Budget::new(config.unread_answers);
         let session_cache = SessionCache::new(&sessions);
         Self {
             config,
             sessions,
             session_cache,
-            logins,
-            registrations,
-            anonymous: Arc::new(login_limit::anonymous()),
+            limits,
             response_budget,
             warnings: Warnings::default(),
             in_flight: Arc::new(InFlight::new()),
@@ -97,16 +85,6 @@ impl Gateway {
     /// The middleware. Must be the outermost one of the whole app.
     pub fn middleware(&self) -> Middleware {
         Middleware::new(self.clone())
-    }
-
-    /// The rate limit of logins, as middleware of the login resource. All workers share its counts.
-    pub fn login_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
-        Governor::new(&self.logins)
-    }
-
-    /// The rate limit of registrations, as middleware of their resource. It has the rate of logins and separate counts.
-    pub fn registration_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
-        Governor::new(&self.registrations)
     }
 
     /// The proxy to services in other processes, behind this gateway's middleware.
@@ -119,15 +97,9 @@ impl Gateway {
         pages::routes(service);
     }
 
-    /// Removes clients with unused rate limits and logs how many warnings were suppressed. Must be called about once per
-    /// minute, so that memory depends on the clients of the last minute.
+    /// Removes clients with unused rate limits. Must be called about once per minute, so that memory depends on the clients
+    /// of the last minute.
     pub fn remove_idle_clients(&self) {
-        for limit in [&self.logins, &self.registrations] {
-            limit.limiter().retain_recent();
-            limit.limiter().shrink_to_fit();
-        }
-        self.anonymous.retain_recent();
-        self.anonymous.shrink_to_fit();
-        self.warnings.log_summary();
+        self.limits.remove_idle();
     }
 }

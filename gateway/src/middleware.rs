@@ -22,11 +22,11 @@ use proto::identity::OPENED;
 use tokio::time::sleep;
 
 use crate::{
-    Gateway, body,
-    body::BodyFailure,
+    Gateway,
+    body::{self, Body},
+    client::Client,
     cors::{self, AllowedOrigin},
     error::Error,
-    handshake_issue::HandshakeIssue,
     hangup::Hangup,
     metric,
     origin::Source,
@@ -52,15 +52,13 @@ pub struct MiddlewareService<S> {
 }
 
 /// The result of the checks of an accepted request.
-struct Admitted {
-    route: &'static Route,
+pub(crate) struct Admitted {
+    pub(crate) route: &'static Route,
     method: &'static str,
-    source: Source,
+    pub(crate) source: Source,
     offer: Offer,
-    /// Why the service will refuse the request as no valid handshake.
-    issue: Option<HandshakeIssue>,
-    /// Whether [`body::require_empty`] must check the body first.
-    is_body_undetermined: bool,
+    pub(crate) client: Client,
+    body: Body,
 }
 
 impl Middleware {
@@ -112,7 +110,7 @@ where
                     return Ok(response::track(response, open));
                 }
             };
-            let (failure, offer) = (gateway.bound(&mut request, admitted.route), admitted.offer);
+            let offer = admitted.offer;
             let hangup = request.conn_data::<Hangup>().cloned();
             let is_poll = admitted.is_poll(&request);
             let outcome = or_hangup(service.call(request), hangup.clone().filter(|_| is_poll)).await;
@@ -120,11 +118,8 @@ where
                 Ok(response) => response,
                 Err(error) => return Err(response::failure(error)),
             };
-            let mut response = match failure.take() {
-                Some(error) => response.into_response(response::refusal(error)).map_into_right_body(),
-                None => gateway.response_budget.count(response::finish(response, offer == Offer::WebSocket)),
-            };
-            response::add_reason(&mut response, admitted.issue);
+            let response = response::finish(response, offer == Offer::WebSocket);
+            let mut response = gateway.response_budget.count(response, &gateway.warnings);
             if let Some(opened) = response.headers_mut().remove(OPENED).next() {
                 gateway.supersede(&opened, hangup.as_ref()).await;
             }
@@ -195,26 +190,13 @@ fn refusal(request: &ServiceRequest, origin: Option<&AllowedOrigin>, error: Erro
 }
 
 impl Gateway {
-    /// Runs all checks in order, then authentication.
+    /// Runs all checks in order, then the limits of the route and authentication. Then it reads the body.
     async fn admit(&self, request: &mut ServiceRequest) -> Result<Admitted, Error> {
         let admitted = self.check(request)?;
-        self.identify(request, admitted.route, admitted.source).await?;
-        if admitted.is_body_undetermined {
-            body::require_empty(request, Duration::from_secs(self.config.body_timeout.into())).await?;
-        }
+        self.limits.admit(admitted.route, admitted.client)?;
+        self.identify(request, &admitted).await?;
+        body::receive(request, admitted.body, self.config.body_bytes(), self.config.body_time()).await?;
         Ok(admitted)
-    }
-
-    /// Bounds the body that the service reads. The socket service bounds its own bodies.
-    fn bound(&self, request: &mut ServiceRequest, route: &Route) -> BodyFailure {
-        if route.upstream == Upstream::Sockets {
-            return BodyFailure::default();
-        }
-        body::bound(request, self.body_limit(), Duration::from_secs(self.config.body_timeout.into()))
-    }
-
-    fn body_limit(&self) -> usize {
-        usize::try_from(self.config.body_limit).unwrap_or(usize::MAX)
     }
 }
 

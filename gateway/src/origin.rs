@@ -8,7 +8,12 @@ use actix_web::http::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
-use crate::{authority, client::Client, error::Error, forwarded};
+use url::Host;
+
+use crate::{
+    client::{self, Client},
+    error::Error,
+};
 
 /// A scheme, a canonical host and a port. Only pages of the same origin may act for each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,29 +32,6 @@ enum Scheme {
     Https,
     /// The scheme of a hybrid app or a browser extension, in lower case.
     Custom(String),
-}
-
-/// An invalid origin. The message states the remedy and does not contain the value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidOrigin {
-    /// Contains `*`.
-    #[error("there is no wildcard: list each origin by its full name, such as https://app.example.org")]
-    Wildcard,
-    /// Has a path, a query or a fragment.
-    #[error("an origin has no path: drop everything after the host and port, as in https://app.example.org")]
-    Path,
-    /// `null` or `file://`.
-    #[error(
-        "null and file: are shared by all sandboxed pages and local files: use --allow-opaque-origin \
-         (GODZILLA_ALLOW_OPAQUE_ORIGIN)"
-    )]
-    Opaque,
-    /// Does not begin with a scheme.
-    #[error("an origin begins with its scheme, as in https://app.example.org")]
-    NoScheme,
-    /// Malformed in any other way.
-    #[error("an origin is a scheme, a host and, if needed, a port, as in https://app.example.org:8443")]
-    Malformed,
 }
 
 /// The origin that a request names.
@@ -114,8 +96,7 @@ impl Origin {
     }
 
     fn of(scheme: Scheme, authority: &str) -> Option<Self> {
-        let is_web = !matches!(scheme, Scheme::Custom(_));
-        let (host, port) = if is_web { authority::web(authority)? } else { authority::opaque(authority)? };
+        let (host, port) = parse_authority(authority)?;
         let default_port = match scheme {
             Scheme::Http => Some(80),
             Scheme::Https => Some(443),
@@ -138,27 +119,39 @@ impl Origin {
 }
 
 impl FromStr for Origin {
-    type Err = InvalidOrigin;
+    /// What is wrong, with the remedy. It does not contain the value.
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         if text.contains('*') {
-            return Err(InvalidOrigin::Wildcard);
+            return Err(
+                "there is no wildcard: list each origin by its full name, such as https://app.example.org",
+            );
         }
         if is_opaque(text) {
-            return Err(InvalidOrigin::Opaque);
+            return Err(
+                "null and file: are shared by all sandboxed pages and local files: use --allow-opaque-origin \
+                 (GODZILLA_ALLOW_OPAQUE_ORIGIN)",
+            );
         }
-        let (scheme, rest) = text.split_once("://").ok_or(InvalidOrigin::NoScheme)?;
+        let (scheme, rest) = text
+            .split_once("://")
+            .ok_or("an origin begins with its scheme, as in https://app.example.org")?;
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '\\']) {
-            return Err(InvalidOrigin::Path);
+            return Err(
+                "an origin has no path: drop everything after the host and port, as in https://app.example.org",
+            );
         }
+        let malformed =
+            "an origin is a scheme, a host and, if needed, a port, as in https://app.example.org:8443";
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => Scheme::Http,
             "https" | "wss" => Scheme::Https,
             other if is_scheme(other) && !ORIGINLESS.contains(&other) => Scheme::Custom(other.to_owned()),
-            _ => return Err(InvalidOrigin::Malformed),
+            _ => return Err(malformed),
         };
-        Self::of(scheme, authority).ok_or(InvalidOrigin::Malformed)
+        Self::of(scheme, authority).ok_or(malformed)
     }
 }
 
@@ -189,7 +182,7 @@ impl RequestOrigin {
         let Ok(text) = std::str::from_utf8(value.as_bytes()) else { return Self::Malformed };
         match text.parse() {
             Ok(origin) => Self::Page(origin),
-            Err(InvalidOrigin::Opaque) => Self::Opaque,
+            Err(_) if is_opaque(text) => Self::Opaque,
             Err(_) => Self::Malformed,
         }
     }
@@ -210,18 +203,13 @@ impl ServerOrigin {
     /// The server's origin for a request of `client`. The forwarded host of a trusted proxy precedes the Host header, which
     /// may be the proxy's own name for the server. Browsers do not allow pages to set these headers.
     pub(crate) fn of(client: Client, uri: &Uri, headers: &HeaderMap) -> Self {
-        let reported = if client.proxied { forwarded::hosts(headers) } else { Vec::new() };
-        let mut names: Vec<_> = reported.iter().filter_map(|host| authority::web(host)).collect();
+        let reported = if client.proxied { client::hosts(headers) } else { Vec::new() };
+        let mut names: Vec<_> = reported.iter().filter_map(|host| parse_authority(host)).collect();
         if names.is_empty() {
-            names.extend(host(uri, headers).and_then(authority::web));
+            names.extend(host(uri, headers).and_then(parse_authority));
         }
-        let ports = if client.proxied { forwarded::ports(headers).collect() } else { Vec::new() };
+        let ports = if client.proxied { client::ports(headers) } else { Vec::new() };
         Self { names, ports, https: client.https, proxied: client.proxied }
-    }
-
-    /// Whether the host of `origin` is the server's host, a subdomain or a parent domain of it.
-    pub(crate) fn is_near(&self, origin: &Origin) -> bool {
-        self.names.iter().any(|(host, _)| authority::are_near(host, &origin.host))
     }
 
     /// Whether `origin` is the server's own. Behind a trusted proxy an unknown scheme and an unknown port are not compared,
@@ -282,6 +270,30 @@ pub(crate) fn check(
         None => !is_browser || need == Need::NotForeign,
     };
     if is_own && is_same_origin { Ok(Source::Own) } else { Err(Error::Origin) }
+}
+
+/// Parses `host[:port]` into canonical form, so that all spellings of one host are equal: lower case, punycode, without a
+/// trailing dot, an address in its shortest form. An empty port is an absent one (RFC 3986 §3.2.3). `None` when the text is
+/// malformed.
+fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
+    // The colons of an IPv6 address are inside its brackets.
+    let end = text.rfind(']').map_or(0, |at| at + 1);
+    let (host, port) = match text.get(end..)?.find(':').map(|at| at + end) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    };
+    let is_number = port.bytes().all(|b| b.is_ascii_digit());
+    let port = if port.is_empty() { None } else { Some(port.parse().ok().filter(|_| is_number)?) };
+    // Characters that URLs allow in a host and browsers never send.
+    if host.contains(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !".-_:[]".contains(c)) {
+        return None;
+    }
+    let host = match Host::parse(host).ok()? {
+        Host::Domain(name) if name == "." => name,
+        Host::Domain(name) => name.strip_suffix('.').unwrap_or(&name).to_owned(),
+        address => address.to_string(),
+    };
+    (!host.is_empty()).then_some((host, port))
 }
 
 /// Whether this is the origin of sandboxed pages or local files.

@@ -20,16 +20,13 @@ use actix_web::{
 use proto::Refusal;
 use serde_json::json;
 
-use crate::{error::Error, handshake_issue::HandshakeIssue, hangup::Open, metric};
+use crate::{error::Error, hangup::Open, metric};
 
 /// The Content-Security-Policy of everything except pages: no content may run, and no page may frame it.
 const DENY_ALL: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
 /// The maximum length of the text of a refusal of a service, in bytes.
 const MAX_TEXT: usize = 200;
-
-/// Why Engine.IO refuses a request. The body of these refusals is fixed by the protocol and has no room for it.
-const REASON: HeaderName = HeaderName::from_static("x-refusal-reason");
 
 /// Headers that are set unless the handler has set them.
 const DEFAULTS: [(HeaderName, HeaderValue); 4] = [
@@ -75,17 +72,6 @@ pub(crate) fn finish<B: MessageBody>(
         add_security_headers(response.headers_mut());
     }
     response
-}
-
-/// Names the damage of a handshake in the refusal of the service.
-pub(crate) fn add_reason<B>(response: &mut ServiceResponse<B>, issue: Option<HandshakeIssue>) {
-    let issue = issue.filter(|_| response.status() == StatusCode::BAD_REQUEST);
-    let reason = issue.and_then(|issue| {
-        HeaderValue::try_from(format!("{issue}: a proxy must pass on Upgrade and Connection")).ok()
-    });
-    if let Some(reason) = reason {
-        response.headers_mut().insert(REASON, reason);
-    }
 }
 
 /// Completes the error of a service in the same way.

@@ -7,9 +7,11 @@ use actix_web::{
         ConnectionType, Method, Version,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
+    web::Query,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::{body, handshake::tokens, handshake_issue::HandshakeIssue, routes::SOCKETS};
+use crate::{body, error::Error, routes::SOCKETS};
 
 /// How an offer is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,39 +29,65 @@ pub(crate) enum Offer {
 /// Part of an offer of HTTP/2.
 const SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+/// The WebSocket version of RFC 6455.
+pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("13");
+
 /// Classifies the offer of a request. Refuses an offer of WebSocket on another route, or in a form with ambiguous framing.
-/// [`crate::handshake::check`] checks the rest of a handshake.
-pub(crate) fn offer(head: &RequestHead) -> Result<Offer, HandshakeIssue> {
+/// [`check_handshake`] checks the rest of a handshake.
+pub(crate) fn offer(head: &RequestHead) -> Result<Offer, Error> {
     let (path, headers) = (head.uri.path(), &head.headers);
     let closes = head.connection_type() == ConnectionType::Upgrade;
-    if !tokens(headers, header::UPGRADE).any(names_websocket) {
+    if !tokens(headers, header::UPGRADE).any(is_websocket) {
         return Ok(Offer::Ignored { closes });
     }
-    // With this header the HTTP library parses the following bytes as WebSocket frames, even when `Connection` does not
-    // contain `upgrade`.
-    let is_offer = tokens(headers, header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
-    if path != SOCKETS && !is_offer && body::declared_length(headers).is_none() {
-        return Ok(Offer::Ignored { closes: true });
-    }
     if path != SOCKETS {
-        return Err(HandshakeIssue::OtherRoute);
+        // With this header the HTTP library parses the following bytes as WebSocket frames, even when `Connection` does not
+        // contain `upgrade`.
+        return match offers_upgrade(headers) || body::declared_length(headers).is_some() {
+            true => Err(Error::Upgrade("nothing can be upgraded here: WebSockets are served at /socket.io/")),
+            false => Ok(Offer::Ignored { closes: true }),
+        };
     }
-    if head.method != Method::GET {
-        return Err(HandshakeIssue::NotWebSocket);
-    }
-    let mut all = headers.get_all(header::UPGRADE);
-    let is_alone = all.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if !is_alone || all.next().is_some() {
-        return Err(HandshakeIssue::Combined);
-    }
-    if head.version != Version::HTTP_11 {
-        return Err(HandshakeIssue::Http10);
-    }
+    let only = only(headers, header::UPGRADE);
     let has_length = headers.get_all(header::CONTENT_LENGTH).any(|length| length.as_bytes() != b"0");
-    if has_length || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(HandshakeIssue::Body);
+    let text = if head.method != Method::GET {
+        "a WebSocket handshake is a GET"
+    } else if only.is_none_or(|only| !only.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        "the only upgrade is to websocket, offered alone"
+    } else if head.version != Version::HTTP_11 {
+        "a WebSocket handshake is HTTP/1.1: a proxy must not send HTTP/1.0"
+    } else if has_length || headers.contains_key(header::TRANSFER_ENCODING) {
+        "a WebSocket handshake has no body"
+    } else {
+        return Ok(Offer::WebSocket);
+    };
+    Err(Error::Upgrade(text))
+}
+
+/// Checks a request with `Upgrade: websocket` by RFC 6455 §4.2.1. The version is checked before the key, because another
+/// version can have another form of key.
+pub(crate) fn check_handshake(head: &RequestHead) -> Result<(), Error> {
+    let headers = &head.headers;
+    if !names_websocket(head) {
+        return Err(Error::Upgrade("the header Upgrade: websocket on a request without transport=websocket"));
     }
-    Ok(Offer::WebSocket)
+    if !offers_upgrade(headers) {
+        return Err(Error::Upgrade("the header Upgrade: websocket without Connection: Upgrade"));
+    }
+    if only(headers, header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
+        return Err(Error::WebSocketVersion);
+    }
+    let key = only(headers, header::SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
+    if key.is_none_or(|key| key.len() != 16) {
+        return Err(Error::Upgrade("Sec-WebSocket-Key is missing, repeated or not 16 bytes in base64"));
+    }
+    Ok(())
+}
+
+/// Whether this is a WebSocket handshake whose offer a proxy has removed.
+pub(crate) fn has_lost_offer(head: &RequestHead, offer: Offer) -> bool {
+    let is_ignored = offer != Offer::WebSocket;
+    is_ignored && head.method == Method::GET && head.uri.path() == SOCKETS && names_websocket(head)
 }
 
 /// Removes an ignored offer, so that no service accepts it.
@@ -75,86 +103,34 @@ pub(crate) fn normalize(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
 }
 
+/// Whether the last `transport` of the query, as Engine.IO reads it, is `websocket`.
+fn names_websocket(head: &RequestHead) -> bool {
+    let pairs = Query::<Vec<(String, String)>>::from_query(head.uri.query().unwrap_or_default());
+    let pairs = pairs.map(Query::into_inner).unwrap_or_default();
+    pairs.iter().rev().find(|(name, _)| name == "transport").is_some_and(|(_, value)| value == "websocket")
+}
+
 /// Whether the protocol is WebSocket. A protocol may have a version.
-fn names_websocket(protocol: &[u8]) -> bool {
+fn is_websocket(protocol: &[u8]) -> bool {
     let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
     name.trim_ascii().eq_ignore_ascii_case(b"websocket")
 }
 
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    fn offer_of(method: Method, path: &str, version: Version, pairs: &[(&str, &str)]) -> Option<Offer> {
-        let request = TestRequest::with_uri(path).method(method).version(version);
-        let request = pairs.iter().fold(request, |request, pair| request.append_header(*pair));
-        offer(request.to_http_request().head()).ok()
-    }
-
-    const IGNORED: Option<Offer> = Some(Offer::Ignored { closes: false });
-
-    #[test]
-    fn only_a_get_of_the_socket_path_may_upgrade() {
-        let upgrade = [("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")];
-        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, &upgrade), Some(Offer::WebSocket));
-        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, &[]), IGNORED);
-        assert_eq!(offer_of(Method::POST, "/rooms", Version::HTTP_11, &[]), IGNORED);
-        assert_eq!(offer_of(Method::POST, SOCKETS, Version::HTTP_11, &upgrade), None);
-        for path in ["/", "/user/me", "/socket.io", "/socket.io/x", "/nowhere"] {
-            assert_eq!(offer_of(Method::GET, path, Version::HTTP_11, &upgrade), None, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_handshake_is_http_1_1_to_websocket_without_a_body() {
-        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_10, &[("upgrade", "websocket")]), None);
-        let empty = [("upgrade", "websocket"), ("content-length", "0")];
-        assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, &empty), Some(Offer::WebSocket));
-        let refused: [&[(&str, &str)]; 5] = [
-            &[("upgrade", "h2c, websocket")],
-            &[("upgrade", "websocket, h2c")],
-            &[("upgrade", "websocket"), ("upgrade", "websocket")],
-            &[("upgrade", "websocket"), ("content-length", "5")],
-            &[("upgrade", "websocket"), ("transfer-encoding", "chunked")],
-        ];
-        for headers in refused {
-            assert_eq!(offer_of(Method::GET, SOCKETS, Version::HTTP_11, headers), None, "{headers:?}");
-        }
-    }
-
-    #[test]
-    fn every_other_offer_is_ignored_on_every_route() {
-        let offers: [&[(&str, &str)]; 8] = [
-            &[("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA")],
-            &[("upgrade", "H2C")],
-            &[("upgrade", "h2")],
-            &[("upgrade", "TLS/1.0, HTTP/2.0")],
-            &[("upgrade", "foo/1")],
-            &[("upgrade", "h2c"), ("upgrade", "TLS/1.3")],
-            &[("upgrade", "")],
-            &[("upgrade", "websockets")],
-        ];
-        for offer in offers {
-            for path in ["/", "/user/login", SOCKETS] {
-                for method in [Method::GET, Method::POST] {
-                    assert_eq!(offer_of(method, path, Version::HTTP_11, offer), IGNORED, "{offer:?} {path}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn websocket_without_connection_is_ignored() {
-        let loose = [("upgrade", "websocket"), ("connection", "keep-alive")];
-        let ignored = Some(Offer::Ignored { closes: true });
-        assert_eq!(offer_of(Method::GET, "/user/me", Version::HTTP_11, &loose), ignored);
-        let body = [("upgrade", "websocket"), ("content-length", "2")];
-        assert_eq!(
-            offer_of(Method::POST, "/rooms", Version::HTTP_11, &body),
-            None,
-            "the framing is ambiguous"
-        );
-    }
+fn offers_upgrade(headers: &HeaderMap) -> bool {
+    tokens(headers, header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
+
+/// The elements of a list header over all its lines.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(name).map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The value of a header that occurs once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&HeaderValue> {
+    let mut all = headers.get_all(name);
+    all.next().filter(|_| all.next().is_none())
+}
+
+#[cfg(test)]
+mod tests;

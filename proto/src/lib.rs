@@ -1,6 +1,5 @@
 //! Shared contracts of the services: [names](name), [event names and payloads](event), the caller's [identity] and its
 //! [signature], [client addresses](address), the JSON shape of an HTTP [refusal], [lenient deserializers](lenient),
-//! the [report of a role](role_report) to gateways,
 //! [timestamps](stamp), and the [presence] gRPC contract. This crate contains no actors, no HTTP server and no store.
 
 pub mod address;
@@ -10,7 +9,6 @@ pub mod lenient;
 pub mod name;
 pub mod object;
 pub mod refusal;
-pub mod role_report;
 pub mod signature;
 pub mod stamp;
 
@@ -19,7 +17,6 @@ pub use identity::Identity;
 pub use name::{NameError, RoomName, Username};
 pub use object::Object;
 pub use refusal::Refusal;
-pub use role_report::RoleReport;
 pub use stamp::Timestamp;
 
 /// The presence service's messages, client and server, generated from `presence.proto`.

@@ -114,23 +114,6 @@ impl Readiness {
         Report { not_ready_reason, degradation, roles }
     }
 
-    /// Why the role cannot do its work, without the checks of other roles of the process. `None` when it can, and while the
-    /// process starts or drains, which gateways read in the table of nodes.
-    pub async fn role_not_ready_reason(&self, role: Option<&'static str>) -> Option<String> {
-        if self.phase.load(Ordering::Relaxed) == DRAINING {
-            return None;
-        }
-        let mut checks = lock(&self.probes).clone();
-        checks.retain(|(name, _)| name.role == role);
-        let problem = async |(name, check): &(Name, ReadinessCheck)| {
-            check.ask().await.map(|problem| format!("{} {problem}", name.part))
-        };
-        let problems = join_all(checks.iter().map(problem)).await;
-        let mut broken: Vec<String> = problems.into_iter().flatten().collect();
-        broken.extend(of_process());
-        (!broken.is_empty()).then(|| broken.join("; "))
-    }
-
     /// The results of these checks, each problem with the time when it was first detected. One part can have several checks,
     /// also of different `kind`s, so the time belongs to the check.
     async fn ask(&self, probes: &[(Name, ReadinessCheck)], kind: &str) -> Vec<Checked> {
@@ -309,22 +292,6 @@ mod tests {
         assert_eq!(readiness.report().await.not_ready_reason, None);
         let degradation = readiness.report().await.degradation.unwrap_or_default();
         assert!(degradation.starts_with("log is slow (since 2"), "{degradation}");
-    }
-
-    /// A gateway that has no ready node is not ready, which must not be a cause of the node in the same process.
-    #[tokio::test]
-    async fn the_report_of_a_role_has_no_problems_of_other_roles() {
-        let readiness = Readiness::new();
-        readiness.add((Some("gateway"), "chat"), probe(Some("has no usable node")));
-        readiness.add((Some("chat"), "Redis"), probe(None));
-        readiness.add_degrading((Some("chat"), "Redis"), probe(Some("refuses XADD")));
-        assert_eq!(readiness.role_not_ready_reason(Some("chat")).await, None);
-        readiness.add((Some("chat"), "MongoDB"), probe(Some("refuses connections")));
-        let reason = readiness.role_not_ready_reason(Some("chat")).await;
-        assert_eq!(reason.as_deref(), Some("MongoDB refuses connections"));
-        assert_eq!(readiness.role_not_ready_reason(None).await, None);
-        readiness.drain();
-        assert_eq!(readiness.role_not_ready_reason(Some("chat")).await, None);
     }
 
     #[tokio::test]

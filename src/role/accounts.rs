@@ -12,7 +12,7 @@ use std::{
 use ::accounts::LoginThrottle;
 use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::spawn, web};
 use async_trait::async_trait;
-use proto::{RoleReport, role_report::ACCOUNTS, signature::Key};
+use proto::signature::Key;
 use remote::Location;
 use sessions::RedisSessions;
 
@@ -26,9 +26,7 @@ use crate::{
         accounts_failure,
         definition::Context,
         harness::{Process, Role, Running, Step},
-        password_probe,
-        role_reporter::RoleReporter,
-        verify_identity,
+        password_probe, verify_identity,
     },
     room_references::RoomReferences,
     storage::{self, Shared, SharedStores, StoreUrl, redis::Claim},
@@ -132,12 +130,6 @@ impl Role for Accounts {
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
-        let (claim, limit) = (self.claim, u64::try_from(self.service.login_body_limit).ok());
-        let report = move || {
-            let ids = claim.ids();
-            RoleReport::new(ACCOUNTS, None).with_stores(ids.redis, ids.database).with_limits(None, limit)
-        };
-        let reporter = RoleReporter::start(report, process.clone());
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());
@@ -145,7 +137,6 @@ impl Role for Accounts {
                 .configure(|service| accounts.routes(service))
                 .service(accounts.login())
                 .service(accounts.registration())
-                .configure(|service| reporter.mount(service))
                 .default_service(web::to(gateway::not_found))
                 .wrap(from_fn(move |request, next| {
                     verify_identity::verify_identity(key.clone(), request, next)

@@ -17,7 +17,7 @@ use actix_web::{
 };
 use async_trait::async_trait;
 use cluster::NodeLease;
-use proto::{RoleReport, identity::POLL_LIMIT, role_report::CHAT, signature::Key};
+use proto::{identity::POLL_LIMIT, signature::Key};
 use socketio::{CloseReason, Io, Server};
 
 pub use self::flags::{Config, ROLE};
@@ -33,9 +33,7 @@ use crate::{
         definition::Context,
         harness::{Process, Role, Running, Step},
         new_session_gate::NewSessionGate,
-        presence_probe,
-        role_reporter::RoleReporter,
-        verify_identity,
+        presence_probe, verify_identity,
     },
     storage::{self, redis::Claim},
     user_lookup::StoreUserLookup,
@@ -148,14 +146,10 @@ impl Role for Chat {
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
         this.stores.add_degrading(&process, &chat);
-        let claim = &this.stores.claim;
-        let gate = NewSessionGate::at(&this.config.sockets.to_config().path, claim.gate().clone());
+        let gate = NewSessionGate::at(&this.config.sockets.to_config().path);
         let sockets = sockets(&this.config.sockets, &this.node, &io, &chat);
-        let reported = (claim.clone(), this.node.clone(), chat.clone());
-        let payload_limit = this.config.sockets.payload_limit;
-        let reporter = RoleReporter::start(move || report(&reported, payload_limit), process.clone());
         let checks = (this.key, gate.clone());
-        let http = http_server(&process, this.listener, (chat.clone(), sockets, reporter), checks)?;
+        let http = http_server(&process, this.listener, (chat.clone(), sockets), checks)?;
         lease.open().await;
         tracing::info!(address = %this.config.listen, node = this.node, "chat listens");
         let opened = Opened { new_session_gate: gate, http, chat, io };
@@ -175,7 +169,7 @@ fn sockets(config: &Sockets, node: &str, io: &Io, chat: &::chat::Chat) -> Server
 fn http_server(
     process: &Process,
     listener: TcpListener,
-    (chat, sockets, reporter): (::chat::Chat, Server<Clients>, RoleReporter),
+    (chat, sockets): (::chat::Chat, Server<Clients>),
     (key, new_session_gate): (Key, NewSessionGate),
 ) -> Result<ServerHandle, Error> {
     let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);
@@ -184,7 +178,6 @@ fn http_server(
         App::new()
             .configure(|service| chat.routes(service))
             .configure(|service| sockets.mount(service))
-            .configure(|service| reporter.mount(service))
             .default_service(web::to(gateway::not_found))
             .wrap(from_fn(move |request, next| new_session_gate.clone().check(request, next)))
             .wrap(from_fn(move |request, next| verify_identity::verify_identity(key.clone(), request, next)))
@@ -230,12 +223,4 @@ impl Running for Parts {
         }
         Error::part("chat", "another node has acquired the name because the lease of this node expired")
     }
-}
-
-/// The report of a node while it is ready.
-fn report((claim, node, chat): &(Claim, String, ::chat::Chat), payload_limit: usize) -> RoleReport {
-    let ids = claim.ids();
-    let report = RoleReport::new(CHAT, Some(node)).with_stores(ids.redis, ids.database);
-    let limits = [payload_limit, chat.body_limit()].map(|limit| u64::try_from(limit).ok());
-    report.with_presence(chat.presence_service_id()).with_limits(limits[0], limits[1])
 }

@@ -1,23 +1,21 @@
 //! `godzilla gateway`: the gateway, in front of accounts and of any number of chat nodes, which it finds in Redis.
 
-mod probes;
-
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use ::gateway::{Proxy, RedisKeys, Upstreams};
+use ::gateway::{Proxy, Upstreams};
 use actix_web::{App, dev::ServerHandle, web};
 use async_trait::async_trait;
 use clap::Args;
 use cluster::{Backend, Watcher};
 use proto::signature::Key;
 use sessions::RedisSessions;
-use tokio::sync::watch;
 
 use crate::{
+    admin::Probe,
     config::{shared, sockets},
     doctor::{self, Environment, Finding},
     error::Error,
@@ -48,7 +46,7 @@ Examples:
   head -c 32 /dev/urandom | base64 > key && chmod 600 key
   godzilla gateway --secret-file key --redis-url redis://127.0.0.1:6379/0 --accounts-url http://127.0.0.1:8081
 Chat nodes are found in Redis, where they announce themselves. It starts without any of them; /readyz on the admin address
-names the services that it waits for.";
+names what it waits for.";
 
 const ACCOUNTS_FLAG: &str = "--accounts-url (GODZILLA_ACCOUNTS_URL)";
 
@@ -93,8 +91,6 @@ struct Gateway {
     /// Where clients connect.
     address: SocketAddr,
     sessions: Arc<RedisSessions>,
-    /// The id and the claim of Redis.
-    redis_keys: watch::Receiver<Option<RedisKeys>>,
     watcher: Watcher,
     key: Key,
     accounts: Backend,
@@ -166,13 +162,11 @@ impl RoleConfig for Config {
         let redis = storage::redis::location(&self.redis, &self.deployment)?;
         let accounts = self.accounts().map_err(Error::Config)?;
         let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
-        let redis_keys = storage::redis::watch_keys(redis.clone())?;
         let sessions = storage::redis::sessions(redis)?;
         Ok(Box::new(Gateway {
             listener: listen(context.listen_flag, &mut self.gateway.listen)?,
             address: self.gateway.listen,
             sessions: Arc::new(sessions),
-            redis_keys,
             watcher,
             key,
             accounts,
@@ -229,13 +223,8 @@ impl Role for Gateway {
             key: self.key,
             payload_limit: self.payload_limit,
         });
-        proxy.compare_redis(self.redis_keys);
-        proxy.watch_nodes();
-        let watcher = Arc::new(self.watcher);
-        for (part, probe) in probes::needed(self.sessions, watcher.clone(), proxy.clone()) {
-            process.add_probe(part, probe);
-        }
-        probes::add_degrading(&process, &proxy, watcher);
+        process.add_probe("Redis", redis_probe(self.sessions, self.watcher));
+        process.add_probe("chat", chat_probe(proxy.clone()));
         let idle = gateway.clone();
         process.add_upkeep(move || idle.remove_idle_clients());
         let workers = proxy.clone();
@@ -243,8 +232,6 @@ impl Role for Gateway {
             let proxy = workers.worker();
             App::new()
                 .configure(|service| gateway.routes(service))
-                .service(proxy.login().wrap(gateway.login_limit()))
-                .service(proxy.registration().wrap(gateway.registration_limit()))
                 .configure(|service| proxy.routes(service))
                 .default_service(web::to(::gateway::not_found))
                 .wrap(gateway.middleware())
@@ -252,6 +239,29 @@ impl Role for Gateway {
         tracing::info!(address = %self.address, "gateway listens");
         Ok(Box::new(Parts { http, proxy, has_chat, drained_since: None }))
     }
+}
+
+/// Probes whether sessions can be verified and nodes can be found. Keeps the table of nodes up to date.
+fn redis_probe(sessions: Arc<RedisSessions>, watcher: Watcher) -> Probe {
+    let watcher = Arc::new(watcher);
+    Box::new(move || {
+        let (sessions, watcher) = (sessions.clone(), watcher.clone());
+        Box::pin(async move {
+            match sessions.not_ready_reason().await {
+                Some(reason) => Some(reason),
+                None => watcher.not_ready_reason().await,
+            }
+        })
+    })
+}
+
+/// Probes whether a chat node accepts sessions. Without accounts the gateway is ready: users who are logged in can still
+/// chat, and other gateways would not do better.
+fn chat_probe(proxy: Proxy) -> Probe {
+    Box::new(move || {
+        let reason = (!proxy.has_nodes()).then(|| "has no node that accepts sessions".to_owned());
+        Box::pin(async move { reason })
+    })
 }
 
 #[async_trait(?Send)]

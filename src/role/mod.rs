@@ -10,7 +10,6 @@ mod new_session_gate;
 mod presence;
 mod presence_thread;
 mod process;
-mod role_reporter;
 mod serve;
 mod set;
 mod verify_identity;

@@ -1,5 +1,5 @@
-//! Refuses new Engine.IO sessions on a chat node that drains, or whose stores another deployment uses. Existing sessions continue. A gateway whose request is
-//! refused here tries another node.
+//! Refuses new Engine.IO sessions on a chat node that drains. Existing sessions continue. A gateway whose request is refused
+//! here tries another node.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,6 @@ use actix_web::{
     middleware::Next,
 };
 use proto::Refusal;
-use remote::StoreGate;
 
 /// Whether new sessions are refused.
 #[derive(Debug, Clone)]
@@ -22,14 +21,12 @@ pub struct NewSessionGate {
     /// The path at which sessions are opened.
     path: Arc<str>,
     refused: Arc<AtomicBool>,
-    /// The gate of the stores of the node.
-    gate: StoreGate,
 }
 
 impl NewSessionGate {
-    /// A gate for sessions at this path, which is open while `gate` is.
-    pub fn at(path: &str, gate: StoreGate) -> Self {
-        Self { path: path.into(), refused: Arc::default(), gate }
+    /// An open gate for sessions at this path.
+    pub fn at(path: &str) -> Self {
+        Self { path: path.into(), refused: Arc::default() }
     }
 
     /// Refuses all new sessions from now on.
@@ -44,8 +41,7 @@ impl NewSessionGate {
         next: Next<B>,
     ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
         let opens = request.path() == &*self.path && !gateway::names_session(request.query_string());
-        let is_closed = self.refused.load(Ordering::Acquire) || !self.gate.is_open();
-        if opens && is_closed {
+        if opens && self.refused.load(Ordering::Acquire) {
             let refusal = Refusal::new(421, "this node takes no new sessions");
             let answer = HttpResponse::build(StatusCode::MISDIRECTED_REQUEST).json(refusal);
             return Ok(request.into_response(answer).map_into_right_body());
@@ -62,7 +58,7 @@ mod tests {
 
     #[actix_web::test]
     async fn only_requests_that_open_a_session_are_refused() {
-        let new_session_gate = NewSessionGate::at("/socket.io/", StoreGate::closed(""));
+        let new_session_gate = NewSessionGate::at("/socket.io/");
         let middleware = new_session_gate.clone();
         let app = App::new()
             .default_service(web::to(HttpResponse::Ok))
@@ -78,10 +74,6 @@ mod tests {
             "/socket.io/?xsid=a",
             "/socket.io/?EIO=4&transport=polling&sid=",
         ];
-        for uri in opening {
-            assert_eq!(ask(uri).await, 421, "{uri}: the gate is closed");
-        }
-        new_session_gate.gate.set(None);
         for uri in opening {
             assert_eq!(ask(uri).await, 200, "{uri}");
         }

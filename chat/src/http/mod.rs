@@ -58,11 +58,6 @@ impl Chat {
             .service(self.path_of::<ReadTyping>().route(on::<ReadTyping>().to(presence::typing)));
     }
 
-    /// The largest request body that a route accepts, in bytes.
-    pub fn body_limit(&self) -> usize {
-        input::limit(self.config().text_limit).bytes()
-    }
-
     /// The path of a command's route.
     fn path_of<C: Command>(&self) -> Resource {
         let limit = input::limit(self.config().text_limit);

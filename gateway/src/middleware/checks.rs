@@ -10,10 +10,8 @@ use super::Admitted;
 use crate::{
     Gateway,
     body::{self, Body},
-    client::{self, Client, ForwardingIssue},
+    client::{self, Client},
     error::Error,
-    handshake,
-    handshake_issue::HandshakeIssue,
     head,
     origin::{self, Allowed, Need, Origin, RequestOrigin, ServerOrigin, Source},
     path,
@@ -27,7 +25,6 @@ impl Gateway {
         head::check_method(request.method())?;
         head::check(request.head())?;
         let client = Client::of(request.peer_addr(), request.headers(), &self.config.trusted_proxy);
-        let offer = upgrade::offer(request.head());
         let own = ServerOrigin::of(client, request.uri(), request.headers());
         let head = request.head();
         let host = origin::host(&head.uri, &head.headers).and_then(|host| Origin::new(false, host));
@@ -35,27 +32,25 @@ impl Gateway {
             return Err(Error::Path("the Host header names no host"));
         }
         let segments = path::segments(&head.uri, host.as_ref())?;
-        let issue = match offer {
-            Ok(Offer::WebSocket) => None,
-            Ok(Offer::Ignored { .. }) => handshake::missing_upgrade(head),
-            Err(issue) => Some(issue),
-        };
-        issue.into_iter().for_each(|issue| self.report_handshake(request, client, issue));
-        let offer = offer.map_err(Error::Upgrade)?;
+        let offer = self.warn_of_handshake(request, upgrade::offer(head))?;
+        if upgrade::has_lost_offer(head, offer) {
+            let lost = Error::Upgrade("transport=websocket without the header Upgrade: websocket");
+            _ = self.warn_of_handshake::<()>(request, Err(lost));
+        }
         let found = routes::find(head.method.as_str(), &segments);
         let named = RequestOrigin::of(&head.headers);
         let need = found.as_ref().ok().and_then(|(route, _)| need(&head.method, route, offer));
         let source = self.check_origin(request, named.as_ref(), &own, client, need);
-        if let Ok((route, _)) = &found {
-            self.report_forwarding(request, client, route);
-        }
         let (route, method) = found?;
+        // Health checks of proxies name no client.
+        if let (Some(doubt), Some(peer), false) =
+            (client.doubt, request.peer_addr(), route.upstream == Upstream::Gateway)
+        {
+            self.warnings.proxy(peer.ip().to_canonical(), doubt);
+        }
         let source = source?;
         if offer == Offer::WebSocket {
-            handshake::check(request.head()).map_err(|issue| {
-                self.report_handshake(request, client, issue);
-                Error::Upgrade(issue)
-            })?;
+            self.warn_of_handshake(request, upgrade::check_handshake(request.head()))?;
         }
         self.sanitize(request, client, named.as_ref(), source, offer);
         // Any site can create a page with an opaque origin, so such a page must not use the cookies of a user. A logout uses no session:
@@ -63,15 +58,18 @@ impl Gateway {
         if named == Some(RequestOrigin::Opaque) && !route.is_logout() {
             request.headers_mut().remove(header::COOKIE);
         }
-        let is_body_undetermined = match route.upstream {
+        let body = match route.upstream {
+            // The socket service reads its own bodies.
             Upstream::Sockets => {
-                offer != Offer::WebSocket
-                    && request.method() == Method::GET
-                    && request.headers().contains_key(header::TRANSFER_ENCODING)
+                let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+                match is_chunked && offer != Offer::WebSocket && request.method() == Method::GET {
+                    true => Body::Empty,
+                    false => Body::None,
+                }
             }
-            _ => body::check(request.method(), request.headers(), self.body_limit())? == Body::Undetermined,
+            _ => body::check(request.method(), request.headers(), self.config.body_bytes())?,
         };
-        Ok(Admitted { route, method, source, offer, issue, is_body_undetermined })
+        Ok(Admitted { route, method, source, offer, client, body })
     }
 
     /// Checks the request's origin. Logs pages that are refused or whose browser blocks the response.
@@ -86,29 +84,18 @@ impl Gateway {
         let headers = request.headers();
         let checked = origin::check(headers, named, own, self.allowed(), need.unwrap_or(Need::NotForeign));
         if checked.is_err() && (need.is_some() || named.is_some()) {
-            let seen = headers
-                .get(header::ORIGIN)
-                .map_or(&b"a page that sends no Origin"[..], |seen| seen.as_bytes());
-            let is_near = matches!(named, Some(RequestOrigin::Page(origin)) if own.is_near(origin));
-            self.warnings.origin(seen, &own.to_string(), client, is_near);
+            let seen = headers.get(header::ORIGIN).map(header::HeaderValue::as_bytes);
+            self.warnings.origin(seen.unwrap_or(b"a page that sends no Origin"), &own.to_string(), client);
         }
         if need.is_some() { checked } else { Ok(checked.unwrap_or(Source::Own)) }
     }
 
-    /// Warns that clients may be counted under a wrong address. Health checks of proxies contain no client address, so the
-    /// gateway's own pages are exempt.
-    fn report_forwarding(&self, request: &ServiceRequest, client: Client, route: &Route) {
-        let Some(peer) = request.peer_addr().filter(|_| route.upstream != Upstream::Gateway) else { return };
-        let relay =
-            client.address.zip(client.preceding).filter(|(hop, named)| self.warnings.is_relay(*hop, *named));
-        let issue = client.issue.or(relay.map(|(hop, _)| ForwardingIssue::Unlisted(hop)));
-        issue.into_iter().for_each(|issue| self.warnings.forwarding(peer.ip().to_canonical(), issue));
-    }
-
-    /// Warns that a WebSocket handshake is damaged.
-    fn report_handshake(&self, request: &ServiceRequest, client: Client, issue: HandshakeIssue) {
-        let peer = request.peer_addr().into_iter();
-        peer.for_each(|peer| self.warnings.handshake(peer.ip().to_canonical(), issue, client));
+    /// Logs a WebSocket handshake that is refused.
+    fn warn_of_handshake<T>(&self, request: &ServiceRequest, checked: Result<T, Error>) -> Result<T, Error> {
+        if let (Err(error), Some(peer)) = (&checked, request.peer_addr()) {
+            self.warnings.handshake(peer.ip().to_canonical(), &error.to_string());
+        }
+        checked
     }
 
     /// Removes what services must not receive, and stores the client in the request's extensions.

@@ -52,7 +52,8 @@ async fn fixture(flags: &[&str]) -> Fixture {
 }
 
 fn gateway(flags: &[&str], sessions: sessions::SharedSessions) -> Gateway {
-    let args = ["gateway", "--allow-origin=https://app.example", "--trusted-proxy=10.0.0.0/8"];
+    let args =
+        ["gateway", "--allow-origin=https://app.example", "--trusted-proxy=10.0.0.0/8", "--login-burst=1000"];
     let cli = Cli::try_parse_from(args.iter().chain(flags)).unwrap();
     Gateway::new(cli.gateway, sessions)
 }

@@ -14,7 +14,7 @@ fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
 
 /// The server's own origin for a client with this scheme. `None` when it is unknown.
 fn own(https: Option<bool>, proxied: bool, sent: &[(&'static str, &'static str)]) -> ServerOrigin {
-    let client = Client { address: None, https, is_secure: false, proxied, issue: None, preceding: None };
+    let client = Client { address: None, https, is_secure: false, proxied, doubt: None };
     ServerOrigin::of(client, &Uri::from_static("/"), &headers(sent))
 }
 
@@ -89,7 +89,7 @@ fn origins_with_custom_schemes_can_be_allowed() {
 fn opaque_origins_pass_only_by_their_own_flag() {
     let own = own(Some(false), false, &[("host", "chat.example")]);
     for opaque in ["null", "file://", "file:///", "FILE://", "Null"] {
-        assert_eq!(opaque.parse::<Origin>(), Err(InvalidOrigin::Opaque), "{opaque}");
+        assert!(opaque.parse::<Origin>().unwrap_err().contains("--allow-opaque-origin"), "{opaque}");
         let sent = headers(&[("origin", opaque)]);
         for allowed in [true, false] {
             let want = if allowed { Ok(Source::Listed) } else { Err(Error::Origin) };
@@ -101,36 +101,35 @@ fn opaque_origins_pass_only_by_their_own_flag() {
 
 #[test]
 fn invalid_origins_are_refused_with_a_remedy() {
-    use InvalidOrigin::{Malformed, NoScheme, Path, Wildcard};
+    let (scheme, form) = ("begins with its scheme", "is a scheme, a host");
     let bad = [
-        ("", NoScheme),
-        ("*", Wildcard),
-        ("example.org", NoScheme),
-        ("http:a", NoScheme),
-        ("http://", Malformed),
-        ("http://*", Wildcard),
-        ("https://*.example.org", Wildcard),
-        ("http://a/b", Path),
-        ("http://a//", Path),
-        ("http://a?b", Path),
-        ("http://a#b", Path),
-        ("http://user@a", Malformed),
-        ("http://:", Malformed),
-        ("http://a:x", Malformed),
-        ("http://a:65536", Malformed),
-        ("http://a:+80", Malformed),
-        ("ftp://a", Malformed),
-        ("data://a", Malformed),
-        ("1app://a", Malformed),
-        ("app://", Malformed),
-        ("app://a b", Malformed),
-        ("http://a b", Malformed),
-        ("http://a,http://b", Path),
-        ("http://[::1", Malformed),
-        ("http://999.1.1.1", Malformed),
+        ("", scheme),
+        ("*", "no wildcard"),
+        ("example.org", scheme),
+        ("http://", form),
+        ("https://*.example.org", "no wildcard"),
+        ("http://a/b", "no path"),
+        ("http://a?b", "no path"),
+        ("http://a#b", "no path"),
+        ("http://user@a", form),
+        ("http://:", form),
+        ("http://a:x", form),
+        ("http://a:65536", form),
+        ("http://a:+80", form),
+        ("http://a:80:1", form),
+        ("ftp://a", form),
+        ("data://a", form),
+        ("1app://a", form),
+        ("app://", form),
+        ("app://a b", form),
+        ("http://a,b", form),
+        ("http://a%eth0", form),
+        ("http://[::1", form),
+        ("http://::1", form),
+        ("http://999.1.1.1", form),
     ];
     for (bad, why) in bad {
-        assert_eq!(bad.parse::<Origin>(), Err(why), "{bad}");
+        assert!(bad.parse::<Origin>().unwrap_err().contains(why), "{bad}");
     }
 }
 
@@ -173,7 +172,6 @@ fn a_forwarded_host_of_a_trusted_proxy_precedes_the_host_header() {
     let reports = [
         ("x-forwarded-host", "chat.example"),
         ("x-forwarded-host", "chat.example, inner.example"),
-        ("x-original-host", "chat.example"),
         ("forwarded", "for=192.0.2.7;host=\"chat.example:443\";proto=https"),
     ];
     for report in reports {

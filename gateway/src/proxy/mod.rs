@@ -1,35 +1,24 @@
-//! The proxy to services in other processes: accounts and chat nodes. [`outgoing`] rewrites an accepted request,
-//! [`upstream`] sends it to a service, [`incoming`] relays the response without the headers of the connection. A proxied
-//! WebSocket consists of two connections that are joined once the node has accepted the handshake ([`splice`]).
+//! The proxy to services in other processes: accounts and chat nodes. [`request`] rewrites an accepted request, [`nodes`]
+//! selects the services that may answer it, [`upstream`] sends it, and [`response`] relays the response. A proxied WebSocket
+//! consists of two connections that are joined once the node has accepted the handshake ([`websocket`], [`splice`]).
 
-mod choice;
-mod drain;
-mod failover;
-mod faults;
-mod forward;
-mod handshake;
 mod headers;
-mod health;
-mod incoming;
-mod mismatches;
-mod outgoing;
-mod outliers;
-mod probe;
-mod readiness;
-mod role_reports;
-mod roles;
-mod session;
+mod nodes;
+mod request;
+mod response;
 mod splice;
 mod upstream;
+mod websocket;
 
 use std::{
+    collections::HashMap,
     rc::Rc,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::{Duration, Instant},
 };
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, Resource, ResponseError,
+    HttpMessage, HttpRequest, HttpResponse, ResponseError,
     http::{ConnectionType, Method, header},
     web,
 };
@@ -48,15 +37,10 @@ use crate::{
     metric,
     response::session_unknown,
     routes::SOCKETS,
-    session_id::session_ids,
+    session_id::{Session, session},
 };
-pub use role_reports::RedisKeys;
 
-use health::HealthChecks;
-use mismatches::Limits;
-use outliers::RecentFailures;
-use roles::Role;
-use session::Session;
+use request::Outgoing;
 use upstream::Upstream;
 
 /// The services behind a gateway, when they are other processes.
@@ -88,8 +72,8 @@ struct Shared {
     in_flight: Arc<InFlight>,
     /// The index of the node for the next anonymous request.
     next_node: AtomicUsize,
-    recent_failures: RecentFailures,
-    health: Arc<HealthChecks>,
+    /// When each service last failed.
+    failures: Mutex<HashMap<Backend, Instant>>,
 }
 
 struct Worker {
@@ -109,33 +93,10 @@ const SESSION_OPEN_TIMEOUT: Duration = Duration::from_millis(4_500);
 /// The timeout of a poll: longer than any ping interval that chat can be configured to. Clients time out long before.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1_260);
 
-/// The maximum number of nodes that are tried for one request.
-const MAX_ATTEMPTS: usize = 3;
-
 impl Proxy {
     pub(crate) fn new(config: Arc<Config>, in_flight: Arc<InFlight>, upstreams: Upstreams) -> Self {
-        let (next_node, recent_failures) = (AtomicUsize::new(0), RecentFailures::default());
-        let health = Arc::new(HealthChecks::default());
-        let payload = u64::try_from(upstreams.payload_limit).unwrap_or(u64::MAX);
-        health.reports.compare_limits(Limits { payload, body: config.body_limit.into() });
-        Self(Arc::new(Shared { config, upstreams, in_flight, next_node, recent_failures, health }))
-    }
-
-    /// Starts the health checks of chat nodes, which cancel requests and WebSockets of unresponsive nodes. Call it once.
-    /// Requires a running runtime.
-    pub fn watch_nodes(&self) {
-        let Upstreams { key, nodes, accounts, .. } = &self.0.upstreams;
-        let (key, nodes, accounts) = (key.clone(), nodes.clone(), accounts.clone());
-        let health = Arc::downgrade(&self.0.health);
-        tokio::spawn(supervision::restart("node health checks", move || {
-            HealthChecks::run(health.clone(), key.clone(), Some(accounts.clone()), nodes.clone())
-        }));
-    }
-
-    /// Compares the Redis of each service with the one of this gateway, which contains `keys`, and sends no requests to services with another
-    /// one. Services of releases without ids are not compared.
-    pub fn compare_redis(&self, keys: watch::Receiver<Option<RedisKeys>>) {
-        self.0.health.reports.compare_redis(keys);
+        let (next_node, failures) = (AtomicUsize::new(0), Mutex::default());
+        Self(Arc::new(Shared { config, upstreams, in_flight, next_node, failures }))
     }
 
     /// The proxy for the calling worker.
@@ -147,12 +108,33 @@ impl Proxy {
     pub fn has_nodes(&self) -> bool {
         self.0.upstreams.nodes.borrow().has_open()
     }
+
+    /// Accepts no new sockets from now on. Other requests are answered, also the polls of open sessions, and their
+    /// connections are closed.
+    pub fn drain(&self) {
+        self.0.in_flight.drain();
+    }
+
+    /// Begins the drain, if it has not begun, and waits for the requests that began before it, at most `within`. A pending
+    /// poll gets a ping as response within the ping interval of its node.
+    pub async fn drain_requests(&self, within: Duration) {
+        self.0.in_flight.drain_requests(within).await;
+    }
+
+    /// Closes the WebSockets in steps. Call it after [`Proxy::drain_requests`]. Takes at most 3 s.
+    pub async fn close_sockets(&self) {
+        self.0.in_flight.close_sockets().await;
+    }
 }
 
 impl ProxyWorker {
-    /// Mounts the routes of other processes, except login and registration.
+    /// Mounts the routes of other processes.
     pub fn routes(&self, service: &mut web::ServiceConfig) {
-        service.service(self.to_accounts("/user/{rest:.*}"));
+        let to_accounts = self.0.clone();
+        service.service(
+            web::resource("/user/{rest:.*}")
+                .to(move |request, payload| to_accounts.clone().respond(request, payload, Worker::accounts)),
+        );
         for path in ["/rooms", "/rooms/{rest:.*}", "/presence/{rest:.*}"] {
             let to_chat = self.0.clone();
             service.service(
@@ -165,22 +147,6 @@ impl ProxyWorker {
             web::resource(SOCKETS)
                 .to(move |request, payload| to_sockets.clone().respond(request, payload, Worker::sockets)),
         );
-    }
-
-    /// `POST /user/login`, for the gateway to wrap in its rate limit.
-    pub fn login(&self) -> Resource {
-        self.to_accounts("/user/login")
-    }
-
-    /// `POST /user/register`, for the gateway to wrap in its rate limit.
-    pub fn registration(&self) -> Resource {
-        self.to_accounts("/user/register")
-    }
-
-    fn to_accounts(&self, path: &str) -> Resource {
-        let to_accounts = self.0.clone();
-        web::resource(path)
-            .to(move |request, payload| to_accounts.clone().respond(request, payload, Worker::accounts))
     }
 }
 
@@ -214,14 +180,9 @@ impl Worker {
         payload: web::Payload,
         guard: RequestGuard,
     ) -> Result<HttpResponse, Error> {
-        let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
-        let outgoing = self.outgoing(request, payload, limit).await?;
-        let accounts = &self.shared.upstreams.accounts;
-        if self.shared.health.is_another_program(Role::Accounts, accounts) {
-            // Another program gets no passwords.
-            return Err(Error::Unavailable);
-        }
-        let response = self.send(&outgoing, [accounts.clone()], ACCOUNTS_TIMEOUT, guard).await;
+        let outgoing = self.outgoing(request, payload, self.shared.config.body_bytes()).await?;
+        let accounts = self.shared.upstreams.accounts.clone();
+        let response = self.send(&outgoing, vec![accounts], ACCOUNTS_TIMEOUT, guard).await;
         // Login is not possible, as when accounts is down. Clients receive the same status in both cases.
         response.map_err(|error| if error == Error::UpstreamTimeout { Error::Unavailable } else { error })
     }
@@ -232,8 +193,7 @@ impl Worker {
         payload: web::Payload,
         guard: RequestGuard,
     ) -> Result<HttpResponse, Error> {
-        let limit = usize::try_from(self.shared.config.body_limit).unwrap_or(usize::MAX);
-        let outgoing = self.outgoing(request, payload, limit).await?;
+        let outgoing = self.outgoing(request, payload, self.shared.config.body_bytes()).await?;
         let response = self.send(&outgoing, self.candidates(request, false), CHAT_TIMEOUT, guard).await;
         // The node may have applied the change, so the request is not retried.
         response.map_err(|error| match error {
@@ -248,14 +208,12 @@ impl Worker {
         payload: web::Payload,
         guard: RequestGuard,
     ) -> Result<HttpResponse, Error> {
-        let ids = session_ids(request.query_string());
-        let session = session::session(&ids);
+        let session = session(request.query_string());
+        let is_draining = self.shared.in_flight.is_draining();
         let (candidates, within) = match &session {
             // A draining process accepts no new sockets. An upgrade of a session opens one as well.
-            _ if self.shared.in_flight.is_draining() && is_upgrade(request) => {
-                return Err(Error::Unavailable);
-            }
-            Session::New if self.shared.in_flight.is_draining() => return Err(Error::Unavailable),
+            _ if is_draining && is_upgrade(request) => return Err(Error::Unavailable),
+            Session::New if is_draining => return Err(Error::Unavailable),
             Session::New => (self.candidates(request, true), SESSION_OPEN_TIMEOUT),
             Session::On(name) => match self.node(name).await {
                 Some(node) if request.method() == Method::GET => (vec![node], POLL_TIMEOUT),
@@ -265,8 +223,8 @@ impl Worker {
             Session::Malformed => return Ok(session_unknown(request)),
         };
         if is_upgrade(request) {
-            let outgoing = self.rewrite(request, Bytes::new())?;
-            return handshake::join(self, request, payload, outgoing, candidates).await;
+            let outgoing = Outgoing::new(request, Bytes::new(), &self.shared.upstreams.key)?;
+            return websocket::join(self, request, payload, outgoing, candidates).await;
         }
         if request.method() == Method::GET && body::declared_length(request.headers()).is_some() {
             return Err(Error::UnexpectedBody);
@@ -279,6 +237,33 @@ impl Worker {
             outgoing.limit_poll(limit);
         }
         self.send(&outgoing, candidates, within, guard).await
+    }
+
+    /// Rewrites the request, after its body of at most `limit` bytes was read.
+    async fn outgoing(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        limit: usize,
+    ) -> Result<Outgoing, Error> {
+        let body = match body::declared_length(request.headers()) {
+            Some(_) => body::read(payload, limit, self.shared.config.body_time()).await?,
+            None => Bytes::new(),
+        };
+        Outgoing::new(request, body, &self.shared.upstreams.key)
+    }
+
+    /// The response of the first candidate that can be reached.
+    async fn send(
+        &self,
+        outgoing: &Outgoing,
+        candidates: Vec<Backend>,
+        within: Duration,
+        guard: RequestGuard,
+    ) -> Result<HttpResponse, Error> {
+        let attempt = async |backend: &Backend, within| self.upstream.send(outgoing, backend, within).await;
+        let (response, _) = self.first_response(outgoing, candidates, within, attempt).await?;
+        response::relay(response, guard)
     }
 }
 

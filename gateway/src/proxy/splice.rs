@@ -57,7 +57,7 @@ pub(super) struct Splice {
     toward_node: JoinHandle<()>,
     /// Notifies the other direction on drop.
     _ended: oneshot::Sender<()>,
-    /// Resolves when the process drains, or the node is unresponsive.
+    /// Resolves when the process drains.
     close_signal: Pin<Box<dyn Future<Output = ()>>>,
     client: Option<Descriptor>,
     /// The HTTP server has all bytes and writes them before it polls again.
@@ -74,22 +74,18 @@ pub fn on_connect(io: &dyn Any, extensions: &mut Extensions) {
 
 impl Splice {
     /// Joins the client's payload with the connection to its node, which has accepted the handshake. Must be called on the
-    /// worker of the request that `payload` belongs to. The splice closes when `unresponsive` resolves.
+    /// worker of the request that `payload` belongs to.
     pub(super) fn new(
         payload: web::Payload,
         node: TcpStream,
         ahead: Bytes,
         client: Option<Descriptor>,
         mut socket: SocketGuard,
-        unresponsive: impl Future<Output = ()> + 'static,
     ) -> Self {
         let (node, to_node) = node.into_split();
         let (ended_sender, ended) = oneshot::channel();
         let close_signal = Box::pin(async move {
-            tokio::select! {
-                () = socket.close_requested() => {}
-                () = unresponsive => {}
-            }
+            socket.close_requested().await;
             drop(socket);
         });
         let toward_node = spawn(copy(payload, to_node, ended));

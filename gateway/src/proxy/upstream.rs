@@ -13,7 +13,7 @@ use hyper_util::{
 };
 use tokio::time::timeout;
 
-use super::outgoing::Outgoing;
+use super::request::Outgoing;
 use crate::error::Error;
 
 /// The connections of one worker to the services.
@@ -74,7 +74,7 @@ impl Upstream {
         let mut may_retry = outgoing.is_repeatable();
         loop {
             let sent = timeout(within, self.requests.request(outgoing.to(backend)?)).await;
-            match sent.map_err(|_| Error::UpstreamTimeout)? {
+            match sent.map_err(|_| late(backend))? {
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Error::InvalidResponse);
                 }
@@ -94,17 +94,7 @@ impl Upstream {
         within: Duration,
     ) -> Result<Response<Incoming>, Error> {
         let sent = timeout(within, self.handshakes.request(outgoing.to(backend)?)).await;
-        sent.map_err(|_| Error::UpstreamTimeout)?.map_err(|error| failure(backend, &error))
-    }
-}
-
-/// Whether no other node needs to be tried. A node that accepts no new sessions responds with 421 (RFC 9110 §15.5.20).
-pub(super) fn is_final<T>(outcome: &Result<Response<T>, Error>, is_last: bool) -> bool {
-    match outcome {
-        Ok(response) => response.status() != StatusCode::MISDIRECTED_REQUEST,
-        // A process that exits or is killed closes its connections in the middle of a response.
-        Err(Error::UpstreamTimeout | Error::InvalidResponse) => is_last,
-        Err(error) => *error != Error::Unavailable,
+        sent.map_err(|_| late(backend))?.map_err(|error| failure(backend, &error))
     }
 }
 
@@ -138,6 +128,11 @@ fn is_incomplete(error: &legacy::Error) -> bool {
 
 fn failure(backend: &Backend, error: &legacy::Error) -> Error {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::debug!(%backend, %error, cause, "no response from a service");
+    tracing::warn!(%backend, %error, cause, "no response from a service");
     if error.is_connect() { Error::Unavailable } else { Error::InvalidResponse }
+}
+
+fn late(backend: &Backend) -> Error {
+    tracing::warn!(%backend, "no response from a service in time");
+    Error::UpstreamTimeout
 }

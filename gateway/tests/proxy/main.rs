@@ -5,11 +5,8 @@
 
 mod cut;
 mod drain;
-mod half_working;
 mod nodes;
-mod readiness;
 mod requests;
 mod responses;
 mod support;
-mod switched_service;
 mod upgrades;

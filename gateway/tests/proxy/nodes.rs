@@ -1,25 +1,9 @@
 //! The selection of chat nodes.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
-    time::Duration,
-};
-
-use cluster::{Backend, Node, Nodes};
+use cluster::{Node, Nodes};
 use futures_util::future::join_all;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    time::timeout,
-};
 
-use crate::{
-    support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, recognizes_role, status},
-    switched_service::{Mode, SwitchedService},
-};
+use crate::support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, status};
 
 /// The head of a poll with this query.
 fn poll(server: &TestServer, query: &str) -> String {
@@ -123,71 +107,26 @@ async fn a_draining_node_keeps_its_sessions_and_receives_no_new_ones() {
     assert!(answered_by(&server, &server.one, "&sid=abc.one").await.ends_with("fine"));
 }
 
-/// The states of the nodes `one` and `two` of a table, and which of them gets requests that open no session, and requests that do.
-///
-/// 404 is the answer of a service that works.
-struct Choice {
-    nodes: [(Mode, bool); 2],
-    other: Option<usize>,
-    opening: Option<usize>,
-}
-
-/// Requests that open no session reach a node that drains when no open node works. Requests that open a session do not.
+/// A node that drains answers requests of sessions that other nodes opened, but opens none.
 #[actix_web::test]
 async fn draining_nodes_get_requests_without_a_new_session_when_no_open_node_works() {
-    let (open, closed) = (true, false);
-    let rows = [
-        (Choice { nodes: [(Mode::Works, closed), (Mode::Works, closed)], other: Some(0), opening: None }),
-        (Choice { nodes: [(Mode::Works, closed), (Mode::Refuses, open)], other: Some(0), opening: None }),
-        (Choice { nodes: [(Mode::Works, closed), (Mode::Closes, open)], other: Some(0), opening: None }),
-        (Choice { nodes: [(Mode::Works, closed), (Mode::Works, open)], other: Some(1), opening: Some(1) }),
-        // A node that starts accepts connections and does not respond.
-        (Choice { nodes: [(Mode::Hangs, closed), (Mode::Refuses, closed)], other: None, opening: None }),
-        (Choice { nodes: [(Mode::Hangs, closed), (Mode::Works, open)], other: Some(1), opening: Some(1) }),
-    ];
-    let rows = rows.into_iter().enumerate().map(async |(row, Choice { nodes, other, opening })| {
-        let services = nodes.map(|(mode, _)| SwitchedService::start(mode));
-        let server = Box::pin(TestServer::start(&[])).await;
-        let table =
-            ["one", "due"].into_iter().zip(&services).zip(nodes).map(|((name, service), (_, is_open))| {
-                (name.to_owned(), Node { backend: service.backend.clone(), is_open })
-            });
-        server.nodes.send_replace(Nodes::new(table));
-        server.proxy.watch_nodes();
-        // The probes of the open nodes have ended.
-        let works = nodes.iter().any(|(mode, is_open)| *is_open && *mode == Mode::Works);
-        becomes(|| match server.proxy.chat_not_ready_reason() {
-            None => works,
-            Some(reason) => !works && !reason.contains("has not responded yet"),
-        })
-        .await;
-        let expected = |reached: Option<usize>| if reached.is_some() { 404 } else { 503 };
-        let get = server.head("GET /rooms", "Connection: close\r\n");
-        let is_probed =
-            async { while status(&server.send(&get).await.read_to_end().await) != expected(other) {} };
-        timeout(TIMEOUT, is_probed).await.unwrap_or_else(|_| panic!("row {row}"));
-        let post = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
-        let requests = [
-            (get, other),
-            (format!("{}{{}}", server.head("POST /rooms", post)), other),
-            (poll(&server, ""), opening),
-            (server.handshake("EIO=4&transport=websocket"), opening),
-        ];
-        for (request, reached) in requests {
-            let before = services.each_ref().map(SwitchedService::requests);
-            let response = server.send(&request).await.read_to_end().await;
-            // 502 is the answer for an open node that closes the connection.
-            let is_expected =
-                status(&response) == expected(reached) || (reached.is_none() && status(&response) == 502);
-            assert!(is_expected, "row {row}: {request} {response}");
-            for (n, service) in services.iter().enumerate() {
-                let count = service.requests() - before[n];
-                let is_broken = nodes[n].0 != Mode::Works;
-                assert!(is_broken || count == usize::from(reached == Some(n)), "row {row}: {request} at {n}");
-            }
-        }
-    });
-    join_all(rows).await;
+    let server = TestServer::start(&[]).await;
+    let gone = Service::start().await.stop();
+    let closed = ("one".to_owned(), Node { backend: server.one.backend.clone(), is_open: false });
+    server.nodes.send_replace(Nodes::new([closed, open("due", &gone.backend)]));
+    let post = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
+    let post = format!("{}{{}}", server.head("POST /rooms", post));
+    for request in [server.head("GET /rooms", "Connection: close\r\n"), post] {
+        let mut client = server.send(request).await;
+        let mut node = server.one.accept().await;
+        node.read_head().await;
+        node.write(OK_RESPONSE).await;
+        assert_eq!(status(&client.read_head().await), 200);
+    }
+    for opening in [poll(&server, ""), server.handshake("EIO=4&transport=websocket")] {
+        assert_eq!(status(&server.send(opening).await.read_to_end().await), 503);
+    }
+    server.one.assert_no_connection();
 }
 
 #[actix_web::test]
@@ -308,16 +247,10 @@ async fn an_anonymous_handshake_of_a_listed_page_has_no_identity() {
     );
 }
 
-/// A killed node closes its connections: before the head of a response, within the head, or within the body.
+/// A killed node closes its connections: before the head of a response, or within it.
 #[actix_web::test]
 async fn an_interrupted_get_is_retried_on_the_next_node() {
-    let parts = [
-        "",
-        "HTTP/1.1 200 OK\r\nContent-Le",
-        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
-    ];
-    for part in parts {
+    for part in ["", "HTTP/1.1 200 OK\r\nContent-Le"] {
         for reset in [false, true] {
             let mut server = TestServer::start(&[]).await;
             let mut client =
@@ -355,70 +288,4 @@ async fn an_interrupted_poll_is_not_retried() {
     assert_eq!(status(&client.read_head().await), 502);
     server.one.assert_no_connection();
     server.two.assert_no_connection();
-}
-
-/// Each node rejects the signatures of the gateway, then one accepts them again.
-#[actix_web::test]
-async fn nodes_that_reject_the_key_of_the_gateway_are_reported_and_skipped() {
-    let server = TestServer::start(&[]).await;
-    let (one, two) = (Arc::new(AtomicU16::new(401)), Arc::new(AtomicU16::new(401)));
-    let accounts = Arc::new(AtomicU16::new(404));
-    for (service, status) in [
-        (server.one.listener.clone(), &one),
-        (server.two.listener.clone(), &two),
-        (server.accounts.listener.clone(), &accounts),
-    ] {
-        actix_web::rt::spawn(answers_with(service, status.clone()));
-    }
-    server.proxy.watch_nodes();
-    let assert_rejected = async |address: &Backend| {
-        let names = |reason: String| {
-            ["identity key", "--secret-file", &address.to_string()].iter().all(|part| reason.contains(part))
-        };
-        becomes(|| server.proxy.chat_not_ready_reason().is_some_and(names)).await;
-    };
-    // The first node of the table is reported.
-    assert_rejected(&server.two.backend).await;
-    one.store(404, Ordering::SeqCst);
-    becomes(|| server.proxy.chat_not_ready_reason().is_none()).await;
-    let reason = server.proxy.chat_degradation().unwrap();
-    assert!(reason.contains(&server.two.backend.to_string()), "{reason}");
-    two.store(404, Ordering::SeqCst);
-    becomes(|| server.proxy.chat_degradation().is_none()).await;
-    one.store(401, Ordering::SeqCst);
-    becomes(|| server.proxy.chat_degradation().is_some()).await;
-    // Alice's preferred node rejects the key.
-    let mut client = server.send(server.head("GET /rooms", "Connection: close\r\n")).await;
-    assert_eq!(status(&client.read_head().await), 404, "the other node responds");
-    assert_eq!(server.proxy.accounts_degradation(), None);
-    accounts.store(401, Ordering::SeqCst);
-    becomes(|| server.proxy.accounts_degradation().is_some_and(|reason| reason.contains("identity key")))
-        .await;
-}
-
-async fn becomes(condition: impl Fn() -> bool) {
-    let until = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(TIMEOUT, until).await.expect("the condition becomes true");
-}
-
-/// Responds to every request with this status.
-async fn answers_with(listener: Arc<TcpListener>, status: Arc<AtomicU16>) {
-    while let Ok((mut stream, _)) = listener.accept().await {
-        let status = status.clone();
-        actix_web::rt::spawn(async move {
-            let mut head = [0; 4_096];
-            while let Ok(length @ 1..) = stream.read(&mut head).await {
-                let is_recognition = recognizes_role(&String::from_utf8_lossy(&head[..length]));
-                let status = if is_recognition { 401 } else { status.load(Ordering::SeqCst) };
-                let response = format!("HTTP/1.1 {status} As Configured\r\nContent-Length: 2\r\n\r\n{{}}");
-                if stream.write_all(response.as_bytes()).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
 }

@@ -74,21 +74,8 @@ impl TestServer {
         Self::start_with_disconnect_timeout(flags, Duration::from_secs(1)).await
     }
 
-    /// Starts a server in front of this accounts service, which the test controls itself.
-    pub async fn start_with_accounts(accounts: Backend) -> Self {
-        Self::start_in_front_of(Some(accounts), &[], Duration::from_secs(1)).await
-    }
-
     /// Starts a server with this disconnect timeout.
     pub async fn start_with_disconnect_timeout(flags: &[&str], disconnect_timeout: Duration) -> Self {
-        Self::start_in_front_of(None, flags, disconnect_timeout).await
-    }
-
-    async fn start_in_front_of(
-        other_accounts: Option<Backend>,
-        flags: &[&str],
-        disconnect_timeout: Duration,
-    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         let alice: Username = "alice".parse().unwrap();
@@ -101,7 +88,7 @@ impl TestServer {
         let gateway = Gateway::new(cli.gateway, Arc::new(store));
         let refresh = Arc::new(Notify::new());
         let upstreams = Upstreams {
-            accounts: other_accounts.unwrap_or_else(|| accounts.backend.clone()),
+            accounts: accounts.backend.clone(),
             nodes: watched,
             refresh: refresh.clone(),
             key: key(),
@@ -115,8 +102,6 @@ impl TestServer {
             let worker = mounted.worker();
             App::new()
                 .configure(|service| gateway.routes(service))
-                .service(worker.login().wrap(gateway.login_limit()))
-                .service(worker.registration().wrap(gateway.registration_limit()))
                 .configure(|service| worker.routes(service))
                 .default_service(web::to(gateway::not_found))
                 .wrap(gateway.middleware())
@@ -240,11 +225,6 @@ impl Peer {
         let read = read.unwrap_or_else(|_| panic!("nothing more comes after {:?}", buffer()));
         assert!(read.unwrap() > 0, "closed after {:?}", buffer());
     }
-}
-
-/// Whether this head is the request of a gateway that recognizes a role of an older release.
-pub fn recognizes_role(head: &str) -> bool {
-    ["GET /rooms ", "GET /user/me "].iter().any(|line| head.starts_with(line)) && identity(head).is_none()
 }
 
 /// The identity in a recorded request, after verification of its signature.

@@ -1,4 +1,4 @@
-//! The script on the keys of a claim. Redis runs it atomically. Called by [`super::claim`] and [`super::redis_keys`].
+//! The script on the keys of a claim. Redis runs it atomically. Called by [`super::claim`].
 
 use std::{sync::LazyLock, time::Duration};
 

@@ -4,7 +4,6 @@
 mod claim;
 mod claim_script;
 mod examine;
-mod redis_keys;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,7 +15,6 @@ use sessions::{RedisSessions, Revocations, ages};
 pub use self::{
     claim::{Claim, examine as examine_claim},
     examine::{Use, examine},
-    redis_keys::watch_keys,
 };
 use crate::{config::shared, error::Error};
 

@@ -28,24 +28,14 @@ const STORE: (&str, &str) = ("store", "`users`, `sessions`, `chat`");
 #[rustfmt::skip]
 pub const GROUPS: &[Group] = &[
     Group { folder: "gateway", roles: "`serve`, `gateway`", metrics: &[
-        counter("godzilla_forwarding_issues_total", "requests",
-            &[("reason", "`absent`, `cdn`, `contradiction`, `scheme`, `unlisted`, `unreadable`, `untrusted`, `unused`")],
-            "Requests whose client address or scheme is not certain."),
-        counter("godzilla_handshake_issues_total", "requests",
-            &[("reason", "`body`, `combined`, `http_1_0`, `key`, `no_connection`, `no_upgrade`, `not_websocket`, `other_route`, `version`")],
-            "WebSocket handshakes that a proxy or client has damaged."),
         counter("godzilla_http_refused_total", "requests", &[("reason", "a [refusal of the gateway](http.md#refusals)")],
             "Requests that the gateway refused."),
         histogram("godzilla_http_request_seconds", "seconds", &[METHOD, ROUTE, SERVICE],
             "Time from a request until the head of the service's response."),
         counter("godzilla_http_requests_total", "requests", &[METHOD, ROUTE, SERVICE, ("status", "`1xx`, `2xx`, `3xx`, `4xx`, `5xx`")],
             "Requests to which a service responded."),
-        counter("godzilla_origin_warnings_suppressed_total", "warnings", &[],
-            "Warnings about origins that were not logged, because a budget of log lines was exhausted."),
         gauge("godzilla_proxied_websockets", "connections", &[],
             "Open WebSockets that the gateway proxies to chat nodes."),
-        counter("godzilla_unresponsive_nodes_total", "events", &[],
-            "Times that a chat node stopped responding to health checks, after which the gateway closes its sockets."),
     ] },
     Group { folder: "accounts", roles: "`serve`, `accounts`", metrics: &[
         counter("godzilla_accounts_damaged_users_total", "reads", &[],

@@ -27,8 +27,6 @@ pub(super) struct Outgoing {
     target: String,
     pub(super) headers: HeaderMap,
     body: Bytes,
-    /// The key of the user's name. `None` for an anonymous request.
-    pub(super) user: Option<String>,
 }
 
 impl Outgoing {
@@ -38,17 +36,12 @@ impl Outgoing {
         let method = Method::from_bytes(request.method().as_str().as_bytes()).map_err(|_| invalid)?;
         let target = request.uri().path_and_query().ok_or(invalid)?.as_str().to_owned();
         let signed_target = Target { method: method.as_str(), path: &target };
-        let (identity, user) = {
-            let extensions = request.extensions();
-            let identity = extensions.get::<Identity>();
-            let user = identity.map(|identity| identity.username.key().to_string());
-            (key.sign(identity, signed_target, Timestamp::now()), user)
-        };
+        let identity = key.sign(request.extensions().get::<Identity>(), signed_target, Timestamp::now());
         let client = request.extensions().get::<Client>().copied().ok_or(Error::NoAddress)?;
         let host = request.headers().get(own::HOST).and_then(|host| host.to_str().ok());
         let mut headers = headers::request_headers(request.headers());
         headers::add_client(&mut headers, client, host, identity);
-        Ok(Self { method, target, headers, body, user })
+        Ok(Self { method, target, headers, body })
     }
 
     /// Limits the time for which the node lets this poll wait.

@@ -1,7 +1,6 @@
 //! Relays the response of a service: its status, the filtered headers, and its body at the speed of the client.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -14,7 +13,6 @@ use actix_web::{
     http::StatusCode,
 };
 use bytes::Bytes;
-use cluster::Backend;
 use http_body_util::{BodyExt, Limited};
 use hyper::{
     Response,
@@ -32,17 +30,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of the refusal of a handshake, in bytes.
 const MAX_REFUSAL: usize = 16 * 1024;
 
-/// The bytes of a body that are read before its response begins. A malformed body gets 502 until then; later it can only
-/// close the connection.
-const READ_AHEAD: usize = 16 * 1024;
-
-/// How long to wait for more of a body before the response begins.
-const READ_AHEAD_TIMEOUT: Duration = Duration::from_millis(20);
-
-/// A body that is relayed as it arrives, at the speed of the client.
+/// A body that is relayed as it arrives.
 struct Relayed {
-    /// Chunks that were read before the response began.
-    ahead: VecDeque<Bytes>,
     size: BodySize,
     body: Incoming,
     deadline: Pin<Box<Sleep>>,
@@ -50,52 +39,19 @@ struct Relayed {
     _request: RequestGuard,
 }
 
-/// The response to the client, after the start of its body was read, which may take `within`.
-pub(super) async fn relay(
-    response: Response<Incoming>,
-    backend: &Backend,
-    request: RequestGuard,
-    within: Duration,
-) -> Result<HttpResponse, Error> {
-    let (head, mut body) = response.into_parts();
+/// The response to the client.
+pub(super) fn relay(response: Response<Incoming>, request: RequestGuard) -> Result<HttpResponse, Error> {
+    let (head, body) = response.into_parts();
     let size = body.size_hint().exact().map_or(BodySize::Stream, BodySize::Sized);
-    let ahead = timeout(within.min(BODY_TIMEOUT), read_ahead(&mut body, backend))
-        .await
-        .map_err(|_| Error::UpstreamTimeout)??;
-    let mut response = response_builder(&head)?;
     let deadline = Box::pin(sleep(BODY_TIMEOUT));
-    Ok(response.body(BoxBody::new(Relayed { ahead, size, body, deadline, _request: request })))
+    Ok(builder(&head)?.body(BoxBody::new(Relayed { size, body, deadline, _request: request })))
 }
 
-/// Reads the first part of a body, and what arrives within [`READ_AHEAD_TIMEOUT`] after it.
-async fn read_ahead(body: &mut Incoming, backend: &Backend) -> Result<VecDeque<Bytes>, Error> {
-    let (mut ahead, mut length) = (VecDeque::new(), 0);
-    while length < READ_AHEAD && !body.is_end_stream() {
-        let frame = match ahead.is_empty() {
-            true => body.frame().await,
-            false => match timeout(READ_AHEAD_TIMEOUT, body.frame()).await {
-                Ok(frame) => frame,
-                Err(_) => break,
-            },
-        };
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| {
-            tracing::warn!(%backend, %error, "a service sends a malformed response body; the client gets 502");
-            Error::InvalidResponse
-        })?;
-        // Other frames are trailers, which are not forwarded.
-        if let Ok(data) = frame.into_data() {
-            length += data.len();
-            ahead.push_back(data);
-        }
-    }
-    Ok(ahead)
-}
-
-/// Relays the refusal of a handshake. The connection closes after it, even when the client has sent more bytes.
+/// The response to the client for the refusal of its handshake. The connection closes after it, even when the client has
+/// sent more bytes.
 pub(super) async fn relay_refusal(response: Response<Incoming>) -> Result<HttpResponse, Error> {
     let (head, body) = response.into_parts();
-    let mut response = response_builder(&head)?;
+    let mut response = builder(&head)?;
     let body = timeout(BODY_TIMEOUT, Limited::new(body, MAX_REFUSAL).collect())
         .await
         .map_err(|_| Error::UpstreamTimeout)?;
@@ -104,7 +60,7 @@ pub(super) async fn relay_refusal(response: Response<Incoming>) -> Result<HttpRe
 }
 
 /// A response with the status and the filtered headers.
-pub(super) fn response_builder(head: &Parts) -> Result<HttpResponseBuilder, Error> {
+pub(super) fn builder(head: &Parts) -> Result<HttpResponseBuilder, Error> {
     let status = StatusCode::from_u16(head.status.as_u16()).map_err(|_| Error::InvalidResponse)?;
     let mut response = HttpResponse::build(status);
     for header in headers::response_headers(&head.headers) {
@@ -121,9 +77,6 @@ impl MessageBody for Relayed {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        if let Some(data) = self.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(data)));
-        }
         loop {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {

@@ -11,18 +11,15 @@ use crate::support::{Request, TestServer, connect, with_timeout};
 const TRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 const UNTRUSTED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
 
-/// Headers of a request.
-type Sent = &'static [(&'static str, &'static str)];
-
-/// All warnings that contain `text`; waits for the first.
-async fn warned(server: &TestServer, text: &str) -> Vec<String> {
+/// The only warning that contains `text`; waits for it.
+async fn warned(server: &TestServer, text: &str) -> String {
     let found = async {
         loop {
             let log = server.system.log();
-            let lines = log.lines().filter(|line| line.contains("WARN") && line.contains(text));
-            let lines: Vec<String> = lines.map(str::to_owned).collect();
-            if !lines.is_empty() {
-                return lines;
+            let mut lines = log.lines().filter(|line| line.contains("WARN") && line.contains(text));
+            if let Some(line) = lines.next() {
+                assert_eq!(lines.next(), None, "twice in a minute");
+                return line.to_owned();
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -55,159 +52,40 @@ async fn a_refused_origin_is_logged_once_with_the_expected_origin_and_the_remedy
         ("capacitor://localhost", "http://127.0.0.1", "--allow-origin"),
     ] {
         let found = warned(&server, seen).await;
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].contains(expected) && found[0].contains(remedy), "{}", found[0]);
+        assert!(found.contains(expected) && found.contains(remedy), "{found}");
     }
 }
 
 #[tokio::test]
-async fn indistinguishable_clients_are_logged_once_with_the_remedy() {
+async fn indistinguishable_clients_and_damaged_handshakes_are_logged_once_with_the_remedy() {
     let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9"]).await;
-    let table: [(Ipv4Addr, Sent, &str, &str); 9] = [
-        (
-            UNTRUSTED,
-            &[("X-Forwarded-For", "198.51.100.7")],
-            "the peer sends x-forwarded-for, as a proxy does",
-            "--trusted-proxy",
-        ),
-        (TRUSTED, &[], "names no client", "X-Forwarded-For"),
-        (TRUSTED, &[("X-Forwarded-For", "unknown")], "has no IP address", "X-Forwarded-For"),
-        (
-            TRUSTED,
-            &[("X-Forwarded-For", "1.1.1.1"), ("X-Real-IP", "2.2.2.2")],
-            "name different clients",
-            "remove the header",
-        ),
-        (TRUSTED, &[("X-Forwarded-For", "1.1.1.1, 10.0.0.7")], "10.0.0.7 names clients", "--trusted-proxy"),
+    let forwarded = ("X-Forwarded-For", "198.51.100.7");
+    let (api, handshake) = ("/user/me", "/socket.io/?EIO=4&transport=websocket");
+    type Row<'a> = (Ipv4Addr, &'a str, &'a [(&'a str, &'a str)], u16, &'a str, &'a str);
+    let table: [Row<'_>; 5] = [
+        (UNTRUSTED, api, &[forwarded], 401, "a peer that is not trusted sends headers", "--trusted-proxy"),
+        (TRUSTED, api, &[], 401, "names no client", "X-Forwarded-For"),
+        (TRUSTED, api, &[forwarded, ("X-Real-IP", "2.2.2.2")], 401, "name different clients", "X-Real-IP"),
+        (TRUSTED, handshake, &[forwarded], 401, "without the header Upgrade", "docs/proxies.md"),
         (
             TRUSTED,
-            &[("X-Forwarded-For", "1.1.1.1, 172.70.1.1"), ("CF-Connecting-IP", "1.1.1.1")],
-            "cf-connecting-ip names another client",
-            "CDN",
+            handshake,
+            &[forwarded, ("Upgrade", "websocket")],
+            400,
+            "without Connection: Upgrade",
+            "docs/proxies.md",
         ),
-        // A client that forges one of these headers does not suppress the warning about another one.
-        (
-            TRUSTED,
-            &[("X-Forwarded-For", "172.70.1.1"), ("X-Original-Forwarded-For", "1.1.1.1")],
-            "x-original-forwarded-for names another client",
-            "use-forwarded-headers",
-        ),
-        (TRUSTED, &[("True-Client-IP", "1.1.1.1")], "only in true-client-ip", "X-Forwarded-For"),
-        (TRUSTED, &[("Fastly-Client-IP", "1.1.1.1")], "only in fastly-client-ip", "X-Forwarded-For"),
     ];
-    for (from, headers, _, _) in table {
-        for _ in 0..2 {
-            let request = headers
-                .iter()
-                .fold(Request::get("/user/me"), |request, (name, value)| request.header(name, value));
-            request.send(from, server.system.address).await.expect(401);
-        }
+    for (from, path, headers, status, _, _) in table.into_iter().chain(table) {
+        let request = Request::get(path);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        request.send(from, server.system.address).await.expect(status);
     }
     Request::get("/healthz").send(TRUSTED, server.system.address).await.expect(200);
-    for (_, headers, cause, remedy) in table {
+    for (_, _, _, _, cause, remedy) in table {
         let found = warned(&server, cause).await;
-        assert!(found.len() == 1 && found[0].contains(remedy), "{headers:?}: {found:?}");
+        assert!(found.contains(remedy), "{found}");
     }
-    assert_eq!(server.system.counter("godzilla_forwarding_issues_total{reason=\"absent\"}").await, 2);
-}
-
-/// The headers of a WebSocket handshake; the function removes or replaces one of them.
-const HANDSHAKE: [(&str, &str); 4] = [
-    ("Connection", "Upgrade"),
-    ("Upgrade", "websocket"),
-    ("Sec-WebSocket-Version", "13"),
-    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-];
-
-/// A handshake with this query in which the header `name` has another value, or is absent.
-fn damaged_handshake(query: &str, name: &str, value: Option<&str>) -> Request {
-    let request = Request::get(&format!("/socket.io/?{query}"));
-    let kept = HANDSHAKE.iter().copied().filter(|(other, _)| *other != name);
-    let pairs = kept.chain(value.map(|value| (name, value)));
-    pairs.fold(request, |request, (name, value)| request.header(name, value))
-}
-
-/// One damage of a handshake: its query and header, the response, and the start of the cause in the log.
-struct Damage {
-    query: &'static str,
-    header: (&'static str, Option<&'static str>),
-    status: u16,
-    body: &'static str,
-    cause: &'static str,
-    reason: &'static str,
-}
-
-#[tokio::test]
-async fn damaged_websocket_handshakes_are_refused_and_logged_once_with_the_remedy() {
-    let server = TestServer::start_with(&["--trusted-proxy", "127.0.0.9", "--allow-token-clients"]).await;
-    let alice = server.user("alice").await;
-    let websocket = "EIO=4&transport=websocket";
-    let fixed = r#"{"code":3,"message":"Bad request"}"#;
-    let table = [
-        (websocket, ("Upgrade", None), 400, fixed, "transport=websocket without", "no_upgrade"),
-        (
-            websocket,
-            ("Connection", Some("close")),
-            400,
-            "Connection: Upgrade",
-            "the header Upgrade: websocket without",
-            "no_connection",
-        ),
-        (
-            websocket,
-            ("Sec-WebSocket-Version", Some("8")),
-            426,
-            "is not 13",
-            "Sec-WebSocket-Version is",
-            "version",
-        ),
-        (websocket, ("Sec-WebSocket-Key", Some("short")), 400, "16 bytes", "Sec-WebSocket-Key is", "key"),
-        (
-            "EIO=4&transport=polling",
-            ("X", None),
-            400,
-            "not a GET",
-            "the header Upgrade: websocket on",
-            "not_websocket",
-        ),
-    ];
-    let table = table.map(|(query, header, status, body, cause, reason)| Damage {
-        query,
-        header,
-        status,
-        body,
-        cause,
-        reason,
-    });
-    for Damage { query, header, status, body, .. } in &table {
-        for from in [TRUSTED, TRUSTED, UNTRUSTED] {
-            let request = damaged_handshake(query, header.0, header.1).cookie(alice.token());
-            let request = request.header("X-Forwarded-For", "198.51.100.7");
-            let response = request.send(from, server.system.address).await.expect(*status);
-            assert!(response.body.contains(body), "{header:?}: {}", response.body);
-            let version = response.header("sec-websocket-version");
-            assert_eq!(version, (*status == 426).then_some("13"), "{header:?}");
-            let reason = response.header("x-refusal-reason");
-            assert_eq!(reason.is_some(), *body == fixed, "{header:?}: {reason:?}");
-        }
-    }
-    for Damage { cause, reason, .. } in &table {
-        let counter = format!("godzilla_handshake_issues_total{{reason=\"{reason}\"}}");
-        assert_eq!(server.system.counter(&counter).await, 3, "{reason}");
-        for peer in [TRUSTED, UNTRUSTED] {
-            let found = warned(&server, &format!("peer={peer} cause={cause}")).await;
-            assert!(found.len() == 1 && found[0].contains("docs/proxies.md"), "{cause}: {found:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_valid_handshake_of_another_version_gets_the_answer_of_engine_io() {
-    let server = TestServer::start_with(&["--allow-token-clients"]).await;
-    let alice = server.user("alice").await;
-    let old = damaged_handshake("EIO=3&transport=websocket", "X", None).cookie(alice.token());
-    let old = old.send(UNTRUSTED, server.system.address).await.expect(400);
-    assert!(old.body.contains("Unsupported protocol version"), "{}", old.body);
 }
 
 #[tokio::test]
@@ -222,7 +100,5 @@ async fn a_malformed_request_is_no_error_of_the_server() {
     }
     server.system.wait_for_log("stream error: ").await;
     let log = server.system.log();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("actix_http::h1::dispatcher")).collect();
-    assert!(lines.iter().any(|line| line.contains("DEBUG") && line.contains("invalid Header")), "{lines:?}");
-    assert!(!log.contains("ERROR"), "{lines:?}");
+    assert!(!log.contains("ERROR"), "{log}");
 }

@@ -43,32 +43,30 @@ async fn acked_messages_survive_a_suspension_of_a_chat_node() {
     traffic.verify(&server).await;
 }
 
-/// The kernel acknowledges what is sent to a suspended process, so no connection breaks by itself.
+/// The kernel acknowledges what is sent to a suspended process, so no connection breaks by itself: the client's heartbeat does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_suspended_node_resend_through_another_node() {
     let server = TestServer::start_split().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let mut tab = alice.connect().await;
-    tab.send_message("before").await;
+    let mut tab = server.official_client(&alice);
+    tab.connect().await;
     let open = "/socket.io/?EIO=4&transport=polling";
-    let opened = alice.request(Request::get(open)).await.expect(200).body;
-    let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
-    let node = |id: &str| id.rsplit('.').next().expect("a node").to_owned();
-    assert_eq!(node(&sid), node(&tab.session), "a user's sessions are on one node");
-    let index = ["one", "two"].into_iter().position(|name| name == node(&sid)).expect("a node of the system");
+    let node = async || {
+        let opened = alice.request(Request::get(open)).await.expect(200).body;
+        let sid = opened.split('"').skip_while(|part| *part != "sid").nth(2).expect("an id").to_owned();
+        sid.rsplit_once('.').expect("a node").1.to_owned()
+    };
+    let before = node().await;
+    let index = ["one", "two"].into_iter().position(|name| name == before).expect("a node of the system");
     server.system.processes[NODES[index]].signal("STOP");
-    let sent = json!({"text": "sent once", "clientId": "one"});
-    tab.request("message", &sent);
-    let poll = Request::get(&format!("{open}&sid={sid}"));
-    let (_, poll) = tokio::join!(tab.closed(), alice.request(poll));
-    assert_eq!(poll.status, 504, "{poll:?}");
-    let mut again = alice.connect().await;
-    assert_ne!(node(&again.session), node(&sid));
-    assert_eq!(again.emit_with_ack("message", &sent).await["ok"], true);
+    assert_eq!(tab.disconnected().await, "ping timeout");
+    assert!(!tab.connected().await.id.is_empty());
+    assert_ne!(node().await, before);
+    assert_eq!(tab.emit_with_ack("message", json!({"text": "sent once"})).await["ok"], true);
     server.system.processes[NODES[index]].signal("CONT");
     let texts: Vec<_> =
         bob.read_history("lobby").await.iter().map(|one| one["data"]["text"].clone()).collect();
-    assert_eq!(texts, ["before", "sent once"]);
+    assert_eq!(texts, ["sent once"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

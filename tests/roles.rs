@@ -4,7 +4,6 @@ mod chat;
 mod drain_delay;
 mod draining;
 mod gateway;
-mod readiness;
 mod together;
 
 use std::{

@@ -35,7 +35,7 @@ use crate::{
         new_session_gate::NewSessionGate,
         presence_probe, verify_identity,
     },
-    storage::{self, redis::Claim},
+    storage,
     user_lookup::StoreUserLookup,
 };
 

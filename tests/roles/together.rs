@@ -20,7 +20,7 @@ const SYSTEMS: [&[&str]; 3] = [
 /// The parts of a role in `/readyz`.
 fn parts(role: &str) -> &'static [&'static str] {
     match role {
-        "gateway" => &["Redis", "accounts", "chat"],
+        "gateway" => &["Redis", "chat"],
         "accounts" => &["MongoDB", "Redis", "password pool"],
         "chat" => &["MongoDB", "Redis", "chat's parts", "presence", "the log", "the table of nodes"],
         _ => &["roster"],

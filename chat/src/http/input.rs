@@ -165,11 +165,6 @@ pub fn limit(text_limit: usize) -> Limit {
 }
 
 impl Limit {
-    /// The limit in bytes.
-    pub fn bytes(self) -> usize {
-        self.0
-    }
-
     /// The limit as an actix-web configuration.
     pub fn config(self) -> PayloadConfig {
         PayloadConfig::new(self.0)

@@ -48,15 +48,13 @@ pub struct Needs {
     pub store: bool,
     /// Number of roles.
     pub roles: usize,
-    /// Number of threads that flags add, as `--password-threads`.
-    pub threads: usize,
 }
 
 impl Needs {
     fn threads(self, cores: usize) -> usize {
         let further = self.roles.saturating_sub(1);
         let each = THREADS_PER_ROLE + cores * THREADS_PER_ROLE_AND_CORE;
-        THREADS + cores * THREADS_PER_CORE + further * each + self.threads
+        THREADS + cores * THREADS_PER_CORE + further * each
     }
 }
 
@@ -120,11 +118,6 @@ pub fn not_ready_reason() -> Option<String> {
 /// The error when the first thread of the process cannot be started.
 pub fn no_thread(error: &io::Error) -> String {
     format!("no thread can be started: {error}; {}", thread_limits())
-}
-
-/// The error when the threads `what` cannot be started.
-pub fn missing_threads(what: &str) -> String {
-    format!("{what} cannot be started; {}", thread_limits())
 }
 
 /// Starts `needed` threads at the same time, then ends them.
@@ -218,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_build_machine_satisfies_the_needs_of_a_role() {
-        assert_eq!(shortages(Needs { store: true, roles: 4, threads: 8 }), [""; 0]);
+        assert_eq!(shortages(Needs { store: true, roles: 4 }), [""; 0]);
         assert_eq!(not_ready_reason(), None);
     }
 

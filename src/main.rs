@@ -17,7 +17,6 @@ mod listener;
 mod memory;
 mod output;
 mod role;
-mod room_references;
 mod secret;
 mod seed;
 mod shutdown;

@@ -12,10 +12,7 @@ pub struct StoreUserLookup(pub Arc<dyn Users>);
 #[async_trait]
 impl chat::UserLookup for StoreUserLookup {
     async fn find(&self, name: &Username) -> Result<Option<Username>, chat::Error> {
-        let found = self.0.find(&name.key()).await.map_err(|error| match error {
-            accounts::Error::Refused(_) => chat::Error::StoreRefused(error.to_string()),
-            _ => chat::Error::Store(error.to_string()),
-        })?;
+        let found = self.0.find(&name.key()).await.map_err(|error| chat::Error::Store(error.to_string()))?;
         Ok(found.map(|user| user.username))
     }
 }

@@ -23,7 +23,7 @@ enum Outcome {
 use Outcome::{Ends, Restarts};
 
 /// The parts of `serve`.
-const PARTS: [(&str, Outcome); 24] = [
+const PARTS: [(&str, Outcome); 23] = [
     ("rooms", Ends),
     ("log", Ends),
     ("shard", Ends),
@@ -45,7 +45,6 @@ const PARTS: [(&str, Outcome); 24] = [
     ("report", Restarts),
     ("revocation", Restarts),
     ("session cache", Restarts),
-    ("password pool", Restarts),
     ("upkeep", Restarts),
     ("readiness log", Restarts),
 ];

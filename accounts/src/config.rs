@@ -8,13 +8,10 @@ use clap::builder::BoolishValueParser;
 const MIN_COST: u32 = 4;
 
 /// Maximum bcrypt cost: one hash takes about a second on a fast core.
-pub(crate) const MAX_COST: u32 = 14;
+const MAX_COST: u32 = 14;
 
-/// Maximum number of threads of one password pool: more than the cores of a large machine.
+/// Maximum number of passwords that are hashed at once: more than the cores of a large machine.
 const MAX_THREADS: u16 = 256;
-
-/// Number of password pools: of logins and of registrations.
-const POOLS: usize = 2;
 
 /// Settings of register and login.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,13 +37,12 @@ pub struct Config {
     #[arg(value_parser = body_deadline)]
     pub login_body_deadline: Duration,
 
-    /// Threads that hash passwords of logins, and as many for registrations, 256 at most; 0 is half of the cores
+    /// Passwords of logins that are hashed at once, and as many of registrations, 256 at most; 0 is half of the cores
     #[arg(long, env = "GODZILLA_PASSWORD_THREADS", value_name = "N", default_value_t = 0)]
     #[arg(value_parser = threads)]
     pub password_threads: u16,
 
-    /// Passwords that may wait for such a thread, a quarter of them from one client address; one more is answered 503.
-    /// Addresses take turns
+    /// Passwords of logins that may wait for that, and as many of registrations; one more is answered 503
     #[arg(long, env = "GODZILLA_PASSWORD_QUEUE", value_name = "N", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub password_queue: u16,
@@ -71,12 +67,7 @@ fn body_deadline(text: &str) -> Result<Duration, &'static str> {
 }
 
 impl Config {
-    /// Number of threads of all password pools.
-    pub fn pool_threads(&self) -> usize {
-        POOLS * self.threads()
-    }
-
-    /// Number of threads of a password pool, at least one.
+    /// Number of passwords of logins that are hashed at once, and of registrations; at least one.
     pub(crate) fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         match self.password_threads {

@@ -47,10 +47,7 @@ pub enum Error {
     /// The body exceeds the limit in bytes. 413.
     #[error("The body is over {0} bytes")]
     TooLarge(usize),
-    /// The content type is not JSON. 415.
-    #[error("The body must be application/json")]
-    MediaType,
-    /// Too many attempts for this name are waiting. Contains the seconds after which a retry can succeed. 429.
+    /// Too many failed logins of this name. Contains the seconds after which a retry can succeed. 429.
     #[error("Too many attempts, try again later")]
     TooMany(u64),
     /// The queue of password checks is full. The client retries after a second. 503.
@@ -59,15 +56,9 @@ pub enum Error {
     /// A store does not respond, or fails. 503.
     #[error("The service is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A store answered and refused the operation. 503.
-    #[error("The store refuses the operation, try again")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The operating system gives no random bytes, for a salt or a token. 503.
     #[error("The service is unavailable")]
     Entropy,
-    /// The stored data of the user is damaged. 500.
-    #[error("Stored data is damaged; its operator runs `godzilla check`")]
-    Damaged(&'static str),
     /// An internal error. 500.
     #[error("Internal Server Error")]
     Internal(&'static str),
@@ -86,11 +77,8 @@ impl Error {
             Self::Exists => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded | Self::Unavailable(_) | Self::Refused(_) | Self::Entropy => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Damaged(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Overloaded | Self::Unavailable(_) | Self::Entropy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -98,37 +86,16 @@ impl Error {
     pub(crate) fn log(&self) {
         match self {
             Self::Unavailable(error) => {
-                tracing::warn!(store = store_of(&**error), %error, "a call to a store failed");
-            }
-            Self::Refused(error) => {
-                tracing::warn!(store = store_of(&**error), %error, "a store refused an operation");
+                let store = if error.is::<sessions::Error>() { "sessions" } else { "users" };
+                tracing::warn!(store, %error, "a call to a store failed");
             }
             Self::Entropy => {
                 metrics::counter!("godzilla_accounts_entropy_failures_total").increment(1);
                 tracing::error!("the operating system gives no random bytes for a salt or a token");
             }
-            Self::Damaged(what) => {
-                tracing::error!(
-                    what,
-                    "a stored user is damaged; `godzilla check` finds all damage of an embedded store"
-                );
-            }
             Self::Internal(what) => tracing::error!(what, "internal error"),
             _ => {}
         }
-    }
-}
-
-/// The store that returned `error`, for the log.
-fn store_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
-    if error.is::<sessions::Error>() {
-        "sessions"
-    } else if error.is::<crate::UnreadableReferences>() {
-        "rooms"
-    } else if error.is::<remote::Unanswered>() {
-        "failed logins"
-    } else {
-        "users"
     }
 }
 
@@ -142,7 +109,7 @@ impl ResponseError for Error {
         let mut response = HttpResponse::build(self.status());
         response.insert_header((header::CACHE_CONTROL, "no-store"));
         match self {
-            Self::Overloaded | Self::Unavailable(_) | Self::Refused(_) | Self::Entropy => {
+            Self::Overloaded | Self::Unavailable(_) | Self::Entropy => {
                 response.insert_header((header::RETRY_AFTER, "1"));
             }
             Self::TooMany(after) => {

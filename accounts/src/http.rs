@@ -1,37 +1,46 @@
-//! HTTP routes and handlers of accounts.
+//! HTTP routes and handlers of accounts. The gateway has checked content type, length and origin before.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, Resource,
+    error::PayloadError,
     http::{StatusCode, header},
     web,
 };
-use proto::{Identity, Username, address::counted, identity::OPENED};
-use serde::Serialize;
+use proto::{Identity, Object, Username};
+use runtime::body::{self, ReadError};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sessions::SharedSessions;
-use tokio::time::sleep;
 
-use crate::{
-    Config, Error, NameReferences, Password, Users,
-    body::{self, Bounds},
-    cookie,
-    credentials::{self, Credentials, TokenDelivery},
-    login_throttle::{LoginThrottle, Refused},
-    pool::{Pool, queue::Lane},
-    service::AccountService,
-};
+use crate::{Config, Error, Password, Users, cookie, hasher::Hasher, service::AccountService};
 
 /// The HTTP handlers of accounts. Clones share their state.
 #[derive(Clone)]
 pub struct Accounts {
     service: Arc<AccountService>,
-    bounds: Bounds,
-    /// Throttle of failed logins; present when several processes share it.
-    throttle: Option<Arc<LoginThrottle>>,
+    /// The maximum size of a body in bytes, and the maximum time of its arrival.
+    body: (usize, Duration),
     /// Whether every cookie is Secure. Without it, a cookie is Secure when a trusted proxy reports a TLS client.
     secure: bool,
+}
+
+/// The body of register and login. Without `Debug`, so that a password cannot be logged.
+#[derive(Deserialize)]
+struct Credentials {
+    username: String,
+    password: String,
+    session: Option<TokenDelivery>,
+}
+
+/// How the response to a login returns the session token: in an HttpOnly cookie, or in the body, for pages of other sites, for which
+/// browsers send no cookie, and for programs. A registration opens a session for `Token` only.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum TokenDelivery {
+    Cookie,
+    Token,
 }
 
 /// `{"status":"success","message":...}`.
@@ -49,37 +58,16 @@ struct LoggedIn<'a> {
     token: &'a str,
 }
 
-/// The text of [`Error::Internal`] when the system provides no threads for the password pools.
-pub const NO_THREADS: &str = "threads of the password pool could not be started";
-
 impl Accounts {
-    /// Starts the password pools and computes one hash.
+    /// Computes one hash; blocks for its duration.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the system provides no threads or no random bytes.
-    pub fn new(
-        users: Arc<dyn Users>,
-        references: Arc<dyn NameReferences>,
-        sessions: SharedSessions,
-        config: &Config,
-    ) -> Result<Self, Error> {
-        let pool = || {
-            Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
-                .map_err(|_| Error::Internal(NO_THREADS))
-        };
-        let service = AccountService::new(users, references, sessions, pool()?, pool()?, config.bcrypt_cost)?;
-        let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };
-        Ok(Self { service: Arc::new(service), bounds, throttle: None, secure: config.cookie_secure })
-    }
-
-    /// Adds a throttle of failed logins.
-    pub fn with_throttle(self, throttle: LoginThrottle) -> Self {
-        Self { throttle: Some(Arc::new(throttle)), ..self }
-    }
-
-    /// Whether password checks or registrations wait and no thread of their pool has taken one for 10 s, for `/readyz`.
-    pub fn is_stalled(&self) -> bool {
-        self.service.pool.is_stalled() || self.service.registrations.is_stalled()
+    /// [`Error::Entropy`] when the system provides no random bytes.
+    pub fn new(users: Arc<dyn Users>, sessions: SharedSessions, config: &Config) -> Result<Self, Error> {
+        let hasher = || Hasher::new(config.threads(), config.password_queue.into(), config.bcrypt_cost);
+        let service = AccountService::new(users, sessions, hasher, config.bcrypt_cost)?;
+        let body = (config.login_body_limit, config.login_body_deadline);
+        Ok(Self { service: Arc::new(service), body, secure: config.cookie_secure })
     }
 
     /// Mounts `POST /user/logout` and `GET /user/me`.
@@ -104,7 +92,7 @@ impl Accounts {
 
     /// Registers a user without HTTP under the same rules. For sample users.
     pub async fn register(&self, username: &Username, password: &str) -> Result<(), Error> {
-        self.service.register(username, Password::new(password)?, None).await
+        self.service.register(username, Password::new(password)?).await
     }
 
     fn at(&self, path: &str) -> Resource {
@@ -117,9 +105,17 @@ impl Accounts {
         self.secure || cookie::is_tls(request.headers())
     }
 
-    async fn credentials(&self, request: &HttpRequest, payload: web::Payload) -> Result<Credentials, Error> {
-        body::check_head(request, self.bounds)?;
-        credentials::parse(&body::read(payload, self.bounds).await?)
+    /// Reads the credentials. The error contains no detail, because a parser's message can quote the password.
+    async fn credentials(&self, payload: web::Payload) -> Result<Credentials, Error> {
+        let (limit, deadline) = self.body;
+        let body = body::read(payload, limit, deadline).await.map_err(|error| match error {
+            // Also the limit of the gateway.
+            ReadError::TooLarge | ReadError::Broken(PayloadError::Overflow) => Error::TooLarge(limit),
+            ReadError::Timeout => Error::BodyTimeout,
+            ReadError::Broken(_) => Error::Incomplete,
+        })?;
+        let Object(credentials) = serde_json::from_slice(&body).map_err(|_| Error::Malformed)?;
+        Ok(credentials)
     }
 }
 
@@ -128,29 +124,22 @@ async fn register(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
-    let credentials = accounts.credentials(&request, payload).await?;
+    let credentials = accounts.credentials(payload).await?;
     let outcome = async {
         let name = credentials.username.parse()?;
-        let password = Password::new(&credentials.password)?;
-        accounts.service.register(&name, password, lane(&request)).await?;
-        if let Some(throttle) = &accounts.throttle {
-            throttle.record_success(&name, client(&request)).await;
-        }
+        accounts.service.register(&name, Password::new(&credentials.password)?).await?;
         Ok(name)
     };
     let outcome = outcome.await;
     count("register", &outcome);
     let (name, success) = (outcome?, success("User registered successfully"));
     let mut response = response(StatusCode::CREATED);
-    if credentials.delivery == TokenDelivery::Cookie {
+    if credentials.session != Some(TokenDelivery::Token) {
         return Ok(response.json(success));
     }
     let old = cookie::presented_tokens(request.headers()).bearers;
     match accounts.service.open_session(&name, &old).await {
-        Ok(token) => {
-            response.insert_header((OPENED, token.id().as_str()));
-            Ok(response.json(LoggedIn { success, token: token.reveal() }))
-        }
+        Ok(token) => Ok(response.json(LoggedIn { success, token: token.reveal() })),
         // The user exists. Another status would make the client register again.
         Err(error) => {
             error.log();
@@ -164,49 +153,21 @@ async fn login(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
-    let credentials = accounts.credentials(&request, payload).await?;
-    let presented = cookie::presented_tokens(request.headers());
+    let Credentials { username, password, session } = accounts.credentials(payload).await?;
+    let (presented, is_token) =
+        (cookie::presented_tokens(request.headers()), session == Some(TokenDelivery::Token));
     // Tokens that the response replaces on the client.
-    let old = match credentials.delivery {
-        TokenDelivery::Cookie => presented.cookies,
-        TokenDelivery::Token => presented.bearers,
-    };
-    // Only names that can be registered are counted.
-    let throttled = accounts.throttle.as_deref().zip(credentials.username.parse::<Username>().ok());
-    if let Some((throttle, name)) = &throttled {
-        sleep(throttle.delay(name, client(&request)).await.map_err(refused)?).await;
-    }
-    let mut outcome =
-        accounts.service.login(&credentials.username, &credentials.password, &old, lane(&request)).await;
-    match (&throttled, &outcome) {
-        (Some((throttle, name)), Ok(_)) => throttle.record_success(name, client(&request)).await,
-        (Some((throttle, name)), Err(Error::InvalidCredentials)) => {
-            // Without counted failures, passwords could be guessed at any rate.
-            if let Err(error) = throttle.record_failure(name).await {
-                outcome = Err(refused(error));
-            }
-        }
-        _ => {}
-    }
+    let old = if is_token { presented.bearers } else { presented.cookies };
+    let outcome = accounts.service.login(&username, &password, &old, client(&request)).await;
     count("login", &outcome);
-    let token = outcome?;
-    let success = success("Login successful");
+    let (token, success) = (outcome?, success("Login successful"));
     let mut response = response(StatusCode::OK);
-    response.insert_header((OPENED, token.id().as_str()));
-    Ok(match credentials.delivery {
-        TokenDelivery::Cookie => {
-            let cookie = cookie::session_cookie(&token, accounts.is_secure(&request));
-            response.cookie(cookie).json(success)
-        }
-        TokenDelivery::Token => response.json(LoggedIn { success, token: token.reveal() }),
+    Ok(if is_token {
+        response.json(LoggedIn { success, token: token.reveal() })
+    } else {
+        let cookie = cookie::session_cookie(&token, accounts.is_secure(&request));
+        response.cookie(cookie).json(success)
     })
-}
-
-fn refused(refused: Refused) -> Error {
-    match refused {
-        Refused::Busy(after) => Error::TooMany(after.as_secs() + 1),
-        Refused::Store(error) => Error::Unavailable(Box::new(error)),
-    }
 }
 
 /// The client's address: reported by the gateway, or else the peer's. The gateway removes the header of every client.
@@ -214,11 +175,6 @@ fn client(request: &HttpRequest) -> Option<IpAddr> {
     let stated = request.headers().get(header::X_FORWARDED_FOR);
     let stated = stated.and_then(|stated| stated.to_str().ok()?.parse().ok());
     stated.or_else(|| Some(request.peer_addr()?.ip().to_canonical()))
-}
-
-/// What the client's passwords are counted under.
-fn lane(request: &HttpRequest) -> Lane {
-    client(request).map(counted)
 }
 
 async fn logout(accounts: web::Data<Accounts>, request: HttpRequest) -> Result<HttpResponse, Error> {

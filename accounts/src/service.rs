@@ -1,79 +1,56 @@
 //! Register, login and logout, independent of HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use futures_util::{StreamExt, future::join, stream};
+use futures_util::{StreamExt, stream};
 use proto::Username;
 use sessions::{SharedSessions, Token};
-use tokio::time::timeout;
 
 use crate::{
-    Creation, Error, NameReferences, Password, User, Users,
-    pool::{self, Checked, Pool, queue::Lane},
-    refusal_cost::RefusalCost,
+    Creation, Error, Password, Users,
+    hasher::{self, Checked, Hasher},
+    login_throttle::LoginThrottle,
 };
 
-/// Timeout for storing a rehashed password during a login.
-const REHASH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Number of sessions that a logout revokes concurrently.
-const CONCURRENT_REVOCATIONS: usize = 16;
+/// Number of sessions that a logout closes concurrently.
+const CONCURRENT_CLOSINGS: usize = 16;
 
 /// The account operations.
 pub struct AccountService {
     users: Arc<dyn Users>,
-    references: Arc<dyn NameReferences>,
     sessions: SharedSessions,
-    /// Pool for password checks of logins.
-    pub pool: Pool,
-    /// Pool for hashes of registrations. It is separate, so that a flood of registrations does not delay logins.
-    pub registrations: Pool,
+    /// Checks the passwords of logins.
+    pub logins: Hasher,
+    /// Hashes the passwords of registrations. It is separate, so that a flood of registrations does not delay logins.
+    pub registrations: Hasher,
+    throttle: LoginThrottle,
     /// A hash that matches no password, with the cost of new hashes. Passwords of unknown users are compared with it.
     dummy_hash: String,
-    /// The cost of refusals.
-    refusal_cost: RefusalCost,
 }
 
 impl AccountService {
-    /// Computes one hash of `cost`; blocks for its duration.
+    /// Computes one hash with `cost`; blocks for its duration. `hasher` is called once for logins and once for registrations.
     pub fn new(
         users: Arc<dyn Users>,
-        references: Arc<dyn NameReferences>,
         sessions: SharedSessions,
-        pool: Pool,
-        registrations: Pool,
+        hasher: impl Fn() -> Hasher,
         cost: u32,
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
-        let dummy_hash = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self {
-            users,
-            references,
-            sessions,
-            pool,
-            registrations,
-            dummy_hash,
-            refusal_cost: RefusalCost::new(cost),
-        })
+        let dummy_hash = hasher::hash(&Password::new(secret.reveal())?, cost)?;
+        let throttle = LoginThrottle::default();
+        Ok(Self { users, sessions, logins: hasher(), registrations: hasher(), throttle, dummy_hash })
     }
 
-    /// The hash that passwords of unknown users are compared with.
-    #[cfg(test)]
-    pub fn dummy_hash(&self) -> &str {
-        &self.dummy_hash
-    }
-
-    /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored. A name that other services refer to is
-    /// taken, with the same response: otherwise another client would take over the rooms of a user that the store of users has lost.
-    pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
+    /// Registers `username`. Refuses a name that is taken; case is ignored.
+    pub async fn register(&self, username: &Username, password: Password) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
-        self.users.check_collection().await?;
-        if self.is_taken(username).await? {
+        // The insert decides. A taken name is refused here without the cost of a hash.
+        if self.users.find(&username.key()).await?.is_some() {
             return Err(Error::Exists);
         }
-        let hash = self.registrations.hash(from, password).await?;
-        self.sessions.close_all(username).await?;
+        let hash = self.registrations.hash(password).await?;
         match self.users.create(username, &hash).await? {
             Creation::Created => Ok(()),
             Creation::Exists => Err(Error::Exists),
@@ -82,95 +59,42 @@ impl AccountService {
 
     /// Opens a session of a user who has just registered, and replaces the sessions of `old`.
     pub async fn open_session(&self, username: &Username, old: &[Token]) -> Result<Token, Error> {
-        Ok(self.sessions.replace(username, old).await?)
+        Ok(self.sessions.open(username, old).await?)
     }
 
-    /// Whether a user has the name, or another service refers to it. Both are read for every name, so that the time of the response does
-    /// not show which of them is the case.
-    async fn is_taken(&self, username: &Username) -> Result<bool, Error> {
-        let key = username.key();
-        match join(self.users.find(&key), self.references.is_referenced(username)).await {
-            (Ok(Some(_)), _) => Ok(true),
-            // The name of a damaged user stays taken.
-            (Err(damaged @ Error::Damaged(_)), _) => {
-                damaged.log();
-                Ok(true)
-            }
-            (Err(error), _) => Err(error),
-            (Ok(None), Err(error)) => Err(Error::Unavailable(Box::new(error))),
-            (Ok(None), Ok(false)) => Ok(false),
-            (Ok(None), Ok(true)) => {
-                tracing::warn!(
-                    "a registration is refused: rooms refer to the requested name, but no user has it; restore users and rooms from the same backup"
-                );
-                Ok(true)
-            }
-        }
-    }
-
-    /// Opens a new session for the client `from` and replaces the sessions of `old`. Invalid names and passwords give the same error as
-    /// wrong ones. The time of a refusal does not depend on whether the user exists, and a damaged row or hash gives the same refusal; it
-    /// is logged.
+    /// Opens a new session for a login from `client`, which replaces the sessions of `old`. Invalid names and passwords give the same error
+    /// as wrong ones, and an unknown user costs as much as a wrong password.
     pub async fn login(
         &self,
         username: &str,
         password: &str,
         old: &[Token],
-        from: Lane,
+        client: Option<IpAddr>,
     ) -> Result<Token, Error> {
         let username: Username = username.parse().map_err(|_| Error::InvalidCredentials)?;
         let password = Password::new(password).map_err(|_| Error::InvalidCredentials)?;
-        let user = self.whole(self.users.find(&username.key()).await)?;
+        if let Some(wait) = self.throttle.wait(&username, client, Instant::now()) {
+            return Err(Error::TooMany(wait.as_secs() + 1));
+        }
+        let user = self.users.find(&username.key()).await?;
         let hash = user.as_ref().map_or(&self.dummy_hash, |user| &user.hash).clone();
-        let level = self.refusal_cost.for_hash(pool::cost_of(&hash)?, &*self.users).await;
-        let checked = self.pool.verify(from, password, hash, level).await?;
+        let checked = self.logins.verify(password, hash).await?;
         let (Some(user), Checked::Match { renewed }) = (user, checked) else {
+            self.throttle.record_failure(&username, client, Instant::now());
             return Err(Error::InvalidCredentials);
         };
-        if let Some(renewed) = renewed {
-            self.rehash(&user, &renewed).await;
+        if let Some(renewed) = renewed
+            && let Err(error) = self.users.renew(&username.key(), &user.hash, &renewed).await
+        {
+            tracing::warn!(%error, "a hash of the configured cost is not stored, retrying at the next login");
         }
-        Ok(self.sessions.replace(&user.username, old).await?)
+        Ok(self.sessions.open(&user.username, old).await?)
     }
 
-    /// The user, unless the row or the hash is damaged.
-    fn whole(&self, found: Result<Option<User>, Error>) -> Result<Option<User>, Error> {
-        let checked = found.and_then(|user| {
-            if let Some(user) = &user {
-                pool::cost_of(&user.hash)?;
-            }
-            Ok(user)
-        });
-        match checked {
-            Err(damaged @ Error::Damaged(_)) => {
-                damaged.log();
-                metrics::counter!("godzilla_accounts_damaged_users_total").increment(1);
-                Ok(None)
-            }
-            other => other,
-        }
-    }
-
-    /// Stores a hash with the configured cost. A failure is logged; the next login retries.
-    async fn rehash(&self, user: &User, hash: &str) {
-        let key = user.username.key();
-        let renewing = self.users.renew(&key, &user.hash, hash);
-        match timeout(REHASH_TIMEOUT, renewing).await {
-            Ok(Ok(())) => metrics::counter!("godzilla_accounts_hashes_renewed_total").increment(1),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "rehashed password could not be stored, retrying at the next login")
-            }
-            Err(_) => {
-                tracing::warn!("rehashed password could not be stored in time, retrying at the next login")
-            }
-        }
-    }
-
-    /// Revokes the sessions of `tokens`. An error of one does not prevent the revocation of the others.
+    /// Closes the sessions of `tokens`. An error of one does not prevent the others from being closed.
     pub async fn logout(&self, tokens: impl Iterator<Item = &Token>) -> Result<(), Error> {
-        let closing = tokens.map(|token| self.sessions.close(token));
-        let closed: Vec<_> = stream::iter(closing).buffer_unordered(CONCURRENT_REVOCATIONS).collect().await;
-        closed.into_iter().try_for_each(|closed| closed.map(drop))?;
-        Ok(())
+        let closing = tokens.map(async |token| self.sessions.close(&token.id()).await);
+        let closed: Vec<_> = stream::iter(closing).buffer_unordered(CONCURRENT_CLOSINGS).collect().await;
+        Ok(closed.into_iter().collect::<Result<(), _>>()?)
     }
 }

@@ -38,14 +38,6 @@ pub enum Creation {
 /// The store of users. Names are unique by [`Username::key`].
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
-    /// Checks that the store of users was not replaced by another one. In the other store the names of lost users would be free.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store was replaced, or when that cannot be determined. No user may then be registered.
-    async fn check_collection(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
     /// Stores a new user unless the name is taken. Of two concurrent calls exactly one returns [`Creation::Created`].
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error>;
 
@@ -54,9 +46,6 @@ pub trait Users: Send + Sync + 'static {
 
     /// Replaces the hash `old` with `new`. Does nothing when the user has another hash.
     async fn renew(&self, key: &str, old: &str, new: &str) -> Result<(), Error>;
-
-    /// The highest cost of all stored bcrypt hashes, 0 to 99; `None` without a hash. Reads all users.
-    async fn highest_cost(&self) -> Result<Option<u32>, Error>;
 
     /// Whether the store contains no user. Sample data is added to empty stores only.
     async fn is_empty(&self) -> Result<bool, Error>;

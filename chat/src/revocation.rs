@@ -9,7 +9,7 @@ use sessions::{Cause, Closing, Closings, RecvError, SessionId, SharedSessions};
 use socketio::{CloseReason, Io, Operation, Target};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -17,54 +17,26 @@ use crate::{
     socket_quota::SocketQuota,
 };
 
-/// The interval between two checks of all sessions that have sockets, plus up to [`PROBE`]. Sessions also end by age, without a closing.
+/// The interval between two checks of all sessions that have sockets. Sessions also end by age, without a closing.
 const CHECK: Duration = Duration::from_secs(20);
 
-/// The minimum interval between two checks of all sessions after missed closings. Also the interval of their retries.
-const MISSED_INTERVAL: Duration = Duration::from_secs(1);
+/// The minimum interval between two checks, after missed closings and after failures.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The number of concurrent checks of sessions.
 const AT_ONCE: usize = 16;
 
-/// The interval between two checks that the store of sessions answers.
-const PROBE: Duration = Duration::from_secs(5);
-
 /// How long sockets stay connected while their sessions cannot be checked.
 const GRACE: Duration = Duration::from_secs(60);
-
-/// The state of [`watch`].
-struct Watch {
-    sessions: SharedSessions,
-    socket_quota: SocketQuota,
-    io: Io,
-    /// The time of the last complete check of all sessions. `None` before the first.
-    last_check: Option<Instant>,
-    /// Whether closings may have been missed since the begin of the last complete check.
-    has_missed: bool,
-    /// The time of the last answer of the store of sessions.
-    last_answer: Instant,
-    /// The last answer before the store of sessions stopped answering. `None` while it answers.
-    unverified_since: Option<Instant>,
-}
 
 /// Disconnects sockets when their sessions close or expire, until the channel of closings is closed. It calls the io directly, so a
 /// disconnect does not wait behind messages.
 pub async fn watch(closings: Closings, sessions: SharedSessions, socket_quota: SocketQuota, io: Io) {
-    let watch = Watch {
-        sessions,
-        socket_quota,
-        io: io.clone(),
-        // All sessions are checked first: after a panic of this task, closings were lost.
-        last_check: None,
-        has_missed: false,
-        last_answer: Instant::now(),
-        unverified_since: None,
-    };
     let missed = Notify::new();
     // A closing does not wait for a check in progress.
     tokio::select! {
         () = receive(closings, &io, &missed) => {}
-        () = watch.check_repeatedly(&missed) => {}
+        () = check_repeatedly(&sessions, &socket_quota, &io, &missed) => {}
     }
 }
 
@@ -79,83 +51,64 @@ async fn receive(mut closings: Closings, io: &Io, missed: &Notify) {
     }
 }
 
-impl Watch {
-    /// Checks sessions at intervals, and at once when closings may have been missed. Never returns.
-    async fn check_repeatedly(mut self, missed: &Notify) {
-        loop {
-            let started = Instant::now();
-            let is_full = self.probe().await;
-            // However often closings are missed, checks of all sessions take at most half of the time.
-            let elapsed = started.elapsed();
-            let pause =
-                if is_full { elapsed.max(MISSED_INTERVAL.saturating_sub(elapsed)) } else { Duration::ZERO };
-            let earliest = Instant::now() + pause;
-            tokio::select! {
-                () = sleep(if self.has_missed { pause } else { PROBE }) => {}
-                () = missed.notified() => {
-                    self.has_missed = true;
-                    sleep_until(earliest).await;
-                }
-            }
-        }
-    }
-
-    /// Checks one session, or all of them when that is due. Closes all sockets when the store of sessions has not answered for [`GRACE`].
-    /// Returns whether the check was one of all sessions.
-    async fn probe(&mut self) -> bool {
+/// Checks all sessions at intervals, and at once when closings may have been missed. Never returns. The first check is at once: after a
+/// panic of this task, closings were lost.
+async fn check_repeatedly(sessions: &SharedSessions, socket_quota: &SocketQuota, io: &Io, missed: &Notify) {
+    let mut failing_since = None;
+    loop {
         let started = Instant::now();
-        let is_due = self.has_missed
-            || self.unverified_since.is_some()
-            || self.last_check.is_none_or(|last_check| last_check.elapsed() >= CHECK);
-        if self.check(if is_due { usize::MAX } else { 1 }).await {
-            (self.unverified_since, self.last_answer) = (None, Instant::now());
-            if is_due {
-                (self.last_check, self.has_missed) = (Some(started), false);
+        if let Err(error) = check(sessions, socket_quota, io).await {
+            if failing_since.is_none() {
+                tracing::warn!(%error, "sessions cannot be checked; retrying");
             }
-            return is_due;
+            let since = *failing_since.get_or_insert(started);
+            if since.elapsed() >= GRACE {
+                tracing::warn!("sockets are closed because their sessions cannot be checked");
+                let close = |session: String| Operation::Close {
+                    of: session_sockets(&session),
+                    reason: CloseReason::Unverifiable,
+                };
+                io.send(socket_quota.sessions().into_iter().map(close).collect()).await;
+            }
+        } else {
+            failing_since = None;
         }
-        let since = *self.unverified_since.get_or_insert(self.last_answer);
-        if since.elapsed() >= GRACE {
-            tracing::warn!(
-                seconds = since.elapsed().as_secs(),
-                "sockets are closed because their sessions cannot be checked"
-            );
-            let close = |session: String| Operation::Close {
-                of: session_sockets(&session),
-                reason: CloseReason::Unverifiable,
-            };
-            self.io.send(self.socket_quota.sessions().into_iter().map(close).collect()).await;
+        // However often closings are missed, checks take at most half of the time.
+        let earliest = Instant::now() + RETRY.max(started.elapsed());
+        if failing_since.is_none() {
+            _ = timeout(CHECK, missed.notified()).await;
         }
-        is_due
+        sleep_until(earliest).await;
     }
+}
 
-    /// Checks at most `max` sessions that have sockets here, and disconnects those that have ended. Returns false when the store of
-    /// sessions does not answer. Then the sockets stay connected.
-    async fn check(&self, max: usize) -> bool {
-        let mut expired = Vec::new();
-        let mut is_answered = true;
-        let ids =
-            self.socket_quota.sessions().into_iter().take(max).filter_map(|session| session.parse().ok());
-        let checks = ids.map(async |id: SessionId| (self.sessions.is_live(&id).await, id));
-        let mut answers = stream::iter(checks).buffer_unordered(AT_ONCE);
-        while let Some((answer, id)) = answers.next().await {
-            match answer {
-                Ok(true) => (),
-                Ok(false) => expired.extend(disconnect(id.as_str(), EXPIRED)),
-                Err(error) => {
-                    match self.unverified_since {
-                        None => tracing::warn!(%error, "sessions cannot be checked; retrying"),
-                        Some(_) => tracing::debug!(%error, "sessions still cannot be checked; retrying"),
-                    }
-                    is_answered = false;
-                    break;
-                }
+/// Checks all sessions that have sockets here, and disconnects those that have ended.
+///
+/// # Errors
+/// When the store of sessions does not answer. Then the sockets of the remaining sessions stay connected.
+async fn check(
+    sessions: &SharedSessions,
+    socket_quota: &SocketQuota,
+    io: &Io,
+) -> Result<(), sessions::Error> {
+    let mut expired = Vec::new();
+    let mut checked = Ok(());
+    let ids = socket_quota.sessions().into_iter().filter_map(|session| session.parse().ok());
+    let checks = ids.map(async |id: SessionId| (sessions.find(&id).await, id));
+    let mut answers = stream::iter(checks).buffer_unordered(AT_ONCE);
+    while let Some((answer, id)) = answers.next().await {
+        match answer {
+            Ok(Some(_)) => (),
+            Ok(None) => expired.extend(disconnect(id.as_str(), EXPIRED)),
+            Err(error) => {
+                checked = Err(error);
+                break;
             }
         }
-        drop(answers);
-        self.io.send(expired).await;
-        is_answered
     }
+    drop(answers);
+    io.send(expired).await;
+    checked
 }
 
 /// The message of `unauthorized` when the session ends by a logout.

@@ -71,7 +71,7 @@ async fn a_logout_disconnects_only_the_sockets_of_its_session() {
     let server = TestChat::start().await;
     let (here, there) = (server.login("alice").await, server.login("alice").await);
     let (mut revoked, mut other) = (server.connect(&here).await, server.connect(&there).await);
-    server.sessions.close(here.token.as_ref().unwrap()).await.unwrap();
+    server.sessions.close(&here.token.as_ref().unwrap().id()).await.unwrap();
     revoked.receive_until("41").await;
     while revoked.next().await.is_some() {}
     assert_eq!(other.ask("message", json!({"text": "still here"})).await["ok"], true);
@@ -95,7 +95,7 @@ async fn a_client_whose_session_ends_receives_the_cause_before_it_is_disconnecte
         let (token, user) = (login.token.clone().unwrap(), "alice".parse().unwrap());
         let (mut alice, mut bob) = (server.connect(&login).await, server.client("bob").await);
         match end {
-            "logout" => assert!(server.sessions.close(&token).await.unwrap()),
+            "logout" => server.sessions.close(&token.id()).await.unwrap(),
             "evicted" => {
                 for _ in 0..sessions::PER_USER {
                     server.login("alice").await;
@@ -106,8 +106,8 @@ async fn a_client_whose_session_ends_receives_the_cause_before_it_is_disconnecte
                 server.login("carol").await;
             }
             _ => {
-                let new = server.sessions.replace(&user, &[token]).await.unwrap();
-                assert!(server.sessions.find(&new).await.unwrap().is_some());
+                let new = server.sessions.open(&user, &[token]).await.unwrap();
+                assert!(server.sessions.find(&new.id()).await.unwrap().is_some());
             }
         }
         let mut packets = Vec::new();

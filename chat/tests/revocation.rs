@@ -5,11 +5,9 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use futures_util::{StreamExt, future::join_all, stream, stream::BoxStream};
-use proto::Timestamp;
+use futures_util::future::join_all;
 use serde_json::json;
-use sessions::{Error, RedisSessions, Revocations, SessionId, Sessions};
+use sessions::{RedisSessions, Sessions};
 use support::{Client, DEADLINE, Login, TestChat};
 use testkit::Redis;
 use tokio::time::{sleep, timeout};
@@ -19,22 +17,6 @@ const DISCONNECT: Duration = Duration::from_secs(12);
 
 /// The number of users who log out in each case. More than are checked at once.
 const USERS: usize = 40;
-
-/// A list of closed sessions that keeps nothing.
-struct NoList;
-
-#[async_trait]
-impl Revocations for NoList {
-    async fn add(&self, _: &[SessionId]) -> Result<(), Error> {
-        Ok(())
-    }
-    async fn generation(&self, seen: u64) -> Result<u64, Error> {
-        Ok(seen + 1)
-    }
-    async fn parts(&self) -> Result<BoxStream<'_, Result<Vec<SessionId>, Error>>, Error> {
-        Ok(stream::empty().boxed())
-    }
-}
 
 struct Fixture {
     redis: Redis,
@@ -49,11 +31,9 @@ impl Fixture {
     async fn start() -> Self {
         let redis = Redis::start();
         allow(&redis);
-        let list = Arc::new(NoList);
-        let accounts =
-            RedisSessions::with_revocations(&redis.url(), Timestamp::now, list).expect("an address");
+        let accounts = RedisSessions::new(&redis.url()).expect("an address");
         let url = redis.url().replace("godzilla", "reader");
-        let reader = Arc::new(RedisSessions::new(&url, Timestamp::now).expect("an address"));
+        let reader = Arc::new(RedisSessions::new(&url).expect("an address"));
         until("both are ready", async || {
             accounts.not_ready_reason().await.is_none() && reader.not_ready_reason().await.is_none()
         })
@@ -63,15 +43,16 @@ impl Fixture {
     }
 
     async fn connect(&self, user: &str) -> (Login, Client) {
-        let token = self.accounts.open(&user.parse().expect("a name")).await.expect("Redis accepts writes");
+        let token =
+            self.accounts.open(&user.parse().expect("a name"), &[]).await.expect("Redis accepts writes");
         let login = Login { user: user.to_owned(), token: Some(token) };
         let client = self.chat.connect(&login).await;
         (login, client)
     }
 
     async fn log_out(&self, login: &Login) {
-        let token = login.token.as_ref().expect("a login with a token");
-        until("a logout", async || self.accounts.close(token).await.is_ok()).await;
+        let id = login.token.as_ref().expect("a login with a token").id();
+        until("a logout", async || self.accounts.close(&id).await.is_ok()).await;
     }
 
     async fn until_subscribed(&self, is_subscribed: bool) {

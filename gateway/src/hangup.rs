@@ -59,11 +59,6 @@ impl Hangup {
         self.0.is_upgraded.get()
     }
 
-    /// Whether the client has closed its sending side.
-    pub(crate) fn is_noted(&self) -> bool {
-        self.0.is_noted.get()
-    }
-
     /// Resolves when the client has closed its sending side.
     pub(crate) async fn noted(&self) {
         poll_fn(|cx| {

@@ -9,14 +9,13 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderValue},
 };
 use proto::Identity;
-use sessions::{Claim, PresentedTokens, SessionId, Token};
+use sessions::{Claim, PresentedTokens, Token};
 use tokio::time::timeout;
 
 use crate::{
     Gateway,
     client::Client,
     error::Error,
-    hangup::Hangup,
     middleware::Admitted,
     origin::Source,
     routes::{Access, Route, Upstream},
@@ -59,9 +58,9 @@ impl Gateway {
             Claim::Nothing => return Err(Error::Unauthorized),
             Claim::Malformed => Err(Error::Unauthorized),
             Claim::TooMany => Err(Error::Ambiguous),
-            Claim::One(token) => self.session_of(token, Use::of(route, names_session)).await,
-            Claim::Several { candidates, others } => {
-                self.only_session_of(&candidates, &others, Use::of(route, names_session)).await
+            Claim::Tokens { candidates, others } => {
+                let is_within = route.upstream == Upstream::Sockets && names_session;
+                self.only_session_of(candidates, &others, is_within).await
             }
         };
         if matches!(identity, Err(Error::Ambiguous)) {
@@ -88,13 +87,13 @@ impl Gateway {
     /// The identity of the only open session among `candidates`. None of `others` may belong to an open session.
     async fn only_session_of(
         &self,
-        candidates: &[&Token],
+        candidates: &[Token],
         others: &[&Token],
-        usage: Use,
+        is_within: bool,
     ) -> Result<Identity, Error> {
         let mut only = None;
         for token in candidates {
-            let found = self.open_session_of(token, usage).await?;
+            let found = self.open_session_of(token, is_within).await?;
             if only.is_some() && found.is_some() {
                 return Err(Error::Ambiguous);
             }
@@ -102,7 +101,7 @@ impl Gateway {
         }
         let only = only.ok_or(Error::Unauthorized)?;
         for token in others {
-            if self.open_session_of(token, usage).await?.is_some() {
+            if self.open_session_of(token, is_within).await?.is_some() {
                 return Err(Error::Ambiguous);
             }
         }
@@ -110,31 +109,24 @@ impl Gateway {
     }
 
     /// As [`Self::session_of`]. `None` for a token without an open session.
-    async fn open_session_of(&self, token: &Token, usage: Use) -> Result<Option<Identity>, Error> {
-        match self.session_of(token, usage).await {
+    async fn open_session_of(&self, token: &Token, is_within: bool) -> Result<Option<Identity>, Error> {
+        match self.session_of(token, is_within).await {
             Ok(identity) => Ok(Some(identity)),
             Err(Error::Unauthorized) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The identity of a token. When the store fails or times out, only requests within an Engine.IO session pass, on the
-    /// cached identity, during its grace period.
-    async fn session_of(&self, token: &Token, usage: Use) -> Result<Identity, Error> {
-        let (id, now, is_within) = (token.id(), Instant::now(), usage == Use::Within);
-        let found = async {
-            match usage {
-                Use::Request => self.sessions.find(token).await,
-                Use::Handshake | Use::Within => self.sessions.find_for_socket(token).await,
-            }
-        };
+    /// The identity of a token. When the store fails or times out, only requests within an Engine.IO session (`is_within`)
+    /// pass, on the cached identity, during its grace period.
+    async fn session_of(&self, token: &Token, is_within: bool) -> Result<Identity, Error> {
+        let (id, now) = (token.id(), Instant::now());
         if let Some(identity) = self.session_cache.fresh(&id, now).filter(|_| is_within) {
             return Ok(identity);
         }
-        let error = match timeout(SESSION_DEADLINE, found).await {
-            Ok(Ok(session)) => {
-                let identity = session
-                    .map(|session| Identity { username: session.username, session: session.id.to_string() });
+        let error = match timeout(SESSION_DEADLINE, self.sessions.find(&id)).await {
+            Ok(Ok(username)) => {
+                let identity = username.map(|username| Identity { username, session: id.to_string() });
                 self.session_cache.record(&id, identity.as_ref(), now);
                 return identity.ok_or(Error::Unauthorized);
             }
@@ -143,41 +135,5 @@ impl Gateway {
         };
         tracing::warn!(%error, "session store failed: only requests within cached sessions are accepted");
         self.session_cache.in_grace(&id, now).filter(|_| is_within).ok_or(Error::SessionStore)
-    }
-}
-
-impl Gateway {
-    /// Called when the response to a login is ready. Supersedes the sessions that `opened` replaces, unless the client has
-    /// disconnected. In that case they stay open until the first use of the new session.
-    pub(crate) async fn supersede(&self, opened: &HeaderValue, hangup: Option<&Hangup>) {
-        let opened: Option<SessionId> = opened.to_str().ok().and_then(|id| id.parse().ok());
-        let Some(opened) = opened.filter(|_| !hangup.is_some_and(Hangup::is_noted)) else { return };
-        let error = match timeout(SESSION_DEADLINE, self.sessions.supersede(&opened)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no response within {SESSION_DEADLINE:?}"),
-        };
-        tracing::warn!(%error, "replaced sessions not closed: they stay open until the first use of the new session");
-    }
-}
-
-/// What a token is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// An HTTP request.
-    Request,
-    /// The handshake of a socket.
-    Handshake,
-    /// A request within an open Engine.IO session.
-    Within,
-}
-
-impl Use {
-    fn of(route: &Route, names_session: bool) -> Self {
-        match route.upstream {
-            Upstream::Sockets if names_session => Self::Within,
-            Upstream::Sockets => Self::Handshake,
-            _ => Self::Request,
-        }
     }
 }

@@ -18,7 +18,6 @@ use actix_web::{
     http::{ConnectionType, Method, StatusCode},
 };
 use futures_util::future::LocalBoxFuture;
-use proto::identity::OPENED;
 use tokio::time::sleep;
 
 use crate::{
@@ -120,9 +119,6 @@ where
             };
             let response = response::finish(response, offer == Offer::WebSocket);
             let mut response = gateway.response_budget.count(response, &gateway.warnings);
-            if let Some(opened) = response.headers_mut().remove(OPENED).next() {
-                gateway.supersede(&opened, hangup.as_ref()).await;
-            }
             cors::add_headers(origin.as_ref(), gateway.allowed(), response.headers_mut());
             if response.status() == StatusCode::SWITCHING_PROTOCOLS
                 && let Some(hangup) = &hangup

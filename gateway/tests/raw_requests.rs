@@ -39,7 +39,7 @@ async fn server(flags: &[&str]) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
     let alice: Username = "alice".parse().unwrap();
-    let token = store.open(&alice).await.unwrap().reveal().to_owned();
+    let token = store.open(&alice, &[]).await.unwrap().reveal().to_owned();
     let cli = Cli::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
     let gateway = Gateway::new(cli.gateway, Arc::new(store));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,9 +14,6 @@ pub struct Identity {
 /// The cookie with the session token.
 pub const COOKIE: &str = "auth_token";
 
-/// The header in which accounts sends the gateway the public id of the session that a login opened. Clients do not receive it.
-pub const OPENED: &str = "x-session-opened";
-
 /// The header in which a gateway that drains sends a chat node the longest time, in milliseconds, for which a poll waits. The
 /// gateway forwards no such header of a client.
 pub const POLL_LIMIT: &str = "x-poll-limit";

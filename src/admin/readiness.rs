@@ -106,8 +106,7 @@ impl Readiness {
             false => Some(broken.join("; ")),
             true => (phase == STARTING).then(|| "starting".to_owned()),
         };
-        let mut problems: Vec<String> = degraded.iter().filter_map(Checked::text).collect();
-        problems.extend(sessions::ages::problem().map(|problem| format!("clock {problem}")));
+        let problems: Vec<String> = degraded.iter().filter_map(Checked::text).collect();
         let degradation = (!problems.is_empty()).then(|| problems.join("; "));
         metrics::gauge!("godzilla_degraded").set(if degradation.is_some() { 1.0 } else { 0.0 });
         let roles = roles(checked.into_iter().chain(degraded));

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Seconds from 1970 to 2025. This program did not exist earlier.
-const EARLIEST: u64 = sessions::ages::EARLIEST / 1_000;
+const EARLIEST: u64 = 1_735_689_600;
 
 /// Seconds from 1970 to 2100.
 const LATEST: u64 = 4_102_444_800;

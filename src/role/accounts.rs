@@ -9,8 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ::accounts::LoginThrottle;
-use actix_web::{App, dev::ServerHandle, middleware::from_fn, rt::spawn, web};
+use actix_web::{App, dev::ServerHandle, middleware::from_fn, web};
 use async_trait::async_trait;
 use proto::signature::Key;
 use remote::Location;
@@ -23,14 +22,11 @@ use crate::{
     http::Settings,
     listener::listen,
     role::{
-        accounts_failure,
         definition::Context,
         harness::{Process, Role, Running, Step},
-        password_probe, verify_identity,
+        verify_identity,
     },
-    room_references::RoomReferences,
     storage::{self, Shared, SharedStores, StoreUrl, redis::Claim},
-    supervision::restart,
 };
 
 /// Deadline of a request head.
@@ -52,7 +48,6 @@ struct Accounts {
     redis: Location,
     claim: Claim,
     sessions: Arc<RedisSessions>,
-    throttle: LoginThrottle,
     service: ::accounts::Config,
 }
 
@@ -68,8 +63,7 @@ impl Accounts {
         let redis = storage::redis::location(&config.redis, &config.deployment)?.with_gate(claim.gate());
         let shared = Shared { deployment: &config.deployment.deployment, gate: claim.gate() };
         let stores = storage::open_shared(&url, shared, &context.opening).await?;
-        let sessions = storage::redis::sessions_with_revocations(redis.clone(), stores.revocations.clone())?;
-        let throttle = storage::redis::login_throttle(redis.clone())?;
+        let sessions = storage::redis::sessions(redis.clone())?;
         Ok(Self {
             listener: listen(context.listen_flag, &mut config.listen)?,
             address: config.listen,
@@ -78,7 +72,6 @@ impl Accounts {
             redis,
             claim,
             sessions: Arc::new(sessions),
-            throttle,
             service: config.accounts,
         })
     }
@@ -119,17 +112,11 @@ impl Role for Accounts {
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         self.claim.start(&self.redis, self.stores.identity.clone())?;
-        let (probes, health) = (self.probes(), self.stores.health);
-        let references = Arc::new(RoomReferences(self.stores.directory));
+        let probes = self.probes();
         let (users, sessions) = (self.stores.users, self.sessions.clone());
-        let accounts = ::accounts::Accounts::new(users, references, sessions, &self.service)
-            .map_err(|error| accounts_failure(&error, &self.service))?
-            .with_throttle(self.throttle);
-        let watched = self.sessions;
-        spawn(restart("durability watch", move || storage::redis::warn_about_data_loss(watched.clone())));
+        let accounts = ::accounts::Accounts::new(users, sessions, &self.service)
+            .map_err(|error| Error::part("accounts", error))?;
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
-        process.add_degrading(health.name(), registration_probe(health));
-        process.add_probe("password pool", password_probe(&accounts));
         let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());
@@ -155,12 +142,4 @@ impl Running for HttpServer {
             self.0.stop(true).await;
         }
     }
-}
-
-/// Probes whether users can be registered. Users who exist can log in without it.
-fn registration_probe(health: Arc<dyn storage::Health>) -> Probe {
-    Box::new(move || {
-        let health = health.clone();
-        Box::pin(async move { health.registration_problem().await })
-    })
 }

@@ -96,11 +96,6 @@ pub trait RoleConfig: Any + fmt::Debug {
         Requirements::default()
     }
 
-    /// Number of threads that flags of the role add to those of every role.
-    fn threads(&self) -> usize {
-        0
-    }
-
     /// The memory budgets of the role, which clients can use up.
     fn budgets(&mut self) -> Vec<Budget<'_>> {
         Vec::new()

@@ -25,13 +25,12 @@ use crate::{
     http::Settings,
     listener::listen,
     role::{
-        accounts_failure, chat_probe,
+        chat_probe,
         definition::Context,
         harness::{Process, Role, Running, Step},
-        password_probe, presence_probe,
+        presence_probe,
         presence_thread::PresenceThread,
     },
-    room_references::RoomReferences,
     storage::{self, EmbeddedStores, StoreUrl},
     user_lookup::StoreUserLookup,
 };
@@ -117,10 +116,8 @@ impl Role for Serve {
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
-        let references = Arc::new(RoomReferences(stores.directory));
-        let accounts = Accounts::new(stores.users, references, stores.sessions.clone(), &config.accounts)
-            .map_err(|error| accounts_failure(&error, &config.accounts))?;
-        process.add_probe("password pool", password_probe(&accounts));
+        let accounts = Accounts::new(stores.users, stores.sessions.clone(), &config.accounts)
+            .map_err(|error| Error::part("accounts", error))?;
         let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
         let gateway = Gateway::new(config.gateway.clone(), stores.sessions);
         let idle = gateway.clone();

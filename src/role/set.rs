@@ -120,8 +120,7 @@ impl RoleSet {
     /// What the process needs of the system.
     pub fn needs(&self) -> Needs {
         let store = self.roles.iter().any(|role| role.definition.has_embedded_store);
-        let threads = self.roles.iter().map(|role| role.config.threads()).sum();
-        Needs { store, roles: self.roles.len(), threads }
+        Needs { store, roles: self.roles.len() }
     }
 
     /// The addresses of the roles, each with the name of its flag and its variable.

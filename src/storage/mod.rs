@@ -22,7 +22,7 @@ use chat::{
 };
 use futures_util::future::LocalBoxFuture;
 use remote::{Deployment, StoreGate};
-use sessions::{Revocations, SharedSessions};
+use sessions::SharedSessions;
 
 pub use self::url::StoreUrl;
 use crate::{
@@ -90,8 +90,6 @@ pub struct EmbeddedStores {
 pub struct SharedStores {
     /// Users.
     pub users: Arc<dyn Users>,
-    /// Revoked login sessions.
-    pub revocations: Arc<dyn Revocations>,
     /// Messages.
     pub history: Arc<dyn History>,
     /// Rooms and members.
@@ -140,9 +138,6 @@ pub trait Health: Send + Sync {
 
     /// Why users cannot be found.
     async fn users_not_ready_reason(&self) -> Option<String>;
-
-    /// Why users cannot be registered.
-    async fn registration_problem(&self) -> Option<String>;
 
     /// Why messages cannot be stored.
     async fn chat_not_ready_reason(&self) -> Option<String>;

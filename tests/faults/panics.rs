@@ -8,7 +8,7 @@ use super::{ACCOUNTS, BETWEEN, GATEWAY, NODES, PRESENCE, traffic::Traffic};
 use crate::support::{Request, TIMEOUT, TestServer, break_polling};
 
 /// A process, one of its parts, and whether a panic of the part ends the process; otherwise the part restarts.
-const PARTS: [(usize, &str, bool); 32] = [
+const PARTS: [(usize, &str, bool); 30] = [
     (GATEWAY, "session watch", false),
     (GATEWAY, "session cache", false),
     (GATEWAY, "table of nodes", false),
@@ -19,10 +19,8 @@ const PARTS: [(usize, &str, bool); 32] = [
     (GATEWAY, "heartbeat", true),
     (GATEWAY, "splice", false),
     (GATEWAY, "splice to client", false),
-    (ACCOUNTS, "revocation writer", false),
     (ACCOUNTS, "session watch", false),
     (ACCOUNTS, "admin server", true),
-    (ACCOUNTS, "durability watch", false),
     (ACCOUNTS, "http worker", true),
     (NODES[0], "log follower", true),
     (NODES[0], "log changes", true),

@@ -74,7 +74,7 @@ for (const [n, transports] of ways.entries()) {
   });
 }
 
-/** Runs in a page: logs in with the cookie. */
+/** Runs in a page: logs in with the cookie, and uses it. */
 async function logIn({ server, password }) {
   const response = await fetch(`${server}/user/login`, {
     method: "POST",
@@ -82,6 +82,7 @@ async function logIn({ server, password }) {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ username: "alice", password }),
   });
+  await fetch(`${server}/user/me`, { credentials: "include" });
   return response.status;
 }
 

@@ -62,6 +62,8 @@ for (const transports of ways) {
     const dropped = next(first, "disconnect");
     const again = next(first, "welcome");
     await login("alice", jar);
+    // The first use of the new cookie ends the old session.
+    assert.equal((await fetch(`${server}/user/me`, { headers: { Cookie: jar.cookie } })).status, 200);
     assert.match(await dropped, /^transport (close|error)$/);
     await again;
     assert.equal((await first.timeout(10_000).emitWithAck("message", { text: "still here" })).ok, true);

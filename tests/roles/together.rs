@@ -21,7 +21,7 @@ const SYSTEMS: [&[&str]; 3] = [
 fn parts(role: &str) -> &'static [&'static str] {
     match role {
         "gateway" => &["Redis", "chat"],
-        "accounts" => &["MongoDB", "Redis", "password pool"],
+        "accounts" => &["MongoDB", "Redis"],
         "chat" => &["MongoDB", "Redis", "chat's parts", "presence", "the log", "the table of nodes"],
         _ => &["roster"],
     }

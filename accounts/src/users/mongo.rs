@@ -1,17 +1,11 @@
 //! The MongoDB backend of [`Users`].
 
-mod collection_check;
-
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use proto::Username;
-use remote::mongo::{
-    Documents, Operation, Store, Unanswered, Writes, answered, collection, is_refusal, trial_of,
-};
+use remote::mongo::{Documents, Operation, Store, Unanswered, Writes, answered, collection, trial_of};
 use serde::{Deserialize, Serialize};
 
-use self::collection_check::{CollectionCheck, Refused};
 use super::{Creation, User, Users};
 use crate::Error;
 
@@ -22,7 +16,6 @@ const COLLECTION: &str = "users";
 #[derive(Debug, Clone)]
 pub struct MongoUsers {
     users: Documents<Stored>,
-    check: CollectionCheck,
     writes: Writes,
 }
 
@@ -40,16 +33,7 @@ impl MongoUsers {
     /// read concern.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        Self {
-            users: collection(&store, COLLECTION).with_trial(trial),
-            check: CollectionCheck::new(&store, COLLECTION),
-            writes: Writes::new(&store),
-        }
-    }
-
-    /// The reason why no user can be registered while all others can log in, as a phrase that follows "MongoDB". For `/readyz`.
-    pub async fn registration_problem(&self) -> Option<String> {
-        self.check.problem().await
+        Self { users: collection(&store, COLLECTION).with_trial(trial), writes: Writes::new(&store) }
     }
 
     /// What is wrong with MongoDB, if anything is, in words that go behind its name. For `/readyz`.
@@ -63,16 +47,7 @@ impl MongoUsers {
 
 #[async_trait]
 impl Users for MongoUsers {
-    async fn check_collection(&self) -> Result<(), Error> {
-        self.check.run().await.map_err(|refused| match refused {
-            Refused::Unanswered(error) => error.into(),
-            replaced @ Refused::Replaced(_) => Error::Unavailable(Box::new(replaced)),
-        })
-    }
-
     async fn create(&self, username: &Username, hash: &str) -> Result<Creation, Error> {
-        // The collection can be dropped while the password is hashed, and the insert would create it again.
-        self.check_collection().await?;
         let user = Stored {
             key: username.key(),
             username: username.to_string(),
@@ -92,7 +67,8 @@ impl Users for MongoUsers {
         let Some(stored) = answered(self.users.find_one(doc! { "_id": key })).await? else {
             return Ok(None);
         };
-        let username = stored.username.parse().map_err(|_| Error::Damaged("username"))?;
+        let username =
+            stored.username.parse().map_err(|_| Error::Internal("a stored username is not valid"))?;
         Ok(Some(User { username, hash: stored.hash }))
     }
 
@@ -101,15 +77,6 @@ impl Users for MongoUsers {
         let update = self.users.write(Operation::Update, async |users| users.update_one(user, hash).await);
         answered(update).await?;
         Ok(())
-    }
-
-    async fn highest_cost(&self) -> Result<Option<u32>, Error> {
-        let hashes = doc! { "hash": { "$regex": r"^\$2.\$[0-9][0-9]\$" } };
-        let highest = doc! { "_id": Bson::Null, "cost": { "$max": { "$substrCP": ["$hash", 4, 2] } } };
-        let stages = [doc! { "$match": hashes }, doc! { "$group": highest }];
-        let mut found = answered(self.users.aggregate(stages)).await?;
-        let Some(found) = answered(found.try_next()).await? else { return Ok(None) };
-        Ok(found.get_str("cost").ok().and_then(|cost| cost.parse().ok()))
     }
 
     async fn is_empty(&self) -> Result<bool, Error> {
@@ -126,9 +93,6 @@ fn trial() -> Document {
 
 impl From<Unanswered> for Error {
     fn from(error: Unanswered) -> Self {
-        match &error {
-            Unanswered::Mongo(refused) if is_refusal(refused) => Self::Refused(Box::new(error)),
-            _ => Self::Unavailable(Box::new(error)),
-        }
+        Self::Unavailable(Box::new(error))
     }
 }

@@ -119,9 +119,9 @@ async fn identify(chat: &Chat, connect: &Connect<Admission>) -> Result<Identity,
         None | Some(Value::Null) => return connect.admission.identity.clone().ok_or(Error::Unauthorized),
         Some(token) => token.as_str().and_then(|token| token.parse::<Token>().ok()),
     };
-    let found = chat.sessions().find_for_socket(&token.ok_or(Error::Unauthorized)?).await;
-    let session = found.map_err(|error| Error::Store(error.to_string()))?.ok_or(Error::Unauthorized)?;
-    Ok(Identity { username: session.username, session: session.id.to_string() })
+    let id = token.ok_or(Error::Unauthorized)?.id();
+    let found = chat.sessions().find(&id).await.map_err(|error| Error::Store(error.to_string()))?;
+    Ok(Identity { username: found.ok_or(Error::Unauthorized)?, session: id.to_string() })
 }
 
 async fn admit(
@@ -202,9 +202,9 @@ async fn join_rooms(chat: &Chat, socket: &Socket, identity: &Identity) -> Result
 /// Checks that the session has not ended since the handshake.
 async fn check_session(chat: &Chat, identity: &Identity) -> Result<(), Error> {
     let id: SessionId = identity.session.parse().map_err(|_| Error::Unauthorized)?;
-    match chat.sessions().is_live(&id).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Unauthorized),
+    match chat.sessions().find(&id).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Error::Unauthorized),
         Err(error) => Err(Error::Store(error.to_string())),
     }
 }

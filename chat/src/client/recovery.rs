@@ -39,7 +39,7 @@ pub async fn find_session(
     resume: Option<&Resume>,
 ) -> Result<Option<RecoverySession>, Error> {
     let Some(resume) = resume else { return Ok(None) };
-    let now = sessions::ages::now();
+    let now = Timestamp::now();
     let oldest = Timestamp(now.0.saturating_sub(LIFETIME_MS));
     let session = chat.recovery_sessions().find(&resume.pid, oldest).await?;
     // A session with a time of issue in the future (from a wrong clock) would never expire.
@@ -131,7 +131,7 @@ pub async fn start(
         sid: socket.id().as_str().to_owned(),
         user: identity.username.clone(),
         since: reached,
-        issued: sessions::ages::now(),
+        issued: Timestamp::now(),
     };
     chat.recovery_sessions().issue(session).await?;
     Ok(Recovery { pid, recovered: None, offset: chat.broker().format_offset(reached) })

@@ -175,7 +175,7 @@ pub(crate) mod refusal {
 
 /// The time before which departures have expired, see [`DEPARTURE_MS`].
 pub(crate) fn oldest_departure() -> Timestamp {
-    Timestamp(sessions::ages::now().0.saturating_sub(DEPARTURE_MS))
+    Timestamp(Timestamp::now().0.saturating_sub(DEPARTURE_MS))
 }
 
 impl RoomRecord {

@@ -197,7 +197,6 @@ impl MongoHistory {
             "$or": [
                 { "seq": { "$lte": integer(head.saturating_sub(keep)) } },
                 { "timestamp": { "$lt": date(oldest) } },
-                { "timestamp": { "$gt": date(sessions::ages::latest()) } },
             ],
         };
         let delete =

@@ -114,7 +114,7 @@ fn append(
     if stored.seq != head {
         return Ok(Err(Error::Fenced { head: stored }));
     }
-    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), sessions::ages::now());
+    let (mut outcomes, now) = (Vec::with_capacity(drafts.len()), Timestamp::now());
     for draft in drafts {
         if let Some(first) = find_resend(conn, room, draft)? {
             outcomes.push(first);
@@ -240,15 +240,9 @@ fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::
 
 fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rusqlite::Result<()> {
     let head = head_of(conn, room)?.seq;
-    let deleted = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4 OR timestamp > ?5)";
+    let deleted = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4)";
     let last_deleted = head.saturating_sub(keep);
-    let keys = params![
-        room.as_str(),
-        integer(head),
-        integer(last_deleted),
-        integer(oldest.0),
-        integer(sessions::ages::latest().0)
-    ];
+    let keys = params![room.as_str(), integer(head), integer(last_deleted), integer(oldest.0)];
     refuse_bad_room(conn, room)?;
     let update = format!(
         "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {deleted}))

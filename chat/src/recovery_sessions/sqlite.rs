@@ -44,10 +44,8 @@ fn issue(conn: &Connection, session: &RecoverySession) -> rusqlite::Result<()> {
     // At most 4 per connect, which keeps the table small and does not delay a connect for long.
     let delete =
         "DELETE FROM tickets WHERE pid IN (SELECT pid FROM tickets WHERE issued < ? ORDER BY issued LIMIT 4)";
-    if sessions::ages::settled().is_some() {
-        let oldest = session.issued.0.saturating_sub(LIFETIME_MS);
-        conn.prepare_cached(delete)?.execute([integer(oldest)])?;
-    }
+    let oldest = session.issued.0.saturating_sub(LIFETIME_MS);
+    conn.prepare_cached(delete)?.execute([integer(oldest)])?;
     let insert = "INSERT INTO tickets (pid, sid, user, since, issued, sum)
                   VALUES (?1, ?2, ?3, ?4, ?5, row_sum(?1, ?2, ?3, ?4, ?5))";
     let RecoverySession { pid, sid, user, since, issued } = session;

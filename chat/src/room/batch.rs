@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use proto::{
-    RoomName,
+    RoomName, Timestamp,
     event::{Body, Message},
 };
 use socketio::SocketId;
@@ -91,7 +91,7 @@ fn failed(room: &RoomName, error: Error) -> Error {
 }
 
 fn drafts(posts: &[Post], ids: &[String], head: RoomHead) -> Arc<[Draft]> {
-    let now = sessions::ages::now();
+    let now = Timestamp::now();
     let timestamp = now.after(head.timestamp, now);
     let draft = |(post, id): (&Post, &String)| Draft {
         id: id.clone(),

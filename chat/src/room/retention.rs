@@ -20,8 +20,7 @@ impl Room {
     pub(super) fn trim(&self, ctx: &mut Context<Self>) {
         let (history, room) = (self.parts.history.clone(), self.name.clone());
         let age = u64::try_from(AGE.as_millis()).unwrap_or(u64::MAX);
-        // While the clock is unsettled after a jump, no message expires.
-        let oldest = Timestamp(sessions::ages::settled().map_or(0, |now| now.0.saturating_sub(age)));
+        let oldest = Timestamp(Timestamp::now().0.saturating_sub(age));
         let trimmed = async move {
             if let Err(error) = history.trim(&room, KEEP, oldest).await {
                 tracing::warn!(%room, %error, "trim of an ephemeral room failed, the next sweep retries");

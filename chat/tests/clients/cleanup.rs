@@ -127,7 +127,7 @@ async fn a_revoked_session_loses_its_typing_presence_and_slots_and_other_session
     while !bob.event("presence:diff").await[0]["joined"].as_array().is_some_and(|all| all.contains(&alice)) {}
     assert_eq!(here.ask("typing", json!({"isTyping": true})).await["ok"], true);
     typing(&mut bob, json!(["alice"])).await;
-    server.sessions.close(first.token.as_ref().unwrap()).await.unwrap();
+    server.sessions.close(&first.token.as_ref().unwrap().id()).await.unwrap();
     while here.next().await.is_some() {}
     typing(&mut bob, json!([])).await;
     assert_eq!(there.ask("message", json!({"text": "still here"})).await["ok"], true);
@@ -137,7 +137,7 @@ async fn a_revoked_session_loses_its_typing_presence_and_slots_and_other_session
     let (_, online) = server.http("bob", "GET", "/presence/online", Value::Null).await;
     assert_eq!(online["online"], json!(["alice", "bob"]), "another device is still connected");
     for login in [&second, &third] {
-        server.sessions.close(login.token.as_ref().unwrap()).await.unwrap();
+        server.sessions.close(&login.token.as_ref().unwrap().id()).await.unwrap();
     }
     while device.next().await.is_some() {}
     let gone = async {

@@ -158,7 +158,7 @@ impl TestChat {
 
     /// Logs a user in.
     pub async fn login(&self, user: &str) -> Login {
-        let token = self.sessions.open(&user.parse().unwrap()).await.unwrap();
+        let token = self.sessions.open(&user.parse().unwrap(), &[]).await.unwrap();
         Login { user: user.to_owned(), token: Some(token) }
     }
 

@@ -20,7 +20,7 @@ pub struct Closings(broadcast::Receiver<Notice>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecvError {
     /// Closings may have been missed: the watcher lagged, or the backend's subscription was interrupted. The watcher must check its
-    /// sessions with [`crate::Sessions::is_live`], and can go on receiving.
+    /// sessions with [`crate::Sessions::find`], and can go on receiving.
     #[error("closings may have been missed")]
     Missed,
     /// The store was dropped.
@@ -79,11 +79,14 @@ impl Closings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SessionId;
+    use crate::{Cause, SessionId};
 
     #[tokio::test]
     async fn missed_closings_are_reported_in_order() {
-        let closing = |n: u32| Closing::ended(format!("{n:064x}").parse::<SessionId>().unwrap());
+        let closing = |n: u32| {
+            let id: SessionId = format!("{n:064x}").parse().unwrap();
+            Closing { id, cause: Cause::Ended }
+        };
         let (one, two, three) = (closing(1), closing(2), closing(3));
         let missed = || Err(RecvError::Missed);
         // What is sent to a channel of two notices (`None`: a report), and what a watcher receives.

@@ -28,14 +28,11 @@ pub enum Claim<'a> {
     Nothing,
     /// The request contains a value that is not a valid token, and no token.
     Malformed,
-    /// The request contains one token, once or several times.
-    One(&'a Token),
-    /// Several tokens. The only open session among `candidates` identifies the caller, unless one of `others` belongs to an open session,
-    /// too. Another application on a parent domain can set a cookie with the same name, and only the store can decide that its value is
-    /// not a session.
-    Several {
+    /// The only open session among `candidates` identifies the caller, unless one of `others` belongs to an open session, too. Another
+    /// application on a parent domain can set a cookie with the same name, and only the store can decide that its value is not a session.
+    Tokens {
         /// The bearer tokens; the cookies if there is no bearer token.
-        candidates: Vec<&'a Token>,
+        candidates: &'a [Token],
         /// The cookies beside bearer tokens.
         others: Vec<&'a Token>,
     },
@@ -71,33 +68,22 @@ impl PresentedTokens {
 
     /// Every token of the request, each once. A logout ends the sessions of all of them.
     pub fn all(&self) -> impl Iterator<Item = &Token> {
-        let only_in_cookies = self.cookies.iter().filter(|token| !self.bearers.contains(token));
-        self.bearers.iter().chain(only_in_cookies)
+        self.bearers.iter().chain(self.only_in_cookies())
     }
 
-    /// The token that identifies the caller. Among several tokens only those of the form of generated tokens count: the others are
-    /// values of other applications.
+    /// The tokens that identify the caller.
     pub fn claim(&self) -> Claim<'_> {
-        let mut tokens: Vec<&Token> = self.all().collect();
-        if tokens.is_empty() && !self.has_malformed {
-            return Claim::Nothing;
+        match self.all().count() {
+            0 if self.has_malformed => Claim::Malformed,
+            0 => Claim::Nothing,
+            count if count > Self::MAX_LOOKUPS => Claim::TooMany,
+            _ if self.bearers.is_empty() => Claim::Tokens { candidates: &self.cookies, others: Vec::new() },
+            _ => Claim::Tokens { candidates: &self.bearers, others: self.only_in_cookies().collect() },
         }
-        if tokens.len() > 1 {
-            tokens.retain(|token| token.has_generated_form());
-        }
-        match tokens.as_slice() {
-            [] => Claim::Malformed,
-            [token] => Claim::One(token),
-            several if several.len() > Self::MAX_LOOKUPS => Claim::TooMany,
-            several => {
-                let (bearers, cookies): (Vec<&Token>, Vec<&Token>) =
-                    several.iter().partition(|token| self.bearers.contains(token));
-                match bearers.is_empty() {
-                    true => Claim::Several { candidates: cookies, others: bearers },
-                    false => Claim::Several { candidates: bearers, others: cookies },
-                }
-            }
-        }
+    }
+
+    fn only_in_cookies(&self) -> impl Iterator<Item = &Token> {
+        self.cookies.iter().filter(|token| !self.bearers.contains(token))
     }
 }
 
@@ -138,183 +124,110 @@ fn collect(tokens: &mut Vec<Token>, value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// The values of all headers of one name.
-    type Values<'a> = &'a [&'a [u8]];
-
-    fn read(cookies: Values<'_>, authorizations: Values<'_>) -> PresentedTokens {
-        PresentedTokens::read(cookies.iter().copied(), authorizations.iter().copied())
+    /// A token: 64 times this digit.
+    fn token(digit: char) -> Token {
+        String::from(digit).repeat(64).parse().unwrap()
     }
 
-    fn texts<'a>(tokens: impl IntoIterator<Item = &'a Token>) -> Vec<&'a str> {
-        tokens.into_iter().map(Token::reveal).collect()
+    fn tokens(digits: &str) -> Vec<Token> {
+        digits.chars().map(token).collect()
+    }
+
+    /// The tokens in these headers, in whose values `<a>` stands for the token of `a`.
+    fn read(cookies: &[&[u8]], authorizations: &[&[u8]]) -> PresentedTokens {
+        let expand = |values: &[&[u8]]| -> Vec<Vec<u8>> {
+            let expand = |value: &&[u8]| {
+                let mut bytes = Vec::new();
+                let mut rest = *value;
+                while let Some((first, tail)) = rest.split_first() {
+                    match tail {
+                        [digit, b'>', tail @ ..] if *first == b'<' => {
+                            bytes.extend([*digit; 64]);
+                            rest = tail;
+                        }
+                        _ => {
+                            bytes.push(*first);
+                            rest = tail;
+                        }
+                    }
+                }
+                bytes
+            };
+            values.iter().map(expand).collect()
+        };
+        let (cookies, authorizations) = (expand(cookies), expand(authorizations));
+        PresentedTokens::read(cookies.iter().map(Vec::as_slice), authorizations.iter().map(Vec::as_slice))
     }
 
     #[test]
     fn the_session_cookie_is_found_beside_cookies_of_other_applications() {
-        let long = [vec![b'x'; 9_000], b"=1; auth_token=abc".to_vec()].concat();
-        let many = [b"a=1; ".repeat(2_000), b"auth_token=abc".to_vec()].concat();
-        let headers: [&[&[u8]]; 20] = [
-            &[b"auth_token=abc"],
-            &[b"nick=Jos\xc3\xa9; auth_token=abc"],
-            &[b"auth_token=abc; nick=Jos\xe9"],
-            &[b"x=\xff\xfe\x80; auth_token=abc"],
-            &[b"auth_token=abc", b"x=\xff"],
-            &[b"x=\xff", b"auth_token=abc"],
-            &[b"a=\"quoted, with comma\"; auth_token=abc; b=\"open"],
-            &[b"$Version=1; auth_token=abc; $Path=/"],
-            &[b"no-equals; auth_token=abc; ; ;;"],
-            &[b"=empty name; auth_token=abc; ="],
-            &[b"a=b c, d=e; auth_token=abc"],
-            &[b"AUTH_TOKEN=other; auth_token=abc; Auth_Token=other; xauth_token=y; auth_token2=z"],
-            &[b"other=auth_token=def; auth_token=abc"],
-            &[b"auth_token=\"abc\""],
-            &[b" \tauth_token = abc\t "],
-            &[b"auth_token=abc; auth_token=abc"],
-            &[b"auth_token=abc; auth_token=\"abc\"", b"auth_token=abc"],
-            &[b"auth_token=; auth_token=abc"],
+        let long = [vec![b'x'; 9_000], b"=1; auth_token=<a>".to_vec()].concat();
+        let many = [b"a=1; ".repeat(2_000), b"auth_token=<a>".to_vec()].concat();
+        let headers: [&[&[u8]]; 16] = [
+            &[b"auth_token=<a>"],
+            &[b"nick=Jos\xc3\xa9; auth_token=<a>; x=\xff\xfe\x80"],
+            &[b"auth_token=<a>", b"x=\xff"],
+            &[b"a=\"quoted, with comma\"; auth_token=<a>; b=\"open"],
+            &[b"no-equals; auth_token=<a>; ; ;;"],
+            &[b"=empty name; auth_token=<a>; ="],
+            &[b"AUTH_TOKEN=<b>; auth_token=<a>; xauth_token=<c>; auth_token2=<d>"],
+            &[b"other=auth_token=<b>; auth_token=<a>"],
+            &[b"auth_token=\"<a>\""],
+            &[b" \tauth_token = <a>\t "],
+            &[b"auth_token=<a>; auth_token=\"<a>\"", b"auth_token=<a>"],
+            &[b"auth_token=; auth_token=<a>"],
+            &[b"auth_token=deleted; auth_token=<a>; auth_token=550e8400-e29b-41d4-a716-446655440000"],
+            &[b"auth_token=eyJhbGciOiJIUzI1NiJ9.e30.sig; auth_token=<a>", b"auth_token=\xff"],
             &[&long],
             &[&many],
         ];
         for cookies in headers {
             let presented = read(cookies, &[]);
-            let text: Vec<_> = cookies.iter().map(|value| String::from_utf8_lossy(value)).collect();
-            assert_eq!(texts(&presented.cookies), ["abc"], "{text:?}");
-            assert_eq!(presented.claim(), Claim::One(&"abc".parse().unwrap()), "{text:?}");
-            assert!(!presented.has_malformed, "{text:?}");
+            assert_eq!(presented.claim(), Claim::Tokens { candidates: &tokens("a"), others: Vec::new() });
         }
     }
 
     #[test]
-    fn a_bearer_token_is_found_beside_any_cookies() {
-        let cookies: [&[u8]; 6] = [
-            b"",
-            b"nick=Jos\xc3\xa9",
-            b"auth_token=a.b",
-            b"auth_token=\xff",
-            b"auth_token=",
-            b"auth_token=abc",
-        ];
-        let headers: [&[&[u8]]; 6] = [
-            &[b"Bearer abc"],
-            &[b"bearer abc"],
-            &[b"BEARER \t abc  "],
-            &[b"Basic dTpw", b"Bearer abc"],
-            &[b"Bearer abc", b"Bearer abc"],
-            &[b"Bearer eyJ.eyJ.sig", b"Bearer abc"],
-        ];
-        for (cookie, bearers) in cookies.iter().flat_map(|cookie| headers.map(|bearers| (cookie, bearers))) {
-            let presented = read(&[cookie], bearers);
-            assert_eq!(texts(&presented.bearers), ["abc"], "{bearers:?}");
-            assert_eq!(presented.claim(), Claim::One(&"abc".parse().unwrap()), "{cookie:?} {bearers:?}");
-        }
-    }
-
-    #[test]
-    fn a_credential_of_another_application_is_ignored() {
-        let foreign: [(&[u8], &[u8]); 7] = [
-            (b"", b"Basic dTpw"),
-            (b"", b"Bearer"),
+    fn a_credential_of_another_application_alone_is_no_token() {
+        for (cookie, authorization) in [
+            (&b""[..], &b"Basic dTpw"[..]),
             (b"", b"Bearer "),
-            (b"", b"abc"),
+            (b"", b"<a>"),
             (b"auth_token", b""),
             (b"auth_token=", b""),
-            (b"xauth_token=abc; AUTH_TOKEN=abc", b"Bearerabc"),
-        ];
-        for (cookie, authorization) in foreign {
-            assert_eq!(
-                read(&[cookie], &[authorization]).claim(),
-                Claim::Nothing,
-                "{cookie:?} {authorization:?}"
-            );
+            (b"xauth_token=<a>; AUTH_TOKEN=<a>", b"Bearer<a>"),
+        ] {
+            assert_eq!(read(&[cookie], &[authorization]).claim(), Claim::Nothing, "{authorization:?}");
         }
         for (cookie, authorization) in
-            [(&b"auth_token=a b"[..], &b""[..]), (b"auth_token=\xff", b""), (b"", b"Bearer a.b")]
+            [(&b"auth_token=abc"[..], &b""[..]), (b"auth_token=\xff", b""), (b"", b"Bearer <a>.<a>")]
         {
             assert_eq!(read(&[cookie], &[authorization]).claim(), Claim::Malformed, "{cookie:?}");
         }
     }
 
-    /// A token of the form of generated tokens: 64 times this digit.
-    fn generated(digit: char) -> Token {
-        String::from(digit).repeat(64).parse().unwrap()
-    }
-
-    /// The cookies and the bearer tokens of a request, each of which is a digit for a generated token, or another text.
-    fn read_texts(cookies: &[&str], bearers: &[&str]) -> PresentedTokens {
-        let value = |text: &&str| match text.len() {
-            1 => text.repeat(64),
-            _ => (*text).to_owned(),
-        };
-        let pairs: Vec<String> =
-            cookies.iter().map(|text| format!("nick=\u{e9}; auth_token={}", value(text))).collect();
-        let bearers: Vec<String> = bearers.iter().map(|text| format!("Bearer {}", value(text))).collect();
-        PresentedTokens::read(pairs.iter().map(String::as_bytes), bearers.iter().map(String::as_bytes))
-    }
-
     #[test]
     fn several_tokens_are_candidates_and_bearer_tokens_take_precedence() {
         // Cookies, bearer tokens, candidates and other tokens.
-        type Digits = &'static [&'static str];
-        let cases: [(Digits, Digits, &str, &str); 6] = [
-            (&["a", "b"], &[], "ab", ""),
-            (&["a", "b", "a", "c"], &[], "abc", ""),
-            (&[], &["a", "b"], "ab", ""),
-            (&["a"], &["b"], "b", "a"),
-            (&["a", "b"], &["a"], "a", "b"),
-            (&["a", "c", "d"], &["a", "b"], "ab", "cd"),
+        let cases: [(&[u8], &[&[u8]], &str, &str); 6] = [
+            (b"auth_token=<a>; auth_token=<b>; auth_token=<a>", &[], "ab", ""),
+            (b"", &[b"Bearer <a>", b"bearer \t <b>  "], "ab", ""),
+            (b"", &[b"Basic dTpw, BEARER <a>"], "a", ""),
+            (b"auth_token=<a>", &[b"Bearer <b>"], "b", "a"),
+            (b"auth_token=<a>; auth_token=<b>", &[b"Bearer <a>"], "a", "b"),
+            (b"auth_token=x.y; auth_token=<c>", &[b"Bearer <a>", b"Bearer x"], "a", "c"),
         ];
         for (cookies, bearers, candidates, others) in cases {
-            let presented = read_texts(cookies, bearers);
-            let Claim::Several { candidates: found, others: beside } = presented.claim() else {
-                panic!("{cookies:?} {bearers:?}: {:?}", presented.claim())
-            };
-            let tokens = |digits: &str| digits.chars().map(generated).collect::<Vec<_>>();
-            assert_eq!(found, tokens(candidates).iter().collect::<Vec<_>>(), "{cookies:?} {bearers:?}");
-            assert_eq!(beside, tokens(others).iter().collect::<Vec<_>>(), "{cookies:?} {bearers:?}");
+            let presented = read(&[cookies], bearers);
+            let (candidates, others) = (tokens(candidates), tokens(others));
+            let claim = Claim::Tokens { candidates: &candidates, others: others.iter().collect() };
+            assert_eq!(presented.claim(), claim, "{bearers:?}");
+            let all: Vec<&Token> = presented.all().collect();
+            assert_eq!(all, candidates.iter().chain(&others).collect::<Vec<_>>(), "{bearers:?}");
         }
-        assert_eq!(read_texts(&["a", "b", "c", "d", "e", "f"], &[]).claim(), Claim::TooMany);
-        assert_eq!(read_texts(&["a", "b", "c", "d", "e"], &["f"]).claim(), Claim::TooMany);
-    }
-
-    #[test]
-    fn a_value_of_another_form_does_not_compete_with_a_token() {
-        let upper = "A".repeat(64);
-        let foreign = [
-            "deleted",
-            "null",
-            "undefined",
-            "0123",
-            "550e8400-e29b-41d4-a716-446655440000",
-            "eyJhbGciOiJIUzI1NiJ9",
-            upper.as_str(),
-        ];
-        let token = generated('a');
-        for value in foreign {
-            for (cookies, bearers) in [
-                (vec!["a", value], vec![]),
-                (vec![value, "a"], vec![]),
-                (vec![value], vec!["a"]),
-                (vec!["a"], vec![value]),
-                (vec![], vec![value, "a"]),
-                (vec![value, "other", "a", "third", "fourth", "fifth", "sixth"], vec![]),
-            ] {
-                let presented = read_texts(&cookies, &bearers);
-                assert_eq!(presented.claim(), Claim::One(&token), "{cookies:?} {bearers:?}");
-                assert!(texts(presented.all()).contains(&value), "a logout ends every token");
-            }
-            assert_eq!(read_texts(&[value, "other"], &[]).claim(), Claim::Malformed, "{value}");
-        }
-    }
-
-    #[test]
-    fn all_returns_every_token_once() {
-        let presented = read(
-            &[
-                b"auth_token=abc; nick=Jos\xc3\xa9; auth_token=def; auth_token=abc",
-                b"auth_token=ghi; auth_token=a.b",
-            ],
-            &[b"Bearer def", b"Bearer jkl"],
-        );
-        assert_eq!(texts(presented.all()), ["def", "jkl", "abc", "ghi"]);
+        let many: Vec<u8> =
+            b"abcde".iter().flat_map(|digit| [b"auth_token=<", &[*digit][..], b">;"].concat()).collect();
+        assert_ne!(read(&[&many], &[]).claim(), Claim::TooMany);
+        assert_eq!(read(&[&many], &[b"Bearer <f>"]).claim(), Claim::TooMany);
     }
 }

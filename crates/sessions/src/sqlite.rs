@@ -1,51 +1,33 @@
 //! Sessions in one SQLite file, for the role `serve`. Calls [`embedded`]; used through [`Sessions`].
 
-mod replacements;
-
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::path::Path;
 
 use async_trait::async_trait;
-use embedded::{Check, Database, Options};
+use embedded::{Database, Options};
 use proto::{Timestamp, Username};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params, types::Type};
 
 use crate::{
-    Clock, Closing, ClosingSender, Closings, Error, LIFETIME_SECONDS, PER_USER, Session, SessionId, Sessions,
-    Token,
+    Cause, Closing, ClosingSender, Closings, Error, LIFETIME_SECONDS, PER_USER, SessionId, Sessions, Token,
 };
 
-/// `number` is the order of opening, and `user` the key of the username. No token can be derived from a row. `sum` is the checksum of
-/// the row; it is null in rows of earlier releases.
-const MIGRATIONS: &[&str] = &[
-    "
+/// `number` is the order of opening, `user` the key of the username, `replaces` a JSON array of the ids of the sessions that this one
+/// replaces, until its first use. No token can be derived from a row.
+const MIGRATIONS: &[&str] = &["
     CREATE TABLE sessions(
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
         user TEXT NOT NULL,
         username TEXT NOT NULL,
-        issued_at INTEGER NOT NULL
+        issued_at INTEGER NOT NULL,
+        replaces TEXT NOT NULL DEFAULT '[]'
     ) STRICT;
     CREATE INDEX sessions_by_user ON sessions(user, number);
     CREATE INDEX sessions_by_age ON sessions(issued_at);
-",
-    "ALTER TABLE sessions ADD COLUMN sum INTEGER",
-    replacements::MIGRATION,
-];
+"];
 
-/// Closes all sessions of a file that was restored or has lost transactions, because the missing transactions may include a logout.
+/// Closes all sessions of a file that was restored, because the missing transactions may include a logout.
 const RENEWAL: &[&str] = &["DELETE FROM sessions"];
-
-/// The interval between two deletions of expired sessions, in milliseconds (1 h). An expired session is not found before that either.
-const SWEEP_MILLIS: u64 = 3_600_000;
-
-/// The maximum by which the issue time of a session may be ahead of the clock, in milliseconds (1 h).
-const MAX_AHEAD_MILLIS: i64 = 3_600_000;
 
 /// The number of closings that are buffered for a watcher. A watcher that lags further loses the oldest.
 const CLOSINGS: usize = 1_024;
@@ -53,54 +35,37 @@ const CLOSINGS: usize = 1_024;
 /// Sessions in one SQLite file.
 pub struct SqliteSessions {
     db: Database,
-    clock: Clock,
-    /// The time by which expired sessions are deleted. `None` while the clock is not plausible.
-    settled: Arc<dyn Fn() -> Option<Timestamp> + Send + Sync>,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     closings: ClosingSender,
-    /// The time of the last deletion of expired sessions, in milliseconds since the Unix epoch.
-    swept: Arc<AtomicU64>,
 }
 
 impl SqliteSessions {
     /// The schema version of this release: the number of migrations.
     pub const SCHEMA: usize = MIGRATIONS.len();
 
-    /// Opens the file with this clock and starts to delete expired sessions. Blocks; for tests.
+    /// Opens the file. `clock` is [`Timestamp::now`], except in tests. Blocks; call it at start.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
     pub fn open(
         path: &Path,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
-        let clock: Clock = Arc::new(clock);
-        let settled = clock.clone();
-        Self::open_with(path, false, move || clock(), move || Some(settled()))
+        Self::open_with(path, false, clock)
     }
 
-    /// Opens the file and starts to delete expired sessions. With `accept_loss` it also opens a file that has lost committed data, and
-    /// closes all sessions of it. `clock` is [`ages::now`](crate::ages::now), and `settled` is
-    /// [`ages::settled`](crate::ages::settled). Blocks; call it at start.
+    /// Like [`SqliteSessions::open`]. With `accept_loss` it also opens a file that has lost committed data, and closes all sessions of it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
     pub fn open_with(
         path: &Path,
         accept_loss: bool,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-        settled: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
         let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
-        let closings = ClosingSender::new(CLOSINGS);
-        let swept = Arc::new(AtomicU64::new(0));
-        let this = Self { db, clock: Arc::new(clock), settled: Arc::new(settled), closings, swept };
-        if let Some(now) = this.due_sweep() {
-            // The write is queued at the call and runs before any later write, so the future need not be awaited.
-            drop(this.db.write_then(move |conn| sweep(conn, now), this.publisher()));
-        }
-        Ok(this)
+        Ok(Self { db, clock: Box::new(clock), closings: ClosingSender::new(CLOSINGS) })
     }
-
-    /// Queries that find damage in the file.
-    pub const CHECKS: &[Check] = &[Check {
-        since: 2,
-        sql: "SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions
-              WHERE sum <> row_sum(id, user, username, issued_at)",
-    }];
 
     /// Why the store does not work, for `/readyz`. `None` when it works ([`embedded::Database::not_ready_reason`]).
     pub async fn not_ready_reason(&self) -> Option<String> {
@@ -112,80 +77,61 @@ impl SqliteSessions {
         &self.db
     }
 
-    fn now(&self) -> i64 {
-        millis((self.clock)())
-    }
-
-    /// A function that runs after a commit and publishes closings to the watchers, in commit order.
-    fn publisher(&self) -> impl FnOnce(&Vec<Closing>) + Send + use<> {
+    /// Runs `job` in the writer. After the commit, watchers receive the closings that it returns, in commit order.
+    async fn write(
+        &self,
+        job: impl FnOnce(&Connection) -> rusqlite::Result<Vec<Closing>> + Send + 'static,
+    ) -> Result<(), Error> {
         let closings = self.closings.clone();
-        move |closed| {
-            for closing in closed {
-                closings.send(closing.clone());
-            }
-        }
+        let publish =
+            move |closed: &Vec<Closing>| closed.iter().for_each(|closing| closings.send(closing.clone()));
+        Ok(self.db.write_then(job, publish).await.map(drop)?)
     }
 
-    /// The time by which expired sessions are deleted now. `None` within an hour after the last deletion, and while the clock is not
-    /// plausible.
-    fn due_sweep(&self) -> Option<i64> {
-        let now = millis((self.settled)()?);
-        let at = now.unsigned_abs();
-        let due = |last: u64| (at.abs_diff(last) >= SWEEP_MILLIS).then_some(at);
-        self.swept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).ok().map(|_| now)
+    fn now(&self) -> i64 {
+        i64::try_from((self.clock)().0).unwrap_or(i64::MAX)
     }
 }
 
 #[async_trait]
 impl Sessions for SqliteSessions {
-    async fn replace(&self, user: &Username, old: &[Token]) -> Result<Token, Error> {
+    async fn open(&self, user: &Username, old: &[Token]) -> Result<Token, Error> {
         let token = Token::generate()?;
         let (id, user, now) = (token.id(), user.clone(), self.now());
         let old: Vec<SessionId> = old.iter().map(Token::id).collect();
-        let due = self.due_sweep();
-        let job = move |conn: &Connection| {
-            let mut closed = due.map_or_else(|| Ok(Vec::new()), |now| sweep(conn, now))?;
-            insert(conn, &id, &user, now)?;
-            replacements::record(conn, &id, &old)?;
+        self.write(move |conn| {
+            let mut closed = sweep(conn, now)?;
+            for old in &old {
+                closed.extend(close_replaced(conn, old)?);
+            }
+            insert(conn, &id, &user, now, &old)?;
             closed.extend(evict(conn, &user, &id)?);
             Ok(closed)
-        };
-        self.db.write_then(job, self.publisher()).await?;
+        })
+        .await?;
         Ok(token)
     }
 
-    async fn supersede(&self, new: &SessionId) -> Result<(), Error> {
-        let new = new.clone();
-        let job = move |conn: &Connection| replacements::supersede(conn, &new);
-        Ok(self.db.write_then(job, self.publisher()).await.map(drop)?)
-    }
-
-    async fn find_by_id(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+    async fn find(&self, id: &SessionId) -> Result<Option<Username>, Error> {
         let (selected, oldest) = (id.clone(), oldest_live(self.now()));
         let found = self.db.read(move |conn| select(conn, &selected, oldest)).await?;
-        if found.as_ref().is_some_and(|row| row.is_unused) {
-            let new = id.clone();
-            let job = move |conn: &Connection| replacements::close_replaced(conn, &new);
-            self.db.write_then(job, self.publisher()).await?;
+        let Some((username, has_replaced)) = found else { return Ok(None) };
+        if has_replaced {
+            let id = id.clone();
+            self.write(move |conn| close_replaced(conn, &id)).await?;
         }
-        Ok(found.and_then(|row| row.restore(id.clone())))
+        Ok(Some(username))
     }
 
-    async fn close(&self, token: &Token) -> Result<bool, Error> {
-        let (id, oldest) = (token.id(), oldest_live(self.now()));
-        let job = move |conn: &Connection| {
-            let mut closed = Vec::new();
-            for related in replacements::related(conn, &id)? {
-                let live = select(conn, &related, oldest)?.is_some();
-                remove(conn, &related)?;
-                closed.extend(live.then(|| Closing::ended(related)));
-            }
-            let was_live = closed.iter().any(|closing| closing.id == id);
-            Ok((was_live, closed))
-        };
-        let publish = self.publisher();
-        let (was_live, _) = self.db.write_then(job, move |(_, closed)| publish(closed)).await?;
-        Ok(was_live)
+    async fn close(&self, id: &SessionId) -> Result<(), Error> {
+        let id = id.clone();
+        self.write(move |conn| {
+            let mut closed = close_replaced(conn, &id)?;
+            let sql = "DELETE FROM sessions WHERE id = ?1 RETURNING id";
+            closed.extend(close_all(conn, Cause::Ended, sql, params![id.as_str()])?);
+            Ok(closed)
+        })
+        .await
     }
 
     fn closings(&self) -> Closings {
@@ -193,95 +139,68 @@ impl Sessions for SqliteSessions {
     }
 }
 
-fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO sessions(id, user, username, issued_at, sum)
-        VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
-    conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
-}
-
-/// The content of a row.
-struct Row {
-    username: String,
-    issued_at: i64,
-    is_superseded: bool,
-    /// Whether the session replaces others and was not used yet.
-    is_unused: bool,
-}
-
-/// The row of a session that was issued after `oldest`, and at most one lifetime and [`MAX_AHEAD_MILLIS`] after it. A later issue time
-/// comes from a wrong clock, and such a session would be live for years.
-fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<Row>> {
-    // The checksum is computed with the requested id, so the content of another session's row does not pass.
-    let sql = "SELECT username, issued_at, superseded, EXISTS (SELECT 1 FROM replacements WHERE new = ?1),
-               sum <> row_sum(?1, user, username, issued_at) FROM sessions
-               WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
-    let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
-    let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
+/// The user of a session that was issued after `oldest`, and whether the session replaces others.
+fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<(Username, bool)>> {
+    let sql = "SELECT username, replaces <> '[]' FROM sessions WHERE id = ?1 AND issued_at > ?2";
     let row = |row: &rusqlite::Row<'_>| {
-        let (username, issued_at) = (row.get(0)?, row.get(1)?);
-        let (is_superseded, is_unused) = (row.get(2)?, row.get(3)?);
-        Ok((Row { username, issued_at, is_superseded, is_unused }, row.get::<_, Option<bool>>(4)?))
+        let username = row.get::<_, String>(0)?.parse();
+        let username = username
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))?;
+        Ok((username, row.get(1)?))
     };
-    let found = conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], row).optional()?;
-    match found {
-        Some((_, Some(true))) => Err(embedded::damaged_row("a session")),
-        found => Ok(found.map(|(row, _)| row)),
-    }
+    conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest], row).optional()
 }
 
-/// Deletes a session and returns whether it existed.
-fn remove(conn: &Connection, id: &SessionId) -> rusqlite::Result<bool> {
-    Ok(conn.prepare_cached("DELETE FROM sessions WHERE id = ?1")?.execute([id.as_str()])? > 0)
+fn insert(
+    conn: &Connection,
+    id: &SessionId,
+    user: &Username,
+    now: i64,
+    replaces: &[SessionId],
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO sessions(id, user, username, issued_at, replaces) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let ids: Vec<&str> = replaces.iter().map(SessionId::as_str).collect();
+    let replaces = serde_json::json!(ids).to_string();
+    conn.prepare_cached(sql)?
+        .execute(params![id.as_str(), user.key(), user.as_str(), now, replaces])
+        .map(drop)
+}
+
+/// Closes the sessions that `new` replaces.
+fn close_replaced(conn: &Connection, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
+    let sql = "DELETE FROM sessions WHERE id IN
+        (SELECT value FROM json_each((SELECT replaces FROM sessions WHERE id = ?1))) RETURNING id";
+    let closed = close_all(conn, Cause::Replaced, sql, params![new.as_str()])?;
+    conn.prepare_cached("UPDATE sessions SET replaces = '[]' WHERE id = ?1 AND replaces <> '[]'")?
+        .execute([new.as_str()])?;
+    Ok(closed)
 }
 
 /// Closes the oldest sessions of a user beyond [`PER_USER`], not counting those that `new` replaces.
 fn evict(conn: &Connection, user: &Username, new: &SessionId) -> rusqlite::Result<Vec<Closing>> {
-    let sql = "DELETE FROM sessions WHERE number IN
-        (SELECT number FROM sessions WHERE user = ?1 AND id NOT IN (SELECT old FROM replacements WHERE new = ?3)
+    let sql = "DELETE FROM sessions WHERE number IN (
+        SELECT number FROM sessions WHERE user = ?1 AND id NOT IN
+            (SELECT value FROM json_each((SELECT replaces FROM sessions WHERE id = ?3)))
         ORDER BY number DESC LIMIT -1 OFFSET ?2) RETURNING id";
-    deleted(conn, sql, params![user.key(), PER_USER as i64, new.as_str()], Closing::evicted)
+    close_all(conn, Cause::Evicted, sql, params![user.key(), PER_USER as i64, new.as_str()])
 }
 
 /// Deletes the expired sessions.
 fn sweep(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Closing>> {
-    deleted(
-        conn,
-        "DELETE FROM sessions WHERE issued_at <= ?1 RETURNING id",
-        params![oldest_live(now)],
-        Closing::expired,
-    )
+    let sql = "DELETE FROM sessions WHERE issued_at <= ?1 RETURNING id";
+    close_all(conn, Cause::Expired, sql, params![oldest_live(now)])
 }
 
-fn deleted(
+/// Runs a statement that deletes sessions and returns their ids.
+fn close_all(
     conn: &Connection,
+    cause: Cause,
     sql: &str,
     of: &[&dyn rusqlite::ToSql],
-    closing: fn(SessionId) -> Closing,
 ) -> rusqlite::Result<Vec<Closing>> {
-    Ok(ids(conn, sql, of)?.into_iter().map(closing).collect())
-}
-
-/// The ids that a statement returns. Values that are not session ids are skipped.
-fn ids(conn: &Connection, sql: &str, of: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<SessionId>> {
     let mut statement = conn.prepare_cached(sql)?;
-    let ids = statement.query_map(of, |row| row.get::<_, String>(0))?;
-    Ok(ids.collect::<Result<Vec<_>, _>>()?.iter().filter_map(|id| id.parse().ok()).collect())
-}
-
-impl Row {
-    /// The session of the row. `None` when this crate cannot have written the row, because such a row proves no identity.
-    fn restore(self, id: SessionId) -> Option<Session> {
-        let Self { username, issued_at, is_superseded, is_unused: _ } = self;
-        match (username.parse(), u64::try_from(issued_at)) {
-            (Ok(username), Ok(issued_at)) => {
-                Some(Session { id, username, issued_at: Timestamp(issued_at), is_superseded })
-            }
-            _ => {
-                tracing::error!(session = %id, "a stored session is damaged and counts as closed");
-                None
-            }
-        }
-    }
+    let ids: Vec<String> = statement.query_map(of, |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(ids.iter().filter_map(|id| Some(Closing { id: id.parse().ok()?, cause })).collect())
 }
 
 /// Sessions issued at this time or before it have expired.
@@ -289,9 +208,65 @@ fn oldest_live(now: i64) -> i64 {
     now.saturating_sub_unsigned(LIFETIME_SECONDS * 1_000)
 }
 
-fn millis(at: Timestamp) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::conformance;
+
+    fn open(directory: &TempDir, clock: &Arc<AtomicU64>) -> SqliteSessions {
+        let clock = clock.clone();
+        let now = move || Timestamp(clock.load(Ordering::Relaxed));
+        SqliteSessions::open(&directory.path().join("sessions.sqlite3"), now).unwrap()
+    }
+
+    fn user(name: &str) -> Username {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn conforms() {
+        let directory = TempDir::new().unwrap();
+        conformance::run(Arc::new(open(&directory, &Arc::default()))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn sessions_survive_a_restart_and_the_file_contains_no_token() {
+        let (directory, clock) = (TempDir::new().unwrap(), Arc::default());
+        let sessions = open(&directory, &clock);
+        let kept = sessions.open(&user("Alice"), &[]).await.unwrap();
+        let closed = sessions.open(&user("bob"), &[]).await.unwrap();
+        sessions.close(&closed.id()).await.unwrap();
+        drop(sessions);
+        let file = std::fs::read(directory.path().join("sessions.sqlite3")).unwrap();
+        for token in [&kept, &closed] {
+            assert!(!file.windows(token.reveal().len()).any(|window| window == token.reveal().as_bytes()));
+        }
+        let sessions = open(&directory, &clock);
+        assert_eq!(sessions.find(&kept.id()).await.unwrap(), Some(user("Alice")));
+        assert_eq!(sessions.find(&closed.id()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_session_expires_after_its_lifetime_and_does_not_evict_live_ones() {
+        let (directory, clock) = (TempDir::new().unwrap(), Arc::default());
+        let sessions = open(&directory, &clock);
+        let mut closings = sessions.closings();
+        let first = sessions.open(&user("alice"), &[]).await.unwrap().id();
+        for _ in 1..PER_USER {
+            sessions.open(&user("alice"), &[]).await.unwrap();
+        }
+        clock.fetch_add(LIFETIME_SECONDS * 1_000 - 1, Ordering::Relaxed);
+        assert!(sessions.find(&first).await.unwrap().is_some(), "a millisecond before its end");
+        clock.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(sessions.find(&first).await.unwrap(), None);
+        sessions.open(&user("alice"), &[]).await.unwrap();
+        assert_eq!(closings.recv().await, Ok(Closing { id: first, cause: Cause::Expired }));
+    }
+}

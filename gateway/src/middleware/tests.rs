@@ -47,7 +47,7 @@ async fn fixture(flags: &[&str]) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
     let alice: Username = "alice".parse().unwrap();
-    let token = store.open(&alice).await.unwrap().reveal().to_owned();
+    let token = store.open(&alice, &[]).await.unwrap().reveal().to_owned();
     Fixture { gateway: gateway(flags, Arc::new(store)), token, _folder: folder }
 }
 

@@ -1,7 +1,7 @@
 //! Entries that expire, are evicted and are looked up again.
 
 use futures_util::FutureExt;
-use sessions::ClosingSender;
+use sessions::{Cause, ClosingSender};
 
 use super::*;
 
@@ -24,12 +24,12 @@ fn entries_expire_and_are_evicted_with_their_session() {
 async fn entries_are_looked_up_again_when_closings_may_have_been_missed() {
     let id = |n: usize| -> SessionId { format!("{n:064x}").parse().unwrap() };
     let identity = Identity { username: "alice".parse().unwrap(), session: id(0).to_string() };
-    let lag: Vec<Closing> = (1..9).map(|n| Closing::ended(id(n))).collect();
+    let lag: Vec<Closing> = (1..9).map(|n| Closing { id: id(n), cause: Cause::Ended }).collect();
     // What the store reports (`None`: closings may have been missed), and whether the entry is fresh and in grace afterwards.
     type Reports = Vec<Option<Closing>>;
     let table: [(&str, Reports, (bool, bool)); 5] = [
-        ("another session closes", vec![Some(Closing::ended(id(1)))], (true, true)),
-        ("the session closes", vec![Some(Closing::ended(id(0)))], (false, false)),
+        ("another session closes", vec![Some(Closing { id: id(1), cause: Cause::Ended })], (true, true)),
+        ("the session closes", vec![Some(Closing { id: id(0), cause: Cause::Ended })], (false, false)),
         ("the subscription was interrupted", vec![None], (false, true)),
         ("it was interrupted again and again", vec![None, None, None], (false, true)),
         ("the watcher lags", lag.into_iter().map(Some).collect(), (false, true)),

@@ -79,7 +79,7 @@ impl TestServer {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         let alice: Username = "alice".parse().unwrap();
-        let token = store.open(&alice).await.unwrap().reveal().to_owned();
+        let token = store.open(&alice, &[]).await.unwrap().reveal().to_owned();
         let (accounts, one, two) = (Service::start().await, Service::start().await, Service::start().await);
         // Of these two names, alice prefers the first.
         let table = [open("one", &one.backend), open("due", &two.backend)];

@@ -84,10 +84,6 @@ impl RoleConfig for Config {
         }
     }
 
-    fn threads(&self) -> usize {
-        self.accounts.pool_threads()
-    }
-
     fn has_secure_cookies(&self) -> bool {
         self.accounts.cookie_secure
     }

@@ -125,10 +125,6 @@ impl RoleConfig for Config {
         Requirements { store: Some(Ok(StoreUrl::of_data_dir(&self.store))), ..Requirements::default() }
     }
 
-    fn threads(&self) -> usize {
-        self.accounts.pool_threads()
-    }
-
     fn budgets(&mut self) -> Vec<Budget<'_>> {
         vec![unread_answers(&mut self.gateway), queued_bytes(&mut self.sockets)]
     }

@@ -14,7 +14,6 @@ use remote::{
     Deployment,
     mongo::{CollectionSettings, Identity, Store},
 };
-use sessions::MongoRevocations;
 
 use self::connection::Hosts;
 use super::{Backend, DatabaseIdentity, Health, Shared, SharedStores, StoreUrl};
@@ -40,21 +39,15 @@ struct MongoHealth {
     chat_settings: CollectionSettings,
 }
 
-/// The collections of accounts and sessions whose documents do not expire.
-const OF_USERS: [&str; 4] = ["users", "closed_sessions_told", "lineage", "stores"];
-
-/// The collections of accounts and sessions with a TTL index of the roles.
-const OF_USERS_EXPIRING: [&str; 1] = ["closed_sessions"];
+/// The collections of accounts. Their documents do not expire.
+const OF_USERS: [&str; 3] = ["users", "lineage", "stores"];
 
 /// The collections of chat. Their documents do not expire.
 const OF_CHAT: [&str; 6] = ["messages", "rooms", "changes", "untold", "lineage", "stores"];
 
 /// The checks of the collections of accounts and of chat in `store`.
 fn settings(store: &Store) -> [CollectionSettings; 2] {
-    [
-        CollectionSettings::new(store, &OF_USERS, &OF_USERS_EXPIRING),
-        CollectionSettings::new(store, &OF_CHAT, &[]),
-    ]
+    [CollectionSettings::new(store, &OF_USERS, &[]), CollectionSettings::new(store, &OF_CHAT, &[])]
 }
 
 async fn open(url: &StoreUrl, shared: Shared<'_>, opening: &Opening) -> Result<SharedStores, Error> {
@@ -69,7 +62,6 @@ fn stores(store: &Store, hosts: Hosts) -> SharedStores {
     let [users_settings, chat_settings] = settings(store);
     SharedStores {
         users: users.clone(),
-        revocations: Arc::new(MongoRevocations::new(store)),
         history: chat.history(),
         directory: chat.directory(),
         changes: chat.changes(),
@@ -122,10 +114,6 @@ impl Health for MongoHealth {
     async fn users_not_ready_reason(&self) -> Option<String> {
         let reason = self.hosts.explained(self.users.not_ready_reason().await).await;
         if reason.is_some() { reason } else { self.users_settings.problem().await }
-    }
-
-    async fn registration_problem(&self) -> Option<String> {
-        self.users.registration_problem().await
     }
 
     async fn chat_not_ready_reason(&self) -> Option<String> {

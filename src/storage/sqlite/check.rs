@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use accounts::SqliteUsers;
 use embedded::Snapshot;
-use sessions::SqliteSessions;
 
 use super::{CHAT, FILES, SESSIONS, Stores, USERS, data_dir};
 use crate::{config::Check, error::Error, output, telemetry};
@@ -48,11 +46,9 @@ pub fn findings(directory: &Path) -> Result<Vec<String>, Error> {
     if [&users, &sessions, &chat].iter().all(|file| file.is_none()) {
         refuse_absent(directory)?;
     }
-    for (name, snapshot, checks) in [
-        (USERS, &users, SqliteUsers::CHECKS),
-        (SESSIONS, &sessions, SqliteSessions::CHECKS),
-        (CHAT, &chat, chat::sqlite_store::CHECKS),
-    ] {
+    for (name, snapshot, checks) in
+        [(USERS, &users, &[][..]), (SESSIONS, &sessions, &[]), (CHAT, &chat, chat::sqlite_store::CHECKS)]
+    {
         let Some(snapshot) = snapshot else { continue };
         note(name, snapshot.log_fault().map(Vec::from_iter), &mut findings);
         note(name, snapshot.findings(checks), &mut findings);

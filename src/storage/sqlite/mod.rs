@@ -5,20 +5,19 @@ pub mod check;
 mod data_dir;
 mod examine;
 mod group;
-mod references;
 
 use std::{
     fs,
     path::Path,
     sync::{Arc, mpsc::sync_channel},
     thread,
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use accounts::{SqliteUsers, Users};
 use futures_util::{FutureExt, future::ready};
 use proto::{RoomName, Timestamp};
-use sessions::{SessionId, Sessions, SqliteSessions, ages};
+use sessions::{SessionId, Sessions, SqliteSessions};
 
 use super::{Backend, EmbeddedStores};
 use crate::{
@@ -48,7 +47,7 @@ pub struct Stores {
     pub chat: chat::SqliteStore,
 }
 
-/// The file names. A file can refer only to files before it.
+/// The file names.
 const FILES: [&str; 3] = [USERS, SESSIONS, CHAT];
 const USERS: &str = "users.sqlite3";
 const SESSIONS: &str = "sessions.sqlite3";
@@ -82,9 +81,6 @@ impl Stores {
     fn open_with(data_dir: &Path, accept_loss: bool) -> Result<Self, Error> {
         let directory = data_dir::resolve(data_dir)?;
         data_dir::make_private(data_dir, &directory)?;
-        if let Some(last) = last_written(&directory) {
-            ages::check_last_write(last);
-        }
         if !accept_loss {
             group::refuse_incomplete(data_dir, &directory)?;
         }
@@ -95,13 +91,11 @@ impl Stores {
     fn open_in(flag: &Path, directory: &Path, accept_loss: bool) -> Result<Self, Error> {
         let path = |name: &str| directory.join(name);
         let users = SqliteUsers::open_with(&path(USERS), accept_loss).map_err(unusable(flag))?;
-        let compared = references::check(flag, directory, accept_loss)?;
-        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, ages::now, ages::settled);
+        let sessions = SqliteSessions::open_with(&path(SESSIONS), accept_loss, Timestamp::now);
         let sessions = sessions.map_err(unusable(flag))?;
         let chat = chat::SqliteStore::open_with(&path(CHAT), accept_loss).map_err(unusable(flag))?;
         let this = Self { users: Arc::new(users), sessions: Arc::new(sessions), chat };
         group::join(&this, accept_loss).map_err(unusable(flag))?;
-        references::record(&this.users, compared);
         Ok(this)
     }
 
@@ -126,7 +120,7 @@ impl Stores {
                     let (sessions, absent_session) = (sessions.clone(), absent_session.clone());
                     Box::pin(async move {
                         let not_ready_reason = sessions.not_ready_reason().await;
-                        not_ready_reason.or(not_ready_unless(sessions.is_live(&absent_session).await.is_ok()))
+                        not_ready_reason.or(not_ready_unless(sessions.find(&absent_session).await.is_ok()))
                     })
                 }),
             ),
@@ -169,14 +163,6 @@ impl Stores {
 /// Whether a file of the store exists and is not empty.
 fn has_content(directory: &Path, name: &str) -> bool {
     fs::metadata(directory.join(name)).is_ok_and(|about| about.len() > 0)
-}
-
-/// When one of the files was last written. `None` when there is no store yet.
-fn last_written(directory: &Path) -> Option<Timestamp> {
-    let files = FILES.iter().flat_map(|name| ["", "-wal", ".lock"].map(|suffix| format!("{name}{suffix}")));
-    let written = files.filter_map(|file| directory.join(file).metadata().ok()?.modified().ok()).max()?;
-    let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Some(Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// Adds the data directory to an error of a store, which names the file only.

@@ -1,7 +1,7 @@
 //! Limits on memberships: those that users create for themselves, and those that others create for them. Called inside the job
 //! that inserts the member.
 
-use proto::{RoomName, Username};
+use proto::{RoomName, Timestamp, Username};
 use rusqlite::{Connection, params};
 
 use crate::{
@@ -50,21 +50,18 @@ pub fn check_addition(
         .then(refusal::additions_limit))
 }
 
-/// Records that `user` has left a room to which `adder` had added them, and deletes expired departures. Deletion by age requires a
-/// settled clock, see [`sessions::ages`].
+/// Records that `user` has left a room to which `adder` had added them, and deletes expired departures.
 pub fn store_departure(
     conn: &Connection,
     room: &RoomName,
     user: &Username,
     adder: &Username,
 ) -> rusqlite::Result<()> {
-    if sessions::ages::settled().is_some() {
-        let delete = "DELETE FROM departures WHERE at <= ?";
-        conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
-    }
+    let delete = "DELETE FROM departures WHERE at <= ?";
+    conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
     let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at, sum)
                   VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
-    let at = integer(sessions::ages::now().0);
+    let at = integer(Timestamp::now().0);
     conn.prepare_cached(insert)?.execute(params![room.as_str(), user.as_str(), adder.as_str(), at]).map(drop)
 }
 

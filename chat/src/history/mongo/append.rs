@@ -16,7 +16,7 @@ use mongodb::{
     bson::{Document, doc},
     error::{Error as MongoError, ErrorKind},
 };
-use proto::RoomName;
+use proto::{RoomName, Timestamp};
 use remote::mongo::Operation;
 
 use super::{
@@ -160,7 +160,7 @@ struct Plan {
 /// Numbers the new messages from `head` on. Resends, also of drafts of this batch, are not assigned a number.
 fn plan(room: &RoomName, head: RoomHead, drafts: &[Draft], mut prior: PriorMessages) -> Result<Plan, Error> {
     let mut plan = Plan { outcomes: Vec::with_capacity(drafts.len()), new: vec![], drafts: vec![], head };
-    let now = sessions::ages::now();
+    let now = Timestamp::now();
     for (at, draft) in drafts.iter().enumerate() {
         let key = draft.client_id.as_ref().map(|id| (draft.author.key(), id.as_str().to_owned()));
         if let Some(first) = key.as_ref().and_then(|key| prior.get(key)) {

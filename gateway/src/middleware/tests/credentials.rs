@@ -71,9 +71,9 @@ async fn cookies_of_other_applications_are_ignored() {
 async fn invalid_credentials_get_401_and_are_anonymous_on_the_socket_route() {
     let fixture = fixture(&[]).await;
     let bob: Username = "bob".parse().unwrap();
-    let other = fixture.gateway.sessions.open(&bob).await.unwrap().reveal().to_owned();
-    let closed = fixture.gateway.sessions.open(&bob).await.unwrap();
-    assert!(fixture.gateway.sessions.close(&closed).await.unwrap());
+    let other = fixture.gateway.sessions.open(&bob, &[]).await.unwrap().reveal().to_owned();
+    let closed = fixture.gateway.sessions.open(&bob, &[]).await.unwrap();
+    fixture.gateway.sessions.close(&closed.id()).await.unwrap();
     let (good, dead) = (&fixture.token, "f".repeat(64));
     let requests = [
         vec![cookie(format!("auth_token={}", closed.reveal()))],
@@ -121,7 +121,7 @@ async fn requests_without_credentials_get_401() {
 #[actix_web::test]
 async fn several_open_sessions_get_401_with_an_explanation() {
     let fixture = fixture(&[]).await;
-    let other = fixture.gateway.sessions.open(&"bob".parse().unwrap()).await.unwrap();
+    let other = fixture.gateway.sessions.open(&"bob".parse().unwrap(), &[]).await.unwrap();
     let both = cookie(format!("auth_token={}; auth_token={}", fixture.token, other.reveal()));
     let received = send(&fixture.gateway, get("/user/me").insert_header(both)).await;
     let message = received.body["message"].as_str().unwrap();
@@ -133,7 +133,7 @@ async fn several_open_sessions_get_401_with_an_explanation() {
 async fn a_closed_session_gets_401() {
     let fixture = fixture(&[]).await;
     let token: Token = fixture.token.parse().unwrap();
-    assert!(fixture.gateway.sessions.close(&token).await.unwrap());
+    fixture.gateway.sessions.close(&token.id()).await.unwrap();
     assert_refused(
         &send(&fixture.gateway, get("/user/me").insert_header(fixture.cookie())).await,
         401,

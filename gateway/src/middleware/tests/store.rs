@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use sessions::{ClosingSender, Closings, Session};
+use sessions::{ClosingSender, Closings};
 use tokio::{sync::Notify, time::timeout};
 
 use super::*;
@@ -17,20 +17,17 @@ struct BrokenStore {
 
 #[async_trait]
 impl Sessions for BrokenStore {
-    async fn replace(&self, _: &Username, _: &[Token]) -> Result<Token, sessions::Error> {
+    async fn open(&self, _: &Username, _: &[Token]) -> Result<Token, sessions::Error> {
         unreachable!("the gateway opens no sessions")
     }
-    async fn supersede(&self, _: &SessionId) -> Result<(), sessions::Error> {
-        unreachable!("no session is opened")
-    }
-    async fn find_by_id(&self, _: &SessionId) -> Result<Option<Session>, sessions::Error> {
+    async fn find(&self, _: &SessionId) -> Result<Option<Username>, sessions::Error> {
         self.begun.notify_one();
         if self.hangs {
             std::future::pending::<()>().await;
         }
         Err(sessions::Error::Unavailable("broken".into()))
     }
-    async fn close(&self, _: &Token) -> Result<bool, sessions::Error> {
+    async fn close(&self, _: &SessionId) -> Result<(), sessions::Error> {
         unreachable!("the gateway closes no sessions")
     }
     fn closings(&self) -> Closings {
@@ -38,12 +35,17 @@ impl Sessions for BrokenStore {
     }
 }
 
+/// The cookie of a session.
+fn cookie() -> (&'static str, String) {
+    ("cookie", format!("auth_token={}", "a".repeat(64)))
+}
+
 #[actix_web::test]
 async fn a_session_store_that_fails_or_hangs_gets_503() {
     for hangs in [false, true] {
         let gateway = gateway(&[], Arc::new(BrokenStore { hangs, ..Default::default() }));
         for path in ["/user/me", "/socket.io/"] {
-            let request = send(&gateway, get(path).insert_header(("cookie", "auth_token=abc")));
+            let request = send(&gateway, get(path).insert_header(cookie()));
             let received = timeout(Duration::from_secs(10), request).await.expect("a response");
             assert_refused(&received, 503, "Service Unavailable");
             assert!(received.headers.contains_key("retry-after"));
@@ -69,9 +71,8 @@ async fn a_drain_waits_for_a_request_whose_session_is_looked_up() {
     let begun = store.begun.clone();
     let gateway = gateway(&[], Arc::new(store));
     let in_flight = gateway.in_flight.clone();
-    let request = actix_web::rt::spawn(async move {
-        send(&gateway, get("/user/me").insert_header(("cookie", "auth_token=abc"))).await
-    });
+    let request =
+        actix_web::rt::spawn(async move { send(&gateway, get("/user/me").insert_header(cookie())).await });
     timeout(LIMIT, begun.notified()).await.expect("a lookup");
     assert!(in_flight.drain_requests(LIMIT * 2).now_or_never().is_none(), "the request is in flight");
     assert_eq!(timeout(LIMIT, request).await.expect("a response").unwrap().status, 503);

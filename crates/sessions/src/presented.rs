@@ -208,8 +208,9 @@ mod tests {
 
     #[test]
     fn several_tokens_are_candidates_and_bearer_tokens_take_precedence() {
-        // Cookies, bearer tokens, candidates and other tokens.
-        let cases: [(&[u8], &[&[u8]], &str, &str); 6] = [
+        /// Cookies, bearer tokens, candidates and other tokens.
+        type Case<'a> = (&'a [u8], &'a [&'a [u8]], &'a str, &'a str);
+        let cases: [Case<'_>; 6] = [
             (b"auth_token=<a>; auth_token=<b>; auth_token=<a>", &[], "ab", ""),
             (b"", &[b"Bearer <a>", b"bearer \t <b>  "], "ab", ""),
             (b"", &[b"Basic dTpw, BEARER <a>"], "a", ""),

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     middleware::Admitted,
     origin::Source,
-    routes::{Access, Route, Upstream},
+    routes::{Access, Upstream},
     session_id::names_session,
 };
 

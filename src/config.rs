@@ -47,10 +47,6 @@ pub struct Backup {
 /// Configuration of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Give up what is lost and make the rest usable: a new epoch of the log, all sessions closed, damaged texts replaced by U+FFFD. No
-    /// server may run. Keep a copy of the directory
-    #[arg(long)]
-    pub accept_loss: bool,
     // Directory of the store.
     #[command(flatten)]
     pub store: Store,

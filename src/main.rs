@@ -17,7 +17,6 @@ mod listener;
 mod memory;
 mod output;
 mod role;
-mod room_references;
 mod secret;
 mod seed;
 mod shutdown;
@@ -130,7 +129,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Roles(roles) => roles.run(),
         Command::Seed(config) => seed::run(config),
         Command::Backup(config) => sqlite::backup::run(config),
-        Command::Check(config) => sqlite::check::run(config),
+        Command::Check(config) => sqlite::backup::check(&config),
         Command::Healthcheck(config) => healthcheck::run(&config),
         Command::Doctor { role, environment } => doctor::run(role.examine(&environment)),
     }

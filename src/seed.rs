@@ -7,9 +7,7 @@ use actix_web::rt::System;
 use chat::Sample;
 use proto::Username;
 
-use crate::{
-    config::Seed, error::Error, output, room_references::RoomReferences, storage::sqlite::Stores, telemetry,
-};
+use crate::{config::Seed, error::Error, output, storage::sqlite::Stores, telemetry};
 
 /// The sample users.
 const USERS: [&str; 3] = ["alice", "bob", "carol"];
@@ -41,12 +39,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
     if !stores.chat.history().is_empty().await.map_err(failed)? {
         return Err(Error::Refused("the store holds messages already, so nothing was changed"));
     }
-    let accounts = Accounts::new(
-        stores.users.clone(),
-        Arc::new(RoomReferences(stores.chat.directory())),
-        stores.sessions.clone(),
-        &config.accounts,
-    );
+    let accounts = Accounts::new(stores.users.clone(), stores.sessions.clone(), &config.accounts);
     let accounts = accounts.map_err(failed)?;
     for user in USERS {
         accounts.register(&username(user), PASSWORD).await.map_err(failed)?;

@@ -64,13 +64,10 @@ fn each_mistake_of_a_single_server_is_reported_with_its_remedy() {
     let folder = TempDir::new().expect("a temporary directory");
     let file = folder.path().join("file");
     fs::write(&file, "").expect("a file");
-    let exposed = folder.path().join("exposed");
-    fs::create_dir(&exposed).expect("a directory");
-    fs::set_permissions(&exposed, fs::Permissions::from_mode(0o755)).expect("a mode");
-    let (file, exposed) = (file.to_string_lossy(), exposed.to_string_lossy());
+    let file = file.to_string_lossy();
     let listening = TcpListener::bind("127.0.0.1:0").expect("a port");
     let in_use = listening.local_addr().expect("an address").to_string();
-    let table: [(&[&str], &str, &[&str]); 12] = [
+    let table: [(&[&str], &str, &[&str]); 11] = [
         (&["--listen", &in_use], "error", &["--listen", "in use", "choose another port"]),
         (&["--admin-listen", &in_use], "error", &["--admin-listen", "in use"]),
         (&["--listen", "192.0.2.1:0"], "error", &["--listen", "not an address of this machine"]),
@@ -88,8 +85,7 @@ fn each_mistake_of_a_single_server_is_reported_with_its_remedy() {
             "warning",
             &["--allow-origin", "mixed"],
         ),
-        (&["--data-dir", &file], "error", &["--data-dir", "not a directory"]),
-        (&["--data-dir", &exposed], "warning", &["--data-dir", "chmod 700"]),
+        (&["--data-dir", &file], "error", &["--data-dir", "File exists"]),
         (&["--text-limit", "65536"], "error", &["--text-limit", "--payload-limit"]),
     ];
     for (arguments, severity, words) in table {
@@ -106,7 +102,7 @@ async fn a_data_directory_of_a_running_server_is_reported_as_in_use() {
     check_finding(
         &examine("serve", &arguments, &folder),
         "error",
-        &["--data-dir", "in use by a running server"],
+        &["--data-dir", "in use by another process"],
     );
 }
 

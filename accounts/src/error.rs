@@ -123,8 +123,6 @@ impl Error {
 fn store_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
     if error.is::<sessions::Error>() {
         "sessions"
-    } else if error.is::<crate::UnreadableReferences>() {
-        "rooms"
     } else if error.is::<remote::Unanswered>() {
         "failed logins"
     } else {

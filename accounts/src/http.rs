@@ -14,7 +14,7 @@ use sessions::SharedSessions;
 use tokio::time::sleep;
 
 use crate::{
-    Config, Error, NameReferences, Password, Users,
+    Config, Error, Password, Users,
     body::{self, Bounds},
     cookie,
     credentials::{self, Credentials, TokenDelivery},
@@ -57,17 +57,12 @@ impl Accounts {
     ///
     /// # Errors
     /// [`Error::Internal`] when the system provides no threads or no random bytes.
-    pub fn new(
-        users: Arc<dyn Users>,
-        references: Arc<dyn NameReferences>,
-        sessions: SharedSessions,
-        config: &Config,
-    ) -> Result<Self, Error> {
+    pub fn new(users: Arc<dyn Users>, sessions: SharedSessions, config: &Config) -> Result<Self, Error> {
         let pool = || {
             Pool::new(config.threads(), config.password_queue.into(), config.bcrypt_cost)
                 .map_err(|_| Error::Internal(NO_THREADS))
         };
-        let service = AccountService::new(users, references, sessions, pool()?, pool()?, config.bcrypt_cost)?;
+        let service = AccountService::new(users, sessions, pool()?, pool()?, config.bcrypt_cost)?;
         let bounds = Bounds { limit: config.login_body_limit, deadline: config.login_body_deadline };
         Ok(Self { service: Arc::new(service), bounds, throttle: None, secure: config.cookie_secure })
     }

@@ -8,7 +8,6 @@ mod credentials;
 mod error;
 mod http;
 mod login_throttle;
-mod name_references;
 mod password;
 mod pool;
 mod refusal_cost;
@@ -19,7 +18,6 @@ pub use config::Config;
 pub use error::Error;
 pub use http::{Accounts, NO_THREADS};
 pub use login_throttle::LoginThrottle;
-pub use name_references::{NameReferences, UnreadableReferences};
 pub use password::{Password, Weakness};
 #[cfg(feature = "mongodb")]
 pub use users::MongoUsers;

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, future::join, stream};
+use futures_util::{StreamExt, stream};
 use proto::Username;
 use sessions::{SharedSessions, Token};
 use tokio::time::timeout;
 
 use crate::{
-    Creation, Error, NameReferences, Password, User, Users,
+    Creation, Error, Password, User, Users,
     pool::{self, Checked, Pool, queue::Lane},
     refusal_cost::RefusalCost,
 };
@@ -22,7 +22,6 @@ const CONCURRENT_REVOCATIONS: usize = 16;
 /// The account operations.
 pub struct AccountService {
     users: Arc<dyn Users>,
-    references: Arc<dyn NameReferences>,
     sessions: SharedSessions,
     /// Pool for password checks of logins.
     pub pool: Pool,
@@ -38,7 +37,6 @@ impl AccountService {
     /// Computes one hash of `cost`; blocks for its duration.
     pub fn new(
         users: Arc<dyn Users>,
-        references: Arc<dyn NameReferences>,
         sessions: SharedSessions,
         pool: Pool,
         registrations: Pool,
@@ -46,15 +44,7 @@ impl AccountService {
     ) -> Result<Self, Error> {
         let secret = Token::generate()?;
         let dummy_hash = pool::hash(&Password::new(secret.reveal())?, cost)?;
-        Ok(Self {
-            users,
-            references,
-            sessions,
-            pool,
-            registrations,
-            dummy_hash,
-            refusal_cost: RefusalCost::new(cost),
-        })
+        Ok(Self { users, sessions, pool, registrations, dummy_hash, refusal_cost: RefusalCost::new(cost) })
     }
 
     /// The hash that passwords of unknown users are compared with.
@@ -63,8 +53,7 @@ impl AccountService {
         &self.dummy_hash
     }
 
-    /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored. A name that other services refer to is
-    /// taken, with the same response: otherwise another client would take over the rooms of a user that the store of users has lost.
+    /// Registers `username` for the client `from`. Refuses a name that is taken; case is ignored.
     pub async fn register(&self, username: &Username, password: Password, from: Lane) -> Result<(), Error> {
         username.check_registrable()?;
         password.check_registrable()?;
@@ -85,26 +74,14 @@ impl AccountService {
         Ok(self.sessions.replace(username, old).await?)
     }
 
-    /// Whether a user has the name, or another service refers to it. Both are read for every name, so that the time of the response does
-    /// not show which of them is the case.
+    /// Whether a user has the name. The name of a damaged user stays taken.
     async fn is_taken(&self, username: &Username) -> Result<bool, Error> {
-        let key = username.key();
-        match join(self.users.find(&key), self.references.is_referenced(username)).await {
-            (Ok(Some(_)), _) => Ok(true),
-            // The name of a damaged user stays taken.
-            (Err(damaged @ Error::Damaged(_)), _) => {
+        match self.users.find(&username.key()).await {
+            Err(damaged @ Error::Damaged(_)) => {
                 damaged.log();
                 Ok(true)
             }
-            (Err(error), _) => Err(error),
-            (Ok(None), Err(error)) => Err(Error::Unavailable(Box::new(error))),
-            (Ok(None), Ok(false)) => Ok(false),
-            (Ok(None), Ok(true)) => {
-                tracing::warn!(
-                    "a registration is refused: rooms refer to the requested name, but no user has it; restore users and rooms from the same backup"
-                );
-                Ok(true)
-            }
+            found => Ok(found?.is_some()),
         }
     }
 

@@ -37,7 +37,6 @@ mod room;
 pub mod room_change;
 mod room_reader;
 mod rooms;
-mod rows;
 mod seed;
 mod socket_quota;
 pub mod sqlite_store;

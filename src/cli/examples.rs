@@ -25,7 +25,7 @@ pub const BACKUP_EXAMPLES: &str = "\
 Examples:
   godzilla backup /backups/monday                   copies ./data
   godzilla backup --data-dir /var/lib/godzilla /backups/monday
-The copy is checked before it gets its name. It has no sessions: after a restore all users log in again. To restore, stop the
+The copy is checked. It has no sessions: after a restore all users log in again. To restore, stop the
 server, move its data directory away, copy the backup to its place, start the server.";
 
 /// Text after the help of `check`.
@@ -33,5 +33,4 @@ pub const CHECK_EXAMPLES: &str = "\
 Examples:
   godzilla check                                    checks ./data, also while a server uses it
   godzilla check --data-dir /backups/monday
-  godzilla check --accept-loss                      after a refused start, when there is no backup
-The end of the log is checked only while no server runs.";
+It prints the faults and the number of rows of each table; exit status 0 or 1.";

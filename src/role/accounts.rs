@@ -28,7 +28,6 @@ use crate::{
         harness::{Process, Role, Running, Step},
         password_probe, verify_identity,
     },
-    room_references::RoomReferences,
     storage::{self, Shared, SharedStores, StoreUrl, redis::Claim},
     supervision::restart,
 };
@@ -120,9 +119,8 @@ impl Role for Accounts {
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         self.claim.start(&self.redis, self.stores.identity.clone())?;
         let (probes, health) = (self.probes(), self.stores.health);
-        let references = Arc::new(RoomReferences(self.stores.directory));
         let (users, sessions) = (self.stores.users, self.sessions.clone());
-        let accounts = ::accounts::Accounts::new(users, references, sessions, &self.service)
+        let accounts = ::accounts::Accounts::new(users, sessions, &self.service)
             .map_err(|error| accounts_failure(&error, &self.service))?
             .with_throttle(self.throttle);
         let watched = self.sessions;

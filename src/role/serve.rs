@@ -31,7 +31,6 @@ use crate::{
         password_probe, presence_probe,
         presence_thread::PresenceThread,
     },
-    room_references::RoomReferences,
     storage::{self, EmbeddedStores, StoreUrl},
     user_lookup::StoreUserLookup,
 };
@@ -106,7 +105,7 @@ impl Role for Serve {
         let deps = Deps {
             history: stores.history,
             order: Order::Store(stores.journal),
-            directory: stores.directory.clone(),
+            directory: stores.directory,
             recovery_sessions: stores.recovery_sessions,
             user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
             sessions: stores.sessions.clone(),
@@ -117,8 +116,7 @@ impl Role for Serve {
         heartbeat::watch_chat(&chat);
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
-        let references = Arc::new(RoomReferences(stores.directory));
-        let accounts = Accounts::new(stores.users, references, stores.sessions.clone(), &config.accounts)
+        let accounts = Accounts::new(stores.users, stores.sessions.clone(), &config.accounts)
             .map_err(|error| accounts_failure(&error, &config.accounts))?;
         process.add_probe("password pool", password_probe(&accounts));
         let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());

@@ -306,8 +306,8 @@ impl System {
             rusqlite::Connection::open(self.data_dir().join("chat.sqlite3")).expect("the server's store");
         store.busy_timeout(TIMEOUT).expect("a setting");
         for change in [
-            format!("UPDATE tickets SET issued = issued - {ms}, sum = NULL"),
-            format!("UPDATE messages SET timestamp = timestamp - {ms}, sum = NULL"),
+            format!("UPDATE tickets SET issued = issued - {ms}"),
+            format!("UPDATE messages SET timestamp = timestamp - {ms}"),
         ] {
             store.execute(&change, []).unwrap_or_else(|error| panic!("{change}: {error}"));
         }

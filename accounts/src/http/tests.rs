@@ -29,25 +29,6 @@ struct Fixture {
     accounts: Accounts,
 }
 
-/// The references of another service.
-#[derive(Clone, Copy)]
-enum References {
-    None,
-    To(&'static str),
-    Unreadable,
-}
-
-#[async_trait::async_trait]
-impl NameReferences for References {
-    async fn is_referenced(&self, name: &Username) -> Result<bool, crate::UnreadableReferences> {
-        match self {
-            Self::None => Ok(false),
-            Self::To(other) => Ok(name.key() == *other),
-            Self::Unreadable => Err(crate::UnreadableReferences("no answer".to_owned())),
-        }
-    }
-}
-
 /// A parsed response.
 struct Received {
     status: u16,
@@ -62,14 +43,14 @@ impl Fixture {
     }
 
     fn with(bcrypt_cost: u32) -> Self {
-        Self::open(TempDir::new().unwrap(), bcrypt_cost, References::None)
+        Self::open(TempDir::new().unwrap(), bcrypt_cost)
     }
 
     /// The same stores with another cost.
     fn restarted(self, bcrypt_cost: u32) -> Self {
         let Self { directory, sessions, accounts } = self;
         drop((sessions, accounts));
-        Self::open(directory, bcrypt_cost, References::None)
+        Self::open(directory, bcrypt_cost)
     }
 
     /// The cost of a user's stored hash.
@@ -80,13 +61,13 @@ impl Fixture {
         crate::pool::cost_of(&hash).unwrap()
     }
 
-    fn open(directory: TempDir, bcrypt_cost: u32, references: References) -> Self {
+    fn open(directory: TempDir, bcrypt_cost: u32) -> Self {
         let users = SqliteUsers::open(&directory.path().join("users.sqlite3")).unwrap();
         let sessions =
             SqliteSessions::open(&directory.path().join("sessions.sqlite3"), proto::Timestamp::now).unwrap();
         let sessions: SharedSessions = Arc::new(sessions);
         let config = Config { bcrypt_cost, ..config() };
-        let accounts = Accounts::new(Arc::new(users), Arc::new(references), sessions.clone(), &config);
+        let accounts = Accounts::new(Arc::new(users), sessions.clone(), &config);
         let accounts = accounts.unwrap();
         Self { directory, sessions, accounts }
     }
@@ -581,25 +562,4 @@ async fn other_methods_are_refused_in_the_documented_shape() {
         }
     }
     fixture.send(TestRequest::post().uri("/user/me")).await.is_refusal(405);
-}
-
-#[actix_rt::test]
-async fn a_name_that_another_service_refers_to_is_taken_like_that_of_a_user() {
-    let open = |references| Fixture::open(TempDir::new().unwrap(), config().bcrypt_cost, references);
-    let fixture = open(References::To("bob"));
-    fixture.alice().await;
-    let taken = fixture.register("ALICE", GOOD).await;
-    assert_eq!(taken.status, 409);
-    for name in ["bob", "Bob", "BOB"] {
-        let reserved = fixture.register(name, GOOD).await;
-        assert_eq!((reserved.status, reserved.body), (409, taken.body.clone()), "{name}");
-        assert_eq!(fixture.login(name, GOOD).await.status, 401, "{name}");
-    }
-    assert_eq!(fixture.register("bobby", GOOD).await.status, 201);
-
-    let fixture = open(References::Unreadable);
-    let unknown = fixture.register("bob", GOOD).await;
-    assert_eq!(unknown.status, 503);
-    assert!(unknown.headers.contains_key("retry-after"));
-    assert_eq!(fixture.login("bob", GOOD).await.status, 401, "no user was registered");
 }

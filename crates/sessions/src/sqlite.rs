@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use embedded::{Check, Database, Options};
+use embedded::{Database, Options};
 use proto::{Timestamp, Username};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -20,26 +20,26 @@ use crate::{
     Token,
 };
 
-/// `number` is the order of opening, and `user` the key of the username. No token can be derived from a row. `sum` is the checksum of
-/// the row; it is null in rows of earlier releases.
-const MIGRATIONS: &[&str] = &[
-    "
+/// `number` is the order of opening, and `user` the key of the username. No token can be derived from a row. A row of `replacements` means
+/// that `new` was opened to replace `old` and was not used yet. It is deleted with either session.
+const SCHEMA: &str = "
     CREATE TABLE sessions(
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
         user TEXT NOT NULL,
         username TEXT NOT NULL,
-        issued_at INTEGER NOT NULL
+        issued_at INTEGER NOT NULL,
+        superseded INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX sessions_by_user ON sessions(user, number);
     CREATE INDEX sessions_by_age ON sessions(issued_at);
-",
-    "ALTER TABLE sessions ADD COLUMN sum INTEGER",
-    replacements::MIGRATION,
-];
-
-/// Closes all sessions of a file that was restored or has lost transactions, because the missing transactions may include a logout.
-const RENEWAL: &[&str] = &["DELETE FROM sessions"];
+    CREATE TABLE replacements(
+        new TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+        old TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
+        PRIMARY KEY (new, old)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX replacements_by_old ON replacements(old);
+";
 
 /// The interval between two deletions of expired sessions, in milliseconds (1 h). An expired session is not found before that either.
 const SWEEP_MILLIS: u64 = 3_600_000;
@@ -62,9 +62,6 @@ pub struct SqliteSessions {
 }
 
 impl SqliteSessions {
-    /// The schema version of this release: the number of migrations.
-    pub const SCHEMA: usize = MIGRATIONS.len();
-
     /// Opens the file with this clock and starts to delete expired sessions. Blocks; for tests.
     pub fn open(
         path: &Path,
@@ -72,19 +69,17 @@ impl SqliteSessions {
     ) -> Result<Self, embedded::Error> {
         let clock: Clock = Arc::new(clock);
         let settled = clock.clone();
-        Self::open_with(path, false, move || clock(), move || Some(settled()))
+        Self::open_with(path, move || clock(), move || Some(settled()))
     }
 
-    /// Opens the file and starts to delete expired sessions. With `accept_loss` it also opens a file that has lost committed data, and
-    /// closes all sessions of it. `clock` is [`ages::now`](crate::ages::now), and `settled` is
+    /// Opens the file and starts to delete expired sessions. `clock` is [`ages::now`](crate::ages::now), and `settled` is
     /// [`ages::settled`](crate::ages::settled). Blocks; call it at start.
     pub fn open_with(
         path: &Path,
-        accept_loss: bool,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
         settled: impl Fn() -> Option<Timestamp> + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
-        let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
+        let db = Database::open(path, Options::new(SCHEMA))?;
         let closings = ClosingSender::new(CLOSINGS);
         let swept = Arc::new(AtomicU64::new(0));
         let this = Self { db, clock: Arc::new(clock), settled: Arc::new(settled), closings, swept };
@@ -95,19 +90,7 @@ impl SqliteSessions {
         Ok(this)
     }
 
-    /// Queries that find damage in the file.
-    pub const CHECKS: &[Check] = &[Check {
-        since: 2,
-        sql: "SELECT 'a session of ' || user || ' has a wrong checksum' FROM sessions
-              WHERE sum <> row_sum(id, user, username, issued_at)",
-    }];
-
-    /// Why the store does not work, for `/readyz`. `None` when it works ([`embedded::Database::not_ready_reason`]).
-    pub async fn not_ready_reason(&self) -> Option<String> {
-        self.db.not_ready_reason().await
-    }
-
-    /// The open file, to close it or to make it a member of a group of files.
+    /// The open file, to check and to close it.
     pub fn database(&self) -> &Database {
         &self.db
     }
@@ -194,8 +177,7 @@ impl Sessions for SqliteSessions {
 }
 
 fn insert(conn: &Connection, id: &SessionId, user: &Username, now: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO sessions(id, user, username, issued_at, sum)
-        VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
+    let sql = "INSERT INTO sessions(id, user, username, issued_at) VALUES (?1, ?2, ?3, ?4)";
     conn.prepare_cached(sql)?.execute(params![id.as_str(), user.key(), user.as_str(), now]).map(drop)
 }
 
@@ -211,22 +193,16 @@ struct Row {
 /// The row of a session that was issued after `oldest`, and at most one lifetime and [`MAX_AHEAD_MILLIS`] after it. A later issue time
 /// comes from a wrong clock, and such a session would be live for years.
 fn select(conn: &Connection, id: &SessionId, oldest: i64) -> rusqlite::Result<Option<Row>> {
-    // The checksum is computed with the requested id, so the content of another session's row does not pass.
-    let sql = "SELECT username, issued_at, superseded, EXISTS (SELECT 1 FROM replacements WHERE new = ?1),
-               sum <> row_sum(?1, user, username, issued_at) FROM sessions
-               WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
+    let sql = "SELECT username, issued_at, superseded, EXISTS (SELECT 1 FROM replacements WHERE new = ?1)
+               FROM sessions WHERE id = ?1 AND issued_at > ?2 AND issued_at <= ?3";
     let lifetime = i64::try_from(LIFETIME_SECONDS * 1_000).unwrap_or(i64::MAX);
     let newest = oldest.saturating_add(lifetime).saturating_add(MAX_AHEAD_MILLIS);
     let row = |row: &rusqlite::Row<'_>| {
         let (username, issued_at) = (row.get(0)?, row.get(1)?);
         let (is_superseded, is_unused) = (row.get(2)?, row.get(3)?);
-        Ok((Row { username, issued_at, is_superseded, is_unused }, row.get::<_, Option<bool>>(4)?))
+        Ok(Row { username, issued_at, is_superseded, is_unused })
     };
-    let found = conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], row).optional()?;
-    match found {
-        Some((_, Some(true))) => Err(embedded::damaged_row("a session")),
-        found => Ok(found.map(|(row, _)| row)),
-    }
+    conn.prepare_cached(sql)?.query_row(params![id.as_str(), oldest, newest], row).optional()
 }
 
 /// Deletes a session and returns whether it existed.

@@ -5,17 +5,6 @@ use rusqlite::{Connection, params};
 use super::{ids, remove};
 use crate::{Closing, SessionId};
 
-/// A row of `replacements` means that `new` was opened to replace `old` and was not used yet. It is deleted with either session.
-pub const MIGRATION: &str = "
-    ALTER TABLE sessions ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
-    CREATE TABLE replacements(
-        new TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
-        old TEXT NOT NULL REFERENCES sessions(id) ON DELETE CASCADE,
-        PRIMARY KEY (new, old)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX replacements_by_old ON replacements(old);
-";
-
 /// Records that `new` replaces the sessions of `old` that exist.
 pub fn record(conn: &Connection, new: &SessionId, old: &[SessionId]) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO replacements(new, old) SELECT ?1, id FROM sessions WHERE id = ?2";

@@ -82,7 +82,7 @@ async fn expired_sessions_are_not_deleted_while_the_clock_is_not_plausible() {
     let open = || {
         let (now, at, is_settled) = (clock.clone(), clock.clone(), settled.clone());
         let settled = move || is_settled.load(Ordering::Relaxed).then(|| at.now());
-        SqliteSessions::open_with(&path, false, move || now.now(), settled).unwrap()
+        SqliteSessions::open_with(&path, move || now.now(), settled).unwrap()
     };
     let sessions = open();
     sessions.open(&user("alice")).await.unwrap();
@@ -96,14 +96,4 @@ async fn expired_sessions_are_not_deleted_while_the_clock_is_not_plausible() {
     settled.store(true, Ordering::Relaxed);
     sessions.open(&user("dave")).await.unwrap();
     assert_eq!(rows(&sessions).await, 3, "alice's session has expired");
-}
-
-#[tokio::test]
-async fn a_damaged_row_is_not_a_session() {
-    let (directory, clock) = (TempDir::new().unwrap(), ManualClock::new());
-    let sessions = open(&directory, &clock);
-    let token = sessions.open(&user("alice")).await.unwrap();
-    let damage = |conn: &Connection| conn.execute("UPDATE sessions SET username = 'a b', sum = NULL", []);
-    sessions.db.write(damage).await.unwrap();
-    assert_eq!(sessions.find(&token).await.unwrap(), None);
 }

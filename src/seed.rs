@@ -1,7 +1,5 @@
 //! The tool `seed`: writes sample users and messages to an empty store. It never deletes or changes data.
 
-use std::sync::Arc;
-
 use accounts::{Accounts, Users};
 use actix_web::rt::System;
 use chat::Sample;

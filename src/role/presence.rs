@@ -92,7 +92,7 @@ impl Role for Presence {
         0
     }
 
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+    async fn start(self: Box<Self>, _: Process) -> Result<Box<dyn Running>, Error> {
         let service = PresenceThread::start(self.listener, self.service);
         tracing::info!(address = %self.address, "presence listens");
         Ok(Box::new(service))

@@ -122,9 +122,9 @@ pub async fn run(args: Args) -> Result<Vec<String>, Error> {
         }
     }
     let (mut quiet, mut loud) = (quiet.borrow_mut(), loud.borrow_mut());
-    for times in [&mut quiet.base, &mut quiet.loud, &mut loud.loud] {
-        times.sort_unstable();
-    }
+    quiet.base.sort_unstable();
+    quiet.loud.sort_unstable();
+    loud.loud.sort_unstable();
     let seconds = args.seconds as f64 * args.rounds as f64;
     let ratio = quiet.ratio();
     println!("quiet rooms base  {}", quantiles(&quiet.base));

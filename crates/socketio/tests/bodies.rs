@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socketio::{CloseReason, Config};
 use support::{
-    http::{Poller, post, post_as, post_in_chunks},
+    http::{Poller, post, post_in_chunks},
     start,
 };
 

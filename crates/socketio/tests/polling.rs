@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::json;
 use socketio::{CloseReason, Config};
 use support::{
-    Client, DEADLINE, Frame,
-    http::{BAD_REQUEST, Poller, get, post, post_as},
-    start, upgrade_request,
+    Client,
+    http::{Poller, get, post},
+    start,
 };
 
 const POLLING: &str = "EIO=4&transport=polling";

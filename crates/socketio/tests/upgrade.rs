@@ -28,18 +28,6 @@ async fn probed(server: &TestServer) -> (Poller, Client) {
     (poller, probe)
 }
 
-/// Whether a WebSocket can probe now. It closes the probe again.
-async fn can_probe(poller: &Poller) -> bool {
-    let mut probe = Client::probe(poller.address, &poller.sid).await;
-    probe.send_text("2probe").await;
-    if probe.next().await != text("3probe") {
-        return false;
-    }
-    probe.send_text("invalid").await;
-    assert!(matches!(probe.next().await, Frame::Close(_)));
-    true
-}
-
 /// A second WebSocket is closed at once.
 async fn assert_probe_refused(address: std::net::SocketAddr, sid: &str) {
     let mut probe = Client::probe(address, sid).await;

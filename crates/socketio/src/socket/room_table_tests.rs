@@ -15,6 +15,20 @@ fn selected(table: &mut RoomTable<usize>, rooms: &[&str]) -> Vec<usize> {
 }
 
 #[test]
+fn a_selection_contains_each_member_once() {
+    let mut table = RoomTable::default();
+    let keys: Vec<usize> = (0..4).map(|item| table.add(item)).collect();
+    for (key, room) in [(0, "a"), (1, "a"), (1, "b"), (2, "b")] {
+        assert!(table.join(keys[key], &room.into()));
+    }
+    assert!(!table.join(keys[0], &"a".into()), "joined already");
+    assert_eq!(selected(&mut table, &["a"]), [0, 1]);
+    assert_eq!(selected(&mut table, &["a", "b"]), [0, 1, 2]);
+    assert_eq!(selected(&mut table, &["nowhere"]), [0; 0]);
+    assert_eq!(selected(&mut table, &[]), [0, 1, 2, 3]);
+}
+
+#[test]
 fn a_selection_excludes_the_members_of_excepted_rooms() {
     let mut table = RoomTable::default();
     let keys: Vec<usize> = (0..4).map(|item| table.add(item)).collect();
@@ -37,6 +51,17 @@ fn a_selection_excludes_the_members_of_excepted_rooms() {
     let mut rooms = table.rooms_of(keys[2]);
     rooms.sort_unstable();
     assert_eq!(rooms, ["a".into(), "b".into()] as [Room; 2]);
+}
+
+#[test]
+fn an_empty_room_is_removed() {
+    let mut table = RoomTable::default();
+    let key = table.add(());
+    assert!(table.join(key, &"a".into()));
+    assert_eq!(table.room_count(), 1);
+    assert!(table.leave(key, &"a".into()));
+    assert!(!table.leave(key, &"a".into()));
+    assert_eq!(table.room_count(), 0);
 }
 
 #[derive(Debug, Clone)]

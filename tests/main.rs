@@ -13,7 +13,6 @@ mod deployed;
 mod doctor;
 mod durability;
 mod edges;
-mod frames;
 mod identity;
 mod interop;
 mod operations;

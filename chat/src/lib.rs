@@ -26,7 +26,6 @@ pub mod lineage;
 mod mongo;
 #[cfg(feature = "mongodb")]
 pub mod mongo_store;
-mod online;
 mod permission;
 pub mod presence;
 mod reconnects;

@@ -95,7 +95,6 @@ impl Chat {
         let redis = storage::redis::location(&config.redis, &config.deployment)?;
         let stores = Stores::new(&config, redis, &context.opening).await?;
         let node = config.chat.node_name();
-        config.chat.deployment = config.deployment.deployment.name().to_owned();
         NodeLease::check_name(&node).map_err(Error::Config)?;
         let listener = listen(context.listen_flag, &mut config.listen)?;
         let address = config.address().map_err(Error::Config)?;
@@ -139,7 +138,7 @@ impl Role for Chat {
             user_lookup: Arc::new(StoreUserLookup(this.stores.shared.users.clone())),
             sessions: this.stores.sessions.clone(),
             io: io.clone(),
-            config: ::chat::Config { database_id: this.stores.claim.ids().database, ..this.config.chat },
+            config: this.config.chat,
         };
         let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use clap::Args;
 
 use crate::{
-    config::shared,
     error::Error,
     listener::listen,
     role::{
@@ -51,9 +50,6 @@ pub struct Config {
     // Online users.
     #[command(flatten, next_help_heading = "Presence")]
     pub service: presence::Config,
-    // Deployment of callers that name no deployment.
-    #[command(flatten)]
-    pub deployment: shared::Deployment,
 }
 
 /// The role before its start.
@@ -78,7 +74,6 @@ impl RoleConfig for Config {
         if !self.listen.ip().is_loopback() {
             tracing::warn!(address = %self.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
         }
-        self.service.deployment = self.deployment.deployment.name().to_owned();
         Ok(Box::new(Presence { listener, address: self.listen, service: self.service }))
     }
 }
@@ -97,9 +92,8 @@ impl Role for Presence {
         0
     }
 
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+    async fn start(self: Box<Self>, _: Process) -> Result<Box<dyn Running>, Error> {
         let service = PresenceThread::start(self.listener, self.service);
-        process.add_probe("roster", service.probe());
         tracing::info!(address = %self.address, "presence listens");
         Ok(Box::new(service))
     }

@@ -100,7 +100,6 @@ impl Role for Serve {
         config.chat.presence_url = format!("http://{}", config.presence_listen);
         stores.probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         let presence = PresenceThread::start(presence, config.presence.clone());
-        process.add_probe("roster", presence.probe());
         let io = Io::new();
         let deps = Deps {
             history: stores.history,

@@ -17,7 +17,6 @@ const fn histogram(name: &'static str, unit: &'static str, labels: Labels, help:
 }
 
 const CLOSE_REASON: (&str, &str) = ("reason", "a [close reason](events.md#close-reasons)");
-const DEPLOYMENT: (&str, &str) = ("deployment", "the value of `--deployment`");
 const METHOD: (&str, &str) = ("method", "an HTTP method of the route");
 const PART: (&str, &str) = ("part", "the name of the part, as in the log");
 const ROUTE: (&str, &str) = ("route", "a path of the [route table](http.md#routes), with its placeholders");
@@ -108,15 +107,13 @@ pub const GROUPS: &[Group] = &[
     Group { folder: "presence", roles: "`serve`, `presence`", metrics: &[
         counter("godzilla_presence_calls_total", "calls", &[],
             "Calls of gRPC that change the presence of a user."),
-        counter("godzilla_presence_floods_total", "connections", &[("frame", "the type of the last HTTP/2 frame")],
-            "Connections that were closed because they sent too many HTTP/2 frames without a call."),
         counter("godzilla_presence_leases_lost_total", "leases", &[],
             "Leases of chat nodes that expired, after which the users of the node are offline."),
-        gauge("godzilla_presence_online", "users", &[DEPLOYMENT],
+        gauge("godzilla_presence_online", "users", &[],
             "Users online."),
         counter("godzilla_presence_reports_total", "reports", &[],
             "Reports that chat nodes sent."),
-        gauge("godzilla_presence_streams", "streams", &[DEPLOYMENT],
+        gauge("godzilla_presence_streams", "streams", &[],
             "Streams of chat nodes."),
         counter("godzilla_presence_streams_lagged_total", "streams", &[],
             "Streams that were ended because the chat node did not read its updates."),

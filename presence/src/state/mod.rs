@@ -1,22 +1,19 @@
 //! The state of presence without I/O: users online and typing users. Reports change it, [`State::take_diff`] returns the net
-//! change. Time is an argument. The actor [`crate::Roster`] owns it.
+//! change. Time is an argument. The crate's `Roster` owns it.
 
-mod diff;
-mod lease;
 mod typing;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use proto::{RoomName, Username};
 
-pub use self::{
-    diff::Diff,
-    lease::{Lease, Node},
-};
-use self::{diff::OnlineChanges, typing::Typing};
+use self::typing::Typing;
 use crate::Error;
 
 /// Milliseconds on the caller's monotonic clock.
@@ -38,17 +35,45 @@ pub struct Limits {
     pub typing_entries: usize,
 }
 
+/// The right of one stream to report for its node. It ends when a later stream of the node opens, or when it is not renewed in
+/// time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease {
+    node: Arc<str>,
+    generation: u64,
+}
+
+/// The net change since the previous diff.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// Users that came online, sorted.
+    pub joined: Vec<Username>,
+    /// Users that went offline, sorted.
+    pub left: Vec<Username>,
+    /// Number of users online.
+    pub count: usize,
+    /// Rooms with a change of their typing users, with all their typing users, sorted; empty when the last user has stopped.
+    pub typing: Vec<(RoomName, Vec<Username>)>,
+}
+
+/// The node of calls without a lease. No other node has an empty name.
+const UNARY: &str = "";
+
+/// Maximum length of a node's name in bytes.
+const NODE: usize = 64;
+
 /// Users online, their nodes, and typing users.
 #[derive(Debug)]
 pub struct State {
     limits: Limits,
     /// Number of streams so far. Each lease has a generation of its own.
     generation: u64,
-    nodes: HashMap<Node, NodeState>,
+    nodes: HashMap<Arc<str>, NodeState>,
     /// Users online, and the number of nodes that report each.
     online: BTreeMap<Username, usize>,
     typing: Typing,
-    changes: OnlineChanges,
+    /// Users who came online or went offline since the last diff, and whether they were online at that diff.
+    changes: BTreeMap<Username, bool>,
 }
 
 /// State of one node.
@@ -60,28 +85,43 @@ struct NodeState {
     users: Connections,
 }
 
+impl Lease {
+    /// The node that the stream reports for.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+}
+
 impl State {
     /// An empty roster.
     pub fn new(limits: Limits) -> Self {
-        let unary = NodeState { lease: Lease::unary(), last_report: None, users: Connections::new() };
+        let lease = Lease { node: UNARY.into(), generation: 0 };
+        let unary = NodeState { lease, last_report: None, users: Connections::new() };
         Self {
             limits,
             generation: 0,
-            nodes: HashMap::from([(Node::unary(), unary)]),
+            nodes: HashMap::from([(UNARY.into(), unary)]),
             online: BTreeMap::new(),
             typing: Typing::new(limits.typing, limits.typing_entries),
-            changes: OnlineChanges::default(),
+            changes: BTreeMap::new(),
         }
     }
 
     /// A node opens a stream with a full snapshot, which replaces the node's previous state. An earlier stream of the node becomes
     /// stale.
-    pub fn open(&mut self, node: Node, users: Connections, now: Millis) -> Result<Lease, Error> {
+    ///
+    /// # Errors
+    /// When the node's name does not have 1 to 64 printable characters of ASCII, or the users are too many.
+    pub fn open(&mut self, node: &str, users: Connections, now: Millis) -> Result<Lease, Error> {
+        if !(1..=NODE).contains(&node.len()) || !node.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::Report("a node name has 1 to 64 printable ascii characters"));
+        }
         self.check_size(&users)?;
         self.generation += 1;
-        let lease = Lease::new(node.clone(), self.generation);
+        let lease = Lease { node: node.into(), generation: self.generation };
         let state = NodeState { lease: lease.clone(), last_report: Some(now), users: Connections::new() };
-        let before = self.nodes.insert(node, state).map(|state| state.users).unwrap_or_default();
+        let before =
+            self.nodes.insert(lease.node.clone(), state).map(|state| state.users).unwrap_or_default();
         self.replace_users(&lease, before, users);
         Ok(lease)
     }
@@ -108,8 +148,7 @@ impl State {
     /// The stream of `lease` has ended. Removes the node's users, unless a later stream replaced it. Returns whether the lease was
     /// valid.
     pub fn close(&mut self, lease: &Lease) -> bool {
-        if *lease == Lease::unary() || self.nodes.get(lease.node()).is_none_or(|state| state.lease != *lease)
-        {
+        if self.nodes.get(lease.node()).is_none_or(|state| state.lease != *lease) {
             return false;
         }
         let users = self.nodes.remove(lease.node()).map(|state| state.users).unwrap_or_default();
@@ -119,12 +158,12 @@ impl State {
 
     /// Adds a connection of `user` that no node reports.
     pub fn connected(&mut self, user: Username) -> Result<(), Error> {
-        self.set(&Node::unary(), user, |count| count.saturating_add(1))
+        self.set(UNARY, user, |count| count.saturating_add(1))
     }
 
     /// Removes a connection of `user` that no node reports. The count does not fall below 0.
     pub fn disconnected(&mut self, user: Username) -> Result<(), Error> {
-        self.set(&Node::unary(), user, |count| count.saturating_sub(1))
+        self.set(UNARY, user, |count| count.saturating_sub(1))
     }
 
     /// Sets whether `user` types in `room`.
@@ -169,9 +208,17 @@ impl State {
     /// The net change since the last call. A user that came online and went offline in between is not part of it. `None` without a
     /// change.
     pub fn take_diff(&mut self) -> Option<Diff> {
-        let (joined, left) = self.changes.take(|user| self.online.contains_key(user));
+        let (mut joined, mut left) = (Vec::new(), Vec::new());
+        for (user, was_online) in std::mem::take(&mut self.changes) {
+            match (was_online, self.online.contains_key(&user)) {
+                (false, true) => joined.push(user),
+                (true, false) => left.push(user),
+                _ => {}
+            }
+        }
         let diff = Diff { joined, left, count: self.online.len(), typing: self.typing.take_changes() };
-        (!diff.is_empty()).then_some(diff)
+        let is_empty = diff.joined.is_empty() && diff.left.is_empty() && diff.typing.is_empty();
+        (!is_empty).then_some(diff)
     }
 
     fn check_size(&self, users: &Connections) -> Result<(), Error> {
@@ -198,7 +245,7 @@ impl State {
         }
     }
 
-    fn set(&mut self, node: &Node, user: Username, count: impl FnOnce(u32) -> u32) -> Result<(), Error> {
+    fn set(&mut self, node: &str, user: Username, count: impl FnOnce(u32) -> u32) -> Result<(), Error> {
         let users = &mut self.nodes.get_mut(node).ok_or(Error::Stale)?.users;
         let before = users.get(&user).copied().unwrap_or(0);
         let after = count(before);
@@ -222,7 +269,7 @@ impl State {
         let holders = self.online.entry(user.clone()).or_insert(0);
         *holders += 1;
         if *holders == 1 {
-            self.changes.record(user, false);
+            self.changes.entry(user).or_insert(false);
         }
     }
 
@@ -235,7 +282,7 @@ impl State {
         if *holders == 0 {
             self.online.remove(&user);
             self.typing.clear_user(&user);
-            self.changes.record(user, true);
+            self.changes.entry(user).or_insert(true);
         }
     }
 }

@@ -1,28 +1,20 @@
-//! The gRPC server of the presence service: limits, health, reflection and shutdown. The binary binds the listener.
+//! The gRPC server: limits, health, reflection and shutdown. The binary binds the listener.
 
-mod flood;
-mod incoming;
-mod names;
-mod refusal;
-mod report;
-mod rosters;
-mod service;
+use std::{future::Future, io, time::Duration};
 
-use std::{future::Future, time::Duration};
-
-use actix::prelude::*;
+use actix_rt::Arbiter;
+use futures_util::{Stream, stream};
 use proto::presence::{FILE_DESCRIPTOR_SET, presence_service_server::PresenceServiceServer};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    time::sleep,
+};
 use tonic::{server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::{v1, v1alpha};
 
-use self::rosters::Rosters;
-pub use self::service::Service;
-use crate::{
-    Config, Error,
-    actor::{Ping, Roster, Stop},
-};
+use crate::{Config, Error, roster::Roster, service::Service};
 
 /// Maximum size of a received message in bytes.
 const MAX_DECODED: usize = 64 << 10;
@@ -34,6 +26,8 @@ const CALL: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_secs(5);
 /// Maximum age of a connection. Then the client is asked to open a new one; open streams continue.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
+/// Pause after an accept failed.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Service names of the health service: the whole server, and the presence service.
 const HEALTH: [&str; 2] = ["", <PresenceServiceServer<Service> as NamedService>::NAME];
@@ -42,59 +36,54 @@ const HEALTH: [&str; 2] = ["", <PresenceServiceServer<Service> as NamedService>:
 type Reflection<S, T> = (Option<v1::ServerReflectionServer<S>>, Option<v1alpha::ServerReflectionServer<T>>);
 
 /// Runs the roster and its server on a separate thread (an actix arbiter), so that they do not use a chat worker's time. Must be
-/// called within an actix system. The service ends at most 5 s after `shutdown` completes. The receiver gets its result.
-///
-/// The receiver fails only if the thread ended, which callers treat as an error.
+/// called within an actix system. The service ends at most 5 s after `shutdown` completes: streams end at once, and new ones are refused.
+/// The receiver gets its result. It fails only if the thread ended, which callers treat as an error.
 pub fn start<S>(
     listener: std::net::TcpListener,
     config: Config,
     shutdown: S,
-) -> (Addr<Roster>, oneshot::Receiver<Result<(), Error>>)
+) -> oneshot::Receiver<Result<(), Error>>
 where
     S: Future<Output = ()> + Send + 'static,
 {
     let arbiter = Arbiter::new();
-    let timings = config.timings();
-    let roster = Roster::start_in_arbiter(&arbiter.handle(), move |_| Roster::new(timings));
-    let (ended, end) = oneshot::channel();
     let handle = arbiter.handle();
-    let of = roster.clone();
-    arbiter.spawn(supervision::essential("presence server", async move {
-        let result = match adopt(listener) {
-            Ok(listener) => serve(listener, of, config, shutdown).await,
-            Err(error) => Err(error.into()),
-        };
+    let roster = Roster::new(&config);
+    let (ended, end) = oneshot::channel();
+    let publishing = roster.clone().run(config.presence_flush);
+    let serving = async move {
+        let result = serve(listener, roster, config, shutdown).await;
         // The receiver is dropped when the process ends.
         let _ = ended.send(result);
         handle.stop();
-    }));
-    (roster, end)
+    };
+    arbiter.spawn(supervision::essential("roster", publishing));
+    arbiter.spawn(supervision::essential("presence server", serving));
+    end
 }
 
-/// Whether the actor `roster` responds. For `/readyz`, which applies a timeout.
-pub async fn answers(roster: &Addr<Roster>) -> bool {
-    roster.send(Ping).await.is_ok()
-}
-
-/// Serves `roster` and the rosters of other deployments on `listener` on the current runtime until `shutdown` completes. Then open
-/// calls have 5 s, streams end at once, and new streams are refused. [`start`] runs it on a separate thread.
-pub async fn serve<S>(
-    listener: TcpListener,
-    roster: Addr<Roster>,
+async fn serve<S>(
+    listener: std::net::TcpListener,
+    roster: Roster,
     config: Config,
     shutdown: S,
 ) -> Result<(), Error>
 where
     S: Future<Output = ()> + Send,
 {
-    let rosters = Rosters::new(&config.deployment, roster, Arbiter::current(), config.timings());
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in HEALTH {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
+    let service =
+        PresenceServiceServer::new(Service { roster: roster.clone(), lease: config.presence_lease })
+            .max_decoding_message_size(MAX_DECODED)
+            .max_encoding_message_size(MAX_ENCODED);
     let (reflection, older_reflection) = reflection(&config)?;
     let router = server()
-        .add_service(refusal::CorrectStatus(presence_service(rosters.clone(), &config)))
+        .add_service(service)
         .add_service(health_service)
         .add_optional_service(reflection)
         .add_optional_service(older_reflection);
@@ -102,19 +91,13 @@ where
     let (stopping, stopped) = oneshot::channel();
     let signal = async {
         shutdown.await;
-        stop(health, &rosters).await;
+        stop(health, &roster).await;
         let _ = stopping.send(());
     };
-    let connections = incoming::accept(listener, config.presence_connections);
     tokio::select! {
-        result = router.serve_with_incoming_shutdown(connections, signal) => result.map_err(Error::Serve),
+        result = router.serve_with_incoming_shutdown(accept(listener), signal) => result.map_err(Error::Serve),
         () = overdue(stopped) => Ok(()),
     }
-}
-
-fn adopt(listener: std::net::TcpListener) -> std::io::Result<TcpListener> {
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
 }
 
 fn server() -> Server {
@@ -123,19 +106,29 @@ fn server() -> Server {
         .concurrency_limit_per_connection(64)
         .load_shed(true)
         .max_concurrent_streams(128)
-        .max_frame_size(16 << 10)
         .http2_max_header_list_size(8 << 10)
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(64))
         .max_connection_age(CONNECTION_AGE)
 }
 
-fn presence_service(rosters: Rosters, config: &Config) -> PresenceServiceServer<Service> {
-    PresenceServiceServer::new(Service::new(rosters, config.presence_lease))
-        .max_decoding_message_size(MAX_DECODED)
-        .max_encoding_message_size(MAX_ENCODED)
+/// The connections of `listener`. Accepting pauses when the system has no descriptors left.
+fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    stream::unfold(listener, |listener| async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // A failure only delays small responses.
+                    let _ = stream.set_nodelay(true);
+                    return Some((Ok(stream), listener));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    })
 }
 
 /// The reflection services in both versions, because many clients use the older one. `None` unless enabled by flag.
@@ -155,15 +148,12 @@ fn reflection(
 
 /// Reports the shutdown to health watchers and to reporting nodes. The status is cleared after it is published, because a watch
 /// stays open while a status exists.
-async fn stop(mut health: HealthReporter, rosters: &Rosters) {
+async fn stop(mut health: HealthReporter, roster: &Roster) {
     for name in HEALTH {
         health.set_service_status(name, ServingStatus::NotServing).await;
         health.clear_service_status(name).await;
     }
-    // A roster that does not respond has no streams to end.
-    for roster in rosters.all() {
-        let _ = roster.send(Stop).await;
-    }
+    roster.stop();
 }
 
 /// Completes when the time for open calls after a stop has passed.
@@ -171,6 +161,6 @@ async fn overdue(stopped: oneshot::Receiver<()>) {
     if stopped.await.is_err() {
         return std::future::pending().await;
     }
-    tokio::time::sleep(DRAIN).await;
+    sleep(DRAIN).await;
     tracing::warn!("presence calls were still open at the end of the drain");
 }

@@ -2,7 +2,7 @@
 //! server.
 
 use std::{
-    fs, io,
+    fs,
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -12,10 +12,10 @@ use std::{
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use crate::error::{Context, Error};
+use crate::Error;
 
 /// The resource usage of a process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// Resident memory now, in bytes.
     pub resident: u64,
@@ -52,14 +52,9 @@ impl Usage {
 }
 
 impl ServerProcess {
-    /// Starts `binary` on free ports and waits until it listens.
-    pub fn start(binary: &Path) -> Result<Self, Error> {
-        Self::start_with(binary, &[])
-    }
-
-    /// Starts `binary` with additional flags.
-    pub fn start_with(binary: &Path, flags: &[&str]) -> Result<Self, Error> {
-        let data = TempDir::new().context("a temporary directory")?;
+    /// Starts `binary` with additional flags on free ports and waits until it listens.
+    pub fn start(binary: &Path, flags: &[&str]) -> Result<Self, Error> {
+        let data = TempDir::new()?;
         let [address, presence, admin] = free_addresses()?;
         let child = Command::new(binary)
             .args(["serve", "--listen", &address.to_string(), "--presence-listen", &presence.to_string()])
@@ -69,12 +64,12 @@ impl ServerProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .context("starting the server")?;
+            .map_err(|error| format!("{}: {error}", binary.display()))?;
         let process = Self { child, address, _data: data };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(address).is_err() {
             if Instant::now() > deadline {
-                return Err(Error::Timeout("the server's start"));
+                return Err("the server does not listen in time".into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -94,23 +89,19 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Raises the limit of open files of this process and its children to the hard limit. Returns the limit.
-pub fn allow_many_files() -> Result<u64, Error> {
-    let (_, most) =
-        getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from).context("reading the file limit")?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)
-        .map_err(io::Error::from)
-        .context("raising the file limit")?;
-    Ok(most)
+/// Raises the limit of open files of this process and its children to the hard limit.
+pub fn allow_many_files() -> Result<(), Error> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 /// All sockets are bound at the same time, so that the ports differ.
 fn free_addresses() -> Result<[SocketAddrV4; 3], Error> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a free port");
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let listeners = [bind()?, bind()?, bind()?];
     let mut addresses = [SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0); 3];
     for (listener, address) in listeners.iter().zip(&mut addresses) {
-        address.set_port(listener.local_addr().context("a free port")?.port());
+        address.set_port(listener.local_addr()?.port());
     }
     Ok(addresses)
 }

@@ -42,9 +42,6 @@ pub enum Error {
         /// Its error.
         reason: String,
     },
-    /// Limits of the system are too low.
-    #[error("{0}")]
-    Limits(String),
     /// An essential part has ended.
     #[error("{0} ended by itself; see the log for the reason")]
     Ended(String),

@@ -224,7 +224,7 @@ mod tests {
 
     #[actix_web::test]
     async fn a_url_of_no_usable_backend_is_refused_with_the_flag_and_the_form() {
-        let opening = Opening::new(Readiness::new(), false);
+        let opening = Opening::new(Readiness::new(), None);
         for value in ["sqlite:./s3cret", "postgres://s3cret", "s3cret", ""] {
             let flags = shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
             let url = StoreUrl::of_services(&flags).unwrap();

@@ -120,8 +120,6 @@ async fn a_second_signal_and_sigint_end_the_delay() {
     let key = key.path().to_string_lossy().into_owned();
     for (name, first, second) in [
         ("serve", "TERM", Some("INT")),
-        ("gateway", "TERM", Some("TERM")),
-        ("serve", "INT", None),
         ("chat", "INT", None),
     ] {
         let mut role = start(name, &data, &mongo, &redis, &key, LONG).await;

@@ -101,7 +101,7 @@ fn not_written(named: &Path, path: &Path, error: &embedded::Error) -> Error {
 /// Prints a line of progress. A standard output that is not read delays the backup once, by 5 s.
 fn print(line: &str) {
     static IS_OUTPUT_BLOCKED: AtomicBool = AtomicBool::new(false);
-    if !IS_OUTPUT_BLOCKED.load(Ordering::Relaxed) && output::show(format!("{line}\n")).is_err() {
+    if !IS_OUTPUT_BLOCKED.load(Ordering::Relaxed) && output::show(&format!("{line}\n")).is_err() {
         IS_OUTPUT_BLOCKED.store(true, Ordering::Relaxed);
     }
 }

@@ -89,6 +89,6 @@ fn note(name: &str, found: Result<Vec<String>, embedded::Error>, findings: &mut 
 }
 
 fn print(line: &str) -> Result<(), Error> {
-    let shown = output::show(format!("{line}\n"));
+    let shown = output::show(&format!("{line}\n"));
     shown.map_err(|error| Error::part("standard output cannot be written", error))
 }

@@ -25,7 +25,12 @@ impl Started {
         let [address, admin] = free_addresses();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &format!(r#"{before}exec "$@""#), "sh"]).arg(program().get_program());
-        command.args(arguments).args(["--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+        command.args(arguments).args([
+            "--listen",
+            &address.to_string(),
+            "--admin-listen",
+            &admin.to_string(),
+        ]);
         command.env_clear().envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.spawn().expect("a shell");
         let until = Instant::now() + TIMEOUT;
@@ -75,14 +80,15 @@ fn systemd_is_notified_when_the_service_is_ready_alive_and_stopping() {
 async fn when_clients_use_all_descriptors_the_operators_and_the_stores_still_have_some() {
     let data = TempDir::new().expect("a temporary directory");
     let folder = data.path().join("data").to_string_lossy().into_owned();
-    let arguments = ["serve", "--presence-listen", "127.0.0.1:0", "--body-timeout", "120", "--data-dir", &folder];
+    let arguments =
+        ["serve", "--presence-listen", "127.0.0.1:0", "--body-timeout", "120", "--data-dir", &folder];
     let started = Started::start("ulimit -n 256; ", &arguments, &[]);
     // More than the limit, from several addresses, each in the middle of a request; connections that are not accepted wait in the backlog.
     let login =
         "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
     let mut clients = Vec::new();
-    for n in 0..400 {
-        let mut client = connect(Ipv4Addr::new(127, 0, 0, 1 + n % 4), started.address).await;
+    for n in (0..4).cycle().take(400) {
+        let mut client = connect(Ipv4Addr::new(127, 0, 0, 1 + n), started.address).await;
         // A refusal shows when the connection is read.
         let _ = client.write_all(login.as_bytes()).await;
         clients.push(client);

@@ -117,6 +117,19 @@ impl Role {
         (answer.status, answer.body)
     }
 
+    /// Waits until `/readyz` has this status and all words.
+    async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
+        let until = Instant::now() + TIMEOUT;
+        loop {
+            let (found, body) = self.admin("/readyz").await;
+            if found == status && words.iter().all(|word| body.contains(word)) {
+                return;
+            }
+            assert!(Instant::now() < until, "{what}: {found} {body}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     async fn request(&self, request: Request) -> Response {
         request.send(Ipv4Addr::LOCALHOST, self.address).await
     }
@@ -269,7 +282,10 @@ fn accounts_alone_reports_missing_settings_and_prints_no_secret() {
             &["--mongo-uri", mongo, "--redis-url-file", &bad, "--secret-file", &key],
             "--redis-url-file (GODZILLA_REDIS_URL_FILE) is refused",
         ),
-        (&[&given[..], &["--secret-file", "/nowhere"]].concat(), "--secret-file (GODZILLA_SECRET_FILE) is refused"),
+        (
+            &[&given[..], &["--secret-file", "/nowhere"]].concat(),
+            "--secret-file (GODZILLA_SECRET_FILE) is refused",
+        ),
         (&["--redis-url", redis, "--secret-file", &key], "--mongo-uri"),
         (&["--mongo-uri", mongo, "--secret-file", &key], "--redis-url"),
         (&given, "--secret-file"),

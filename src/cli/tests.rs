@@ -86,7 +86,7 @@ fn each_role_of_run_has_the_address_of_its_flag() {
         &[("GODZILLA_LISTEN", "127.0.0.1:5")],
     );
     assert_eq!(all.config::<Gateway>().unwrap().gateway.listen.to_string(), "127.0.0.1:5");
-    assert_eq!(all.config::<crate::role::Chat>().unwrap().listen.to_string(), "127.0.0.1:4");
+    assert_eq!(all.config::<crate::role::ChatNode>().unwrap().listen.to_string(), "127.0.0.1:4");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::{
 use tracing::Level;
 
 use super::{super::FILES, failed, refused_in};
-use crate::{error::Error, shutdown, telemetry};
+use crate::{error::Error, telemetry};
 
 /// Separates the name of the copy and a random id.
 const MARK: &str = ".partial-";

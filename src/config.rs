@@ -78,9 +78,6 @@ pub struct Store {
     pub data_dir: PathBuf,
 }
 
-/// The flag of the address of a role.
-pub const LISTEN: &str = "--listen (GODZILLA_LISTEN)";
-
 /// Bytes that a message needs besides its text: names, quotes, an ack number.
 const ENVELOPE: usize = 1_024;
 

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = cli::read(std::env::args_os().collect(), &std::env::vars_os().collect::<Vec<_>>());
     let status = match outcome.and_then(run) {
         Ok(()) => 0,
+        Err(Error::Help(text)) => u8::from(output::show(&text).is_err()),
         Err(error) => {
             telemetry::write_line(Level::ERROR, &error.to_string());
             error.exit_code()

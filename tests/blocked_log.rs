@@ -50,7 +50,11 @@ async fn messages_are_delivered_and_the_server_stops_on_sigterm_while_the_log_is
     for sink in [Sink::Full, Sink::Unread, Sink::NoReader] {
         let (log, _reader) = sink.open();
         // Level trace writes more lines than the queue holds.
-        let mut server = TestServer::start_with_log(log, &["--log", "trace"]).await;
+        let mut server = TestServer::start_with_log(
+            log,
+            &["--log", "trace", "--message-rate", "10000", "--message-burst", "10000"],
+        )
+        .await;
         let mut reader = server.connected_user("reader").await;
         let mut sender = server.connected_user("sender").await;
         let until = Instant::now() + TIMEOUT;

@@ -83,6 +83,11 @@ async fn when_clients_use_all_descriptors_the_operators_and_the_stores_still_hav
     let arguments =
         ["serve", "--presence-listen", "127.0.0.1:0", "--body-timeout", "120", "--data-dir", &folder];
     let started = Started::start("ulimit -n 256; ", &arguments, &[]);
+    let until = Instant::now() + TIMEOUT;
+    while started.admin("/readyz").await != 200 {
+        assert!(Instant::now() < until, "not ready");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // More than the limit, from several addresses, each in the middle of a request; connections that are not accepted wait in the backlog.
     let login =
         "POST /user/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";

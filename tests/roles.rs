@@ -117,19 +117,6 @@ impl Role {
         (answer.status, answer.body)
     }
 
-    /// Waits until `/readyz` has this status and all words.
-    async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
-        let until = Instant::now() + TIMEOUT;
-        loop {
-            let (found, body) = self.admin("/readyz").await;
-            if found == status && words.iter().all(|word| body.contains(word)) {
-                return;
-            }
-            assert!(Instant::now() < until, "{what}: {found} {body}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
     async fn request(&self, request: Request) -> Response {
         request.send(Ipv4Addr::LOCALHOST, self.address).await
     }

@@ -104,10 +104,6 @@ impl Role for Accounts {
         "accounts"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     fn drain_delay(&self) -> Duration {
         DRAIN_DELAY
     }

@@ -109,10 +109,6 @@ impl Role for Chat {
         "chat"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.config.listen
-    }
-
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let this = *self;
         let status = NodeStatus::new(OnceLock::new());

@@ -190,10 +190,6 @@ impl Role for Gateway {
         "gateway"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     fn drain_delay(&self) -> Duration {
         DRAIN_DELAY
     }

@@ -1,7 +1,7 @@
 //! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers, upkeep,
 //! supervision and the drain. A role is a value with what it has opened ([`Role`]), and one with what runs ([`Running`]).
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use actix_web::{dev::ServerHandle, rt::spawn};
 use async_trait::async_trait;
@@ -37,9 +37,6 @@ pub struct Shared {
 pub trait Role {
     /// The name of the role.
     fn name(&self) -> &'static str;
-
-    /// Where it listens.
-    fn address(&self) -> SocketAddr;
 
     /// How long requests are accepted after SIGTERM, unless the configuration sets it: the time in which load balancers and Kubernetes
     /// stop sending requests to the role.

@@ -79,10 +79,6 @@ impl Role for Presence {
         "presence"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let service = PresenceThread::start(self.listener, self.service);
         process.add_probe("roster", service.probe());

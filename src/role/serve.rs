@@ -88,10 +88,6 @@ impl Role for Serve {
         "serve"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.config.gateway.listen
-    }
-
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let Self { http, presence, stores, mut config } = *self;
         config.chat.presence_url = format!("http://{}", config.presence_listen);

@@ -188,17 +188,6 @@ pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
     }
 }
 
-/// The finding of the doctor about the keys of `deployment` in Redis: other roles use them with another database.
-pub async fn examine_claim(
-    url: &Result<StoreUrl, String>,
-    redis: &shared::Redis,
-    deployment: &shared::Deployment,
-) -> Option<Finding> {
-    let (url, at) = (url.as_ref().ok()?, redis::location(redis, deployment).ok()?);
-    let id = mongo::stored_id(url, &deployment.deployment).await?;
-    Some(Finding::error("Redis", redis::examine_claim(at, id.as_deref()).await?))
-}
-
 /// The refusal names the forms of the backends that are `usable`.
 fn refused(url: &StoreUrl, usable: impl Fn(&Backend) -> bool) -> Error {
     let forms: Vec<_> =

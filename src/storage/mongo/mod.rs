@@ -80,12 +80,6 @@ fn stores(store: &Store, hosts: Hosts) -> SharedStores {
     }
 }
 
-/// The id that the database at `url` has for `deployment`, or `None` in it before its creation. `None` when MongoDB does not answer.
-pub async fn stored_id(url: &StoreUrl, deployment: &Deployment) -> Option<Option<String>> {
-    let store = connection::store_once(url, deployment).await.ok()?;
-    Identity::new(&store).stored().await.ok()
-}
-
 #[async_trait]
 impl DatabaseIdentity for Identity {
     fn name(&self) -> &str {

@@ -233,22 +233,6 @@ impl Claim {
     }
 }
 
-/// The conflict of a role that uses the keys `at` and the database with this id, as text for the doctor. `None` when the keys are free or
-/// held for this database, and when Redis does not answer.
-pub async fn examine(at: Location, database: Option<&str>) -> Option<String> {
-    let redis = Redis::new(at, 1).ok()?;
-    let key = redis.key(CLAIM);
-    let lease: Option<String> = redis.ask(async |mut redis| redis.get(&key).await).await.ok()?;
-    let lease = lease?;
-    let (holder, name) = lease.split_once(' ').and_then(|(id, rest)| Some((id, rest.split_once(' ')?.1)))?;
-    let conflict = || {
-        format!(
-            "holds the keys of this deployment for another MongoDB database, {name} (id {holder}), whose roles run; {REMEDY}"
-        )
-    };
-    (Some(holder) != database).then(conflict)
-}
-
 /// When a role can make a claim that others hold.
 fn when_free() -> String {
     format!("They are free {} s after the other roles have ended", TTL.as_secs())

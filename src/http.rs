@@ -10,7 +10,7 @@ pub use self::shares::Unfinished;
 use std::{
     any::Any,
     fmt, io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -156,28 +156,37 @@ where
             .finish(map_config(application.map_err(|error| error.error_response()), |_| {
                 AppConfig::default()
             }));
-        let (shares, unfinished) = (shares.clone(), settings.unfinished.clone());
+        let (shares, settings) = (shares.clone(), settings.clone());
         fn_service(move |io: TcpStream| {
             let _ = &alive;
             if is_watched {
                 supervision::fault!("http worker");
             }
-            // An error means that the connection is closed. The first read reports it.
-            let _ = io.set_nodelay(true);
-            let peer = io.peer_addr().ok();
-            let share = shares.as_ref().map(|shares| shares.admit(peer));
-            let admitted = match share {
-                Some(None) => Err(DispatchError::DisconnectTimeout),
-                share => {
-                    let io = Connection::new(io, settings.head, unfinished.clone(), share.flatten());
-                    Ok((io, Protocol::Http1, peer))
-                }
-            };
+            let admitted = admit(io, &settings, shares.as_ref());
             async move { admitted }
         })
         .and_then(http)
     })?;
     Ok(builder.run())
+}
+
+/// Prepares a new connection: it, its protocol and its peer.
+///
+/// # Errors
+/// When its address has its share. The server then closes it.
+fn admit(
+    io: TcpStream,
+    settings: &Settings,
+    shares: Option<&AddressShares>,
+) -> Result<(Connection<TcpStream>, Protocol, Option<SocketAddr>), DispatchError> {
+    // An error means that the connection is closed. The first read reports it.
+    let _ = io.set_nodelay(true);
+    let peer = io.peer_addr().ok();
+    let share = match shares {
+        Some(shares) => Some(shares.admit(peer).ok_or(DispatchError::DisconnectTimeout)?),
+        None => None,
+    };
+    Ok((Connection::new(io, settings.head, settings.unfinished.clone(), share), Protocol::Http1, peer))
 }
 
 /// Starts the watch of a worker on its thread. The worker lives as long as the returned part.

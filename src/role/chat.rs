@@ -5,7 +5,7 @@ mod flags;
 mod stores;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     rc::Rc,
     sync::{Arc, OnceLock},
     time::Duration,

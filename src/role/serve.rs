@@ -4,11 +4,7 @@
 mod banner;
 mod flags;
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use accounts::Accounts;
 use actix_web::{App, dev::ServerHandle, web};

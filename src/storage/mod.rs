@@ -27,7 +27,6 @@ use sessions::{Revocations, SharedSessions};
 pub use self::url::StoreUrl;
 use crate::{
     admin::{Opening, Probe},
-    config::shared,
     doctor::Finding,
     error::Error,
 };
@@ -215,7 +214,7 @@ mod tests {
     async fn a_url_of_no_usable_backend_is_refused_with_the_flag_and_the_form() {
         let opening = Opening::new(Readiness::new(), None);
         for value in ["sqlite:./s3cret", "postgres://s3cret", "s3cret", ""] {
-            let flags = shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
+            let flags = crate::config::shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
             let url = StoreUrl::of_services(&flags).unwrap();
             let shared = Shared { deployment: &Deployment::default(), gate: &StoreGate::default() };
             let refused = open_shared(&url, shared, &opening).await.err().unwrap();

@@ -10,10 +10,7 @@ use accounts::MongoUsers;
 use async_trait::async_trait;
 use chat::MongoStore;
 use futures_util::FutureExt;
-use remote::{
-    Deployment,
-    mongo::{CollectionSettings, Identity, Store},
-};
+use remote::mongo::{CollectionSettings, Identity, Store};
 use sessions::MongoRevocations;
 
 use self::connection::Hosts;

@@ -14,12 +14,9 @@ use std::{
 };
 
 use actix_web::rt::{spawn, time::sleep};
-use remote::{Location, Redis, StoreGate, Unanswered, redis::AsyncCommands};
+use remote::{Location, Redis, StoreGate, Unanswered};
 
-use super::{
-    claim_script::{CLAIM, run},
-    refused,
-};
+use super::{claim_script::run, refused};
 use crate::{error::Error, storage::DatabaseIdentity, supervision::restart};
 
 /// How long the lease is valid without a renewal.

@@ -74,12 +74,6 @@ pub struct Store {
     pub data_dir: PathBuf,
 }
 
-/// The flag of the address of a role.
-pub const LISTEN: &str = "--listen (GODZILLA_LISTEN)";
-
-/// The flag of the address of the operator listener.
-pub const ADMIN: &str = "--admin-listen (GODZILLA_ADMIN_LISTEN)";
-
 /// Bytes that a message needs besides its text: names, quotes, an ack number.
 const ENVELOPE: usize = 1_024;
 
@@ -89,21 +83,6 @@ impl Store {
         let value = self.data_dir.as_os_str().as_bytes();
         value.strip_prefix(b"sqlite:").map_or(&self.data_dir, |path| Path::new(OsStr::from_bytes(path)))
     }
-}
-
-/// Refuses two addresses on which the process cannot listen at the same time. The text names their flags.
-pub fn check_apart(all: &[(&str, SocketAddr)]) -> Result<(), String> {
-    for (index, (flag, address)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..index].iter().find(|(_, earlier)| collide(*earlier, *address)) {
-            return Err(format!("{other} and {flag} name the same port"));
-        }
-    }
-    Ok(())
-}
-
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || everywhere)
 }
 
 /// Refuses limits of sockets and of chat that contradict each other. The text names the flags.

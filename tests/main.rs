@@ -10,7 +10,6 @@ mod connections;
 mod contract;
 mod credentials;
 mod deployed;
-mod doctor;
 mod durability;
 mod edges;
 mod identity;

@@ -23,7 +23,6 @@ use crate::{
     http::Settings,
     listener::listen,
     role::{
-        accounts_failure,
         definition::Context,
         harness::{Process, Role, Running, Step},
         password_probe, verify_identity,
@@ -60,7 +59,7 @@ struct HttpServer(ServerHandle);
 
 impl Accounts {
     /// The stores may be unavailable: `/readyz` names the missing one.
-    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
         let claim = Claim::new();
@@ -104,14 +103,6 @@ impl Role for Accounts {
         "accounts"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn descriptors(&self) -> u64 {
-        1
-    }
-
     fn drain_delay(&self) -> Duration {
         DRAIN_DELAY
     }
@@ -121,14 +112,14 @@ impl Role for Accounts {
         let (probes, health) = (self.probes(), self.stores.health);
         let (users, sessions) = (self.stores.users, self.sessions.clone());
         let accounts = ::accounts::Accounts::new(users, sessions, &self.service)
-            .map_err(|error| accounts_failure(&error, &self.service))?
+            .map_err(|error| Error::part("accounts", format!("{error:?}")))?
             .with_throttle(self.throttle);
         let watched = self.sessions;
         spawn(restart("durability watch", move || storage::redis::warn_about_data_loss(watched.clone())));
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         process.add_degrading(health.name(), registration_probe(health));
         process.add_probe("password pool", password_probe(&accounts));
-        let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
+        let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());
             App::new()

@@ -19,29 +19,11 @@ use ::{accounts::Accounts, chat::Chat};
 use self::definition::Definition;
 pub use self::set::RoleSet;
 #[cfg(test)]
-pub use self::{gateway::Config as Gateway, presence::Config as Presence, serve::Config as Serve};
-use crate::{
-    admin::{Probe, not_ready_unless},
-    error::Error,
-    limits,
-};
+pub use self::{chat::Config as ChatNode, gateway::Config as Gateway, serve::Config as Serve};
+use crate::admin::{Probe, not_ready_unless};
 
 /// The roles, in the order of the help. A role that runs beside others uses only services of later rows.
 const ROLES: [Definition; 5] = [serve::ROLE, gateway::ROLE, accounts::ROLE, chat::ROLE, presence::ROLE];
-
-/// The reason why accounts cannot start. Names the limit when the system starts no further thread.
-fn accounts_failure(error: &::accounts::Error, config: &::accounts::Config) -> Error {
-    match error {
-        ::accounts::Error::Internal(text) if *text == ::accounts::NO_THREADS => {
-            let what = format!(
-                "the {} threads of --password-threads (GODZILLA_PASSWORD_THREADS)",
-                config.pool_threads()
-            );
-            Error::Limits(limits::missing_threads(&what))
-        }
-        error => Error::part("accounts", format!("{error:?}")),
-    }
-}
 
 /// Probes whether the parts of the chat answer.
 fn chat_probe(chat: &Chat) -> Probe {

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     listener::listen,
     role::{
-        definition::{Context, Definition, OwnListen, RoleConfig, Together},
+        definition::{Context, Definition, RoleConfig},
         harness::{Process, Role, Running, Step},
         presence_thread::PresenceThread,
     },
@@ -20,17 +20,7 @@ pub const ROLE: Definition = Definition::new::<Config>(
     "presence",
     "Run the presence service alone: who is online and who is typing, over gRPC",
     EXAMPLES,
-)
-.together(Together {
-    about: "Who is online",
-    listen: Some(OwnListen {
-        name: "--presence-listen (GODZILLA_PRESENCE_LISTEN)",
-        heading: "Presence",
-        help: "Where presence listens (gRPC, plain text, and every client that reaches it can report users as online: a private \
-               network only)",
-    }),
-    services: &[],
-});
+);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,7 +59,7 @@ impl RoleConfig for Config {
         self.listen = address;
     }
 
-    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+    async fn open(mut self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
         let listener = listen(context.listen_flag, &mut self.listen)?;
         if !self.listen.ip().is_loopback() {
             tracing::warn!(address = %self.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
@@ -82,14 +72,6 @@ impl RoleConfig for Config {
 impl Role for Presence {
     fn name(&self) -> &'static str {
         "presence"
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn descriptors(&self) -> u64 {
-        0
     }
 
     async fn start(self: Box<Self>, _: Process) -> Result<Box<dyn Running>, Error> {

@@ -13,7 +13,7 @@ use remote::Location;
 use sessions::{RedisSessions, Revocations, ages};
 
 pub use self::{
-    claim::{Claim, examine as examine_claim},
+    claim::Claim,
     examine::{Use, examine},
 };
 use crate::{config::shared, error::Error};

@@ -1,31 +1,45 @@
 //! The command line: selects the role or tool to run, and its configuration. Called by `main`. Every refusal names the
 //! key and never the value, because a misplaced value can be a secret.
 
-mod examples;
-mod links;
-mod notation;
-mod refusal;
-mod values;
-
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
     ffi::{OsStr, OsString},
 };
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
-
+use clap::{
+    Arg, CommandFactory, FromArgMatches, Parser, Subcommand,
+    builder::Resettable,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use tracing::Level;
 
 use crate::{
     config::{Backup, Check, Healthcheck, Seed},
-    doctor::Environment,
     error::Error,
     role::RoleSet,
     telemetry,
 };
 
-use self::examples::{AFTER_HELP, BACKUP_EXAMPLES, CHECK_EXAMPLES, DOCTOR_EXAMPLES};
+/// Text after the help of `godzilla`.
+const AFTER_HELP: &str = "\
+`godzilla` alone is `godzilla serve`. Its flags, their defaults and their environment variables:
+  godzilla serve --help";
+
+/// Text after the help of `doctor`.
+const DOCTOR: &str = "\
+Examples:
+  godzilla doctor                                   what `godzilla serve` would run with
+  godzilla doctor chat --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+It takes the flags and variables of the role, starts nothing and changes nothing.";
+
+/// Text after the help of `backup`.
+const BACKUP: &str = "\
+Examples:
+  godzilla backup /backups/monday                   copies ./data
+  godzilla backup --data-dir /var/lib/godzilla /backups/monday
+The copy is checked before it gets its name. It has no sessions: after a restore all users log in again. To restore, stop the
+server, move its data directory away, copy the backup to its place, start the server.";
 
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
 #[derive(Debug, Parser)]
@@ -45,125 +59,72 @@ pub enum Command {
     /// Fill an empty store with sample users and messages
     Seed(Seed),
     /// Copy the embedded store into a directory, also while a server uses it
-    #[command(after_help = BACKUP_EXAMPLES)]
+    #[command(after_help = BACKUP)]
     Backup(Backup),
-    /// Read the whole embedded store and print what is wrong with it: exit status 0 or 1
-    #[command(after_help = CHECK_EXAMPLES)]
+    /// Check the embedded store and count its rows: exit status 0 or 1
     Check(Check),
     /// Ask a running server whether it is ready: exit status 0 or 1
     Healthcheck(Healthcheck),
     /// Check the configuration of a role without starting it: exit status 0 or 1
-    #[command(after_help = DOCTOR_EXAMPLES, disable_help_subcommand = true)]
+    #[command(after_help = DOCTOR, disable_help_subcommand = true)]
     Doctor {
         /// The role
         #[command(subcommand)]
         role: RoleSet,
-        // The environment variables that no flag reads.
-        #[arg(skip)]
-        environment: Environment,
     },
 }
 
 /// Prefix of the environment variables of this program.
 const PREFIX: &str = "GODZILLA_";
 
-/// Parses `args` (with the program's name) and `variables`. An empty variable counts as absent: compose files and
-/// charts set a variable to the empty string when its value is not set.
-pub fn read(
-    args: impl Iterator<Item = OsString>,
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Result<Command, Error> {
-    let args = with_command(args.collect());
-    let (empty, set): (Vec<_>, Vec<_>) = variables.partition(|(_, value)| values::is_empty(value));
-    let empty: Vec<OsString> = empty.into_iter().map(|(name, _)| name).collect();
-    let ignored = ignored(&args, &set);
-    let (read, _): (Vec<_>, Vec<_>) = set.iter().cloned().partition(|(name, _)| !ignored.contains(name));
-    let (args, hidden) = values::trimmed(&Cli::command(), args, &read);
-    let command = args.get(1).map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
-    let explained = |error| refusal::explained(error, &command);
-    refusal::refuse_not_utf8(&args, &read)?;
-    notation::refuse(&Cli::command(), &args, &read)?;
-    let unread: Vec<OsString> = empty.iter().chain(&hidden).chain(&ignored).cloned().collect();
-    let matches = definition(&unread).try_get_matches_from(args).map_err(explained)?;
-    let mut cli = Cli::from_arg_matches(&matches).map_err(explained)?;
-    if let Command::Roles(roles) | Command::Doctor { role: roles, .. } = &cli.command {
-        roles.check_variables(&|name| set.iter().any(|(other, _)| other == name)).map_err(Error::Config)?;
-    }
-    refuse_unknown(&set, &empty)?;
-    let without_effect = without_effect(&set, &empty);
-    match &mut cli.command {
-        Command::Doctor { environment, .. } => *environment = Environment::new(without_effect, &set),
-        _ => without_effect
-            .iter()
-            .for_each(|text| telemetry::write_line(Level::WARN, &format!("warning: {text}"))),
-    }
-    // The doctor reports it as a finding.
+/// Parses `args` (with the program's name) and `variables`. White space around the value of a variable does not count, and a variable
+/// without another character counts as absent: compose files and charts set a variable to the empty string when its value is not set,
+/// and a ConfigMap that is made from a file ends in a line break.
+pub fn read(args: Vec<OsString>, variables: &[(OsString, OsString)]) -> Result<Command, Error> {
+    let (root, args) = (definition(), with_command(args));
+    let at = if args.get(1).is_some_and(|arg| arg == "doctor") { 2 } else { 1 };
+    let parent = if at == 2 { root.find_subcommand("doctor") } else { Some(&root) };
+    let command = parent.and_then(|parent| parent.find_subcommand(args.get(at)?));
+    let (args, unread) = match command {
+        Some(command) => with_variables(command, args, at, variables),
+        None => (args, Vec::new()),
+    };
+    let is_json =
+        |pair: &[OsString]| pair[1] == "--log-format=json" || pair[0] == "--log-format" && pair[1] == "json";
+    telemetry::prefer_json(args.windows(2).any(is_json));
+    let names = command.map(|command| variables_of(command.get_arguments())).unwrap_or_default();
+    let matches = without(root, &unread).try_get_matches_from(args).map_err(explained)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(explained)?;
+    let unused = unused(&names, variables)?;
     if let Command::Roles(roles) = &cli.command {
+        if !unused.is_empty() {
+            let text = format!("environment variables without effect: {}", unused.join(", "));
+            telemetry::write_line(Level::WARN, &text);
+        }
         roles.check().map_err(Error::Config)?;
     }
     Ok(cli.command)
 }
 
-/// Whether `args` or `variables` request log lines in JSON. Errors in the other arguments are logged in the same
-/// format.
-pub fn is_json_requested(
-    args: impl Iterator<Item = OsString>,
-    mut variables: impl Iterator<Item = (OsString, OsString)>,
-) -> bool {
-    let args: Vec<String> = args.filter_map(|arg| arg.into_string().ok()).collect();
-    let next = |at: usize| args.get(at + 1).map(String::as_str);
-    let flag = args.iter().enumerate().find_map(|(at, arg)| match arg.as_str() {
-        "--log-format" => next(at),
-        arg => arg.strip_prefix("--log-format="),
-    });
-    match flag {
-        Some(format) => format.trim() == "json",
-        None => variables.any(|(name, value)| {
-            name == "GODZILLA_LOG_FORMAT" && value.to_str().is_some_and(|format| format.trim() == "json")
-        }),
+/// The definition of the command line. Help does not show the values of variables.
+fn definition() -> clap::Command {
+    fn without_values(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
     }
-}
-
-/// The definition of the command line. Help does not show the values of variables. The variables in `empty` are not read.
-fn definition(empty: &[OsString]) -> clap::Command {
     let checked = |role: clap::Command| {
         let about = format!("Check what `godzilla {}` would run with", role.get_name());
-        let is_default = role.get_name() == "serve";
-        let about = if is_default { about + " (the default when no role is given)" } else { about };
         role.about(about).after_help(Resettable::Reset)
     };
-    prepared(Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_subcommands(checked)), empty)
+    without_values(Cli::command().mut_subcommand("doctor", |doctor| doctor.mut_subcommands(checked)))
 }
 
-/// Hides the values of variables in `command` and its subcommands, and removes the variables in `empty`.
-fn prepared(command: clap::Command, empty: &[OsString]) -> clap::Command {
-    let read = |arg: clap::Arg| {
-        let is_empty = arg.get_env().is_some_and(|name| empty.iter().any(|other| other == name));
-        let arg = arg.hide_env_values(true);
-        if is_empty { arg.env(Resettable::Reset) } else { arg }
+/// The definition without the variables in `unread`, which clap would read itself.
+fn without(command: clap::Command, unread: &[OsString]) -> clap::Command {
+    let read = |arg: Arg| {
+        let is_unread = arg.get_env().is_some_and(|name| unread.iter().any(|other| other == name));
+        if is_unread { arg.env(Resettable::Reset) } else { arg }
     };
-    command.mut_args(read).mut_subcommands(|command| prepared(command, empty))
-}
-
-/// The variables that the command does not read: those of the roles that `run` does not run, whose values may be invalid.
-fn ignored(args: &[OsString], set: &[(OsString, OsString)]) -> Vec<OsString> {
-    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
-    if !matches!(words[..], [_, "run", ..] | [_, "doctor", "run", ..]) {
-        return Vec::new();
-    }
-    let given = words.iter().enumerate().filter_map(|(at, word)| match *word {
-        "--roles" => words.get(at + 1).copied(),
-        word => word.strip_prefix("--roles="),
-    });
-    let mut lists: Vec<&str> = given.collect();
-    if lists.is_empty() {
-        lists.extend(
-            set.iter().find(|(name, _)| name == "GODZILLA_ROLES").and_then(|(_, list)| list.to_str()),
-        );
-    }
-    let is_separator = |character: char| character == ',' || character.is_whitespace();
-    let roles = lists.iter().flat_map(|list| list.split(is_separator)).filter(|role| !role.is_empty());
-    RoleSet::variables_of_others(&roles.collect::<Vec<_>>())
+    command.mut_args(read).mut_subcommands(|command| without(command, unread))
 }
 
 /// Inserts `serve` when the first argument, or the first one after `doctor`, is absent or is a flag.
@@ -177,68 +138,125 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// Refuses variables with the prefix that no command reads, because the mistake would show much later. Variables that
-/// Kubernetes and Docker set are allowed.
-fn refuse_unknown(set: &[(OsString, OsString)], empty: &[OsString]) -> Result<(), Error> {
-    match unknown(set, empty).find(|(_, value)| !value.is_empty()) {
-        None => Ok(()),
-        Some((name, _)) => Err(Error::Config(format!(
-            "unknown environment variable {name}{}; `godzilla serve --help` lists the valid names",
-            suggestion(&name, &variables())
-        ))),
+/// The arguments with those variables that `command` reads and no flag overrides, trimmed, and the variables that clap must not read.
+/// The name of the command is at `at`.
+fn with_variables(
+    command: &clap::Command,
+    mut args: Vec<OsString>,
+    at: usize,
+    variables: &[(OsString, OsString)],
+) -> (Vec<OsString>, Vec<OsString>) {
+    let mut unread = Vec::new();
+    for arg in command.get_arguments() {
+        let (Some(long), Some(name)) = (arg.get_long(), arg.get_env()) else { continue };
+        let variable = variables.iter().find(|(other, _)| other == name);
+        // clap refuses a value that is no text, or uses it as a path.
+        let Some(value) = variable.and_then(|(_, value)| value.to_str()).map(str::trim) else { continue };
+        let long = format!("--{long}");
+        let is_given = |arg: &OsString| {
+            let rest = arg.to_str().and_then(|arg| arg.strip_prefix(long.as_str()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        let is_switch = !arg.get_action().takes_values();
+        let is_off =
+            is_switch && ["0", "n", "no", "f", "false", "off"].contains(&&*value.to_ascii_lowercase());
+        let is_on = is_switch && ["1", "y", "yes", "t", "true", "on"].contains(&&*value.to_ascii_lowercase());
+        if value.is_empty() || is_off || args.iter().any(is_given) {
+            unread.push(name.to_owned());
+        } else if is_on {
+            args.insert(at + 1, long.into());
+        } else if !is_switch {
+            args.insert(at + 1, format!("{long}={}", trimmed(arg, value)).into());
+        }
     }
+    (args, unread)
 }
 
-/// One text for each unknown variable that is empty. Such variables are no error: compose files and charts set them
-/// (`GODZILLA_FOO: ${FOO:-}`), also for other releases.
-fn without_effect(set: &[(OsString, OsString)], empty: &[OsString]) -> Vec<String> {
-    let valid = variables();
-    let empty = unknown(set, empty).filter(|(_, value)| value.is_empty());
-    let text = |(name, _): (Cow<'_, str>, _)| {
-        format!(
-            "the environment variable {name} is empty and unknown{}: it has no effect",
-            suggestion(&name, &valid)
-        )
-    };
-    empty.map(text).collect()
+/// A list without white space and empty elements, or the value itself.
+fn trimmed(arg: &Arg, value: &str) -> String {
+    let Some(delimiter) = arg.get_value_delimiter() else { return value.to_owned() };
+    let is_separator = |character: char| character == delimiter || character.is_whitespace();
+    let elements = value.split(is_separator).filter(|element| !element.is_empty());
+    elements.collect::<Vec<_>>().join(&delimiter.to_string())
 }
 
-/// The variables with the prefix that no command reads and no orchestrator sets.
-fn unknown<'a>(
-    set: &'a [(OsString, OsString)],
-    empty: &'a [OsString],
-) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
-    let valid = variables();
-    let set = set.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
-    let all: Vec<_> =
-        set.chain(empty.iter().map(|name| (name.to_string_lossy(), Cow::Borrowed("")))).collect();
-    let names: Vec<_> = all.iter().map(|(name, _)| name.clone()).collect();
-    all.into_iter().filter(move |(name, value)| {
-        name.starts_with(PREFIX)
-            && !valid.contains(OsStr::new(&**name))
-            && !links::is_of_an_orchestrator(name, value, names.iter().map(AsRef::as_ref))
-    })
-}
-
-/// The valid variable that is most similar to `name`, when one is similar enough.
-fn suggestion(name: &str, valid: &BTreeSet<OsString>) -> String {
-    /// Minimum similarity, from 0 to 1. Less similar names are unrelated.
-    const MIN_SIMILARITY: f64 = 0.8;
-    let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
-    let similarity = |other: &str| strsim::normalized_damerau_levenshtein(&own(name), &own(other));
-    let valid = valid.iter().filter_map(|other| other.to_str());
-    let nearest =
-        valid.map(|other| (similarity(other), other)).max_by(|one, other| one.0.total_cmp(&other.0));
-    nearest
-        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
-        .map_or(String::new(), |(_, other)| format!(" (is it {other}?)"))
-}
-
-/// All variables that a command reads.
-fn variables() -> BTreeSet<OsString> {
-    let cli = Cli::command();
-    let args = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+fn variables_of<'a>(args: impl Iterator<Item = &'a Arg>) -> BTreeSet<OsString> {
     args.filter_map(|arg| arg.get_env().map(OsStr::to_owned)).collect()
+}
+
+/// The variables with the prefix that are set and not in `names`, those of the command. Kubernetes sets some for a service called
+/// `godzilla`.
+///
+/// # Errors
+/// When no command reads a variable, and its name is similar to one that a command reads: the mistake would show much later.
+fn unused(names: &BTreeSet<OsString>, variables: &[(OsString, OsString)]) -> Result<Vec<String>, Error> {
+    let cli = Cli::command();
+    let valid = variables_of(cli.get_subcommands().flat_map(clap::Command::get_arguments));
+    let is_empty = |value: &OsString| value.to_str().is_some_and(|value| value.trim().is_empty());
+    let mut unused = Vec::new();
+    for (name, value) in variables {
+        let text = name.to_string_lossy();
+        if !text.starts_with(PREFIX) || names.contains(name) || is_empty(value) {
+            continue;
+        }
+        if !valid.contains(name)
+            && let Some(near) =
+                valid.iter().filter_map(|other| other.to_str()).find(|other| is_near(&text, other))
+        {
+            return Err(Error::Config(format!("unknown environment variable {text} (is it {near}?)")));
+        }
+        unused.push(text.into_owned());
+    }
+    Ok(unused)
+}
+
+/// Whether one name is probably the other one, misspelt.
+fn is_near(name: &str, other: &str) -> bool {
+    let own = |name: &str| name.trim_start_matches(PREFIX).to_owned();
+    strsim::normalized_damerau_levenshtein(&own(name), &own(other)) >= 0.8
+}
+
+/// Converts an error of clap. The text never contains a value.
+fn explained(error: clap::Error) -> Error {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(all)) => all.join(", "),
+        _ => String::new(),
+    };
+    let arg = context(ContextKind::InvalidArg);
+    // The flag in clap's `--flag <VALUE>` or a user's `--flag=secret`.
+    let flag = arg.split(['=', ' ']).next().unwrap_or_default();
+    let key = match flag.strip_prefix("--") {
+        Some(long) => format!("{flag} ({PREFIX}{})", long.replace('-', "_").to_ascii_uppercase()),
+        None => flag.to_owned(),
+    };
+    let (reason, value) =
+        (std::error::Error::source(&error).map(ToString::to_string), context(ContextKind::InvalidValue));
+    Error::Config(match (error.kind(), reason) {
+        (ErrorKind::DisplayHelp | ErrorKind::DisplayVersion, _) => {
+            return Error::Help(error.render().to_string());
+        }
+        (ErrorKind::UnknownArgument, _) if flag.starts_with('-') => {
+            format!("unknown flag {flag}; see `godzilla serve --help`")
+        }
+        (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand, _) => {
+            "unknown command or argument; see `godzilla --help`".to_owned()
+        }
+        (ErrorKind::MissingRequiredArgument, _) => {
+            format!("{} is missing; see the --help of the command", arg.replace(['<', '>', '[', ']'], ""))
+        }
+        (ErrorKind::ArgumentConflict, _) => {
+            format!("{key} is given twice, or beside a flag that excludes it")
+        }
+        (ErrorKind::InvalidUtf8, _) => "a value is not UTF-8".to_owned(),
+        (ErrorKind::InvalidValue, _) => {
+            format!("the value of {key} is missing or refused: expected {}", context(ContextKind::ValidValue))
+        }
+        (_, Some(reason)) if value.is_empty() || !reason.contains(&value) => {
+            format!("the value of {key} is refused: {reason}")
+        }
+        _ => format!("the value of {key} is refused"),
+    })
 }
 
 #[cfg(test)]

@@ -47,10 +47,6 @@ pub struct Backup {
 /// Configuration of `check`.
 #[derive(Debug, Clone, Args)]
 pub struct Check {
-    /// Give up what is lost and make the rest usable: a new epoch of the log, all sessions closed, damaged texts replaced by U+FFFD. No
-    /// server may run. Keep a copy of the directory
-    #[arg(long)]
-    pub accept_loss: bool,
     // Directory of the store.
     #[command(flatten)]
     pub store: Store,
@@ -78,12 +74,6 @@ pub struct Store {
     pub data_dir: PathBuf,
 }
 
-/// The flag of the address of a role.
-pub const LISTEN: &str = "--listen (GODZILLA_LISTEN)";
-
-/// The flag of the address of the operator listener.
-pub const ADMIN: &str = "--admin-listen (GODZILLA_ADMIN_LISTEN)";
-
 /// Bytes that a message needs besides its text: names, quotes, an ack number.
 const ENVELOPE: usize = 1_024;
 
@@ -93,21 +83,6 @@ impl Store {
         let value = self.data_dir.as_os_str().as_bytes();
         value.strip_prefix(b"sqlite:").map_or(&self.data_dir, |path| Path::new(OsStr::from_bytes(path)))
     }
-}
-
-/// Refuses two addresses on which the process cannot listen at the same time. The text names their flags.
-pub fn check_apart(all: &[(&str, SocketAddr)]) -> Result<(), String> {
-    for (index, (flag, address)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..index].iter().find(|(_, earlier)| collide(*earlier, *address)) {
-            return Err(format!("{other} and {flag} name the same port"));
-        }
-    }
-    Ok(())
-}
-
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
-    one.port() != 0 && one.port() == other.port() && (one.ip() == other.ip() || everywhere)
 }
 
 /// Refuses limits of sockets and of chat that contradict each other. The text names the flags.

@@ -1,15 +1,7 @@
-//! The tool `doctor`: reads the configuration of a role from flags and environment as the role does, starts nothing,
-//! and reports problems. Each finding is one line with its remedy. The roles ([`crate::role`]) and the backends of stores
-//! ([`crate::storage`]) examine what is theirs.
-
-pub mod addresses;
-pub mod clients;
-mod environment;
-pub mod machine;
+//! The tool `doctor`: reads the configuration of a role as the role does, examines its stores, and reports problems.
 
 use std::fmt;
 
-pub use self::environment::Environment;
 use crate::{error::Error, output, shutdown};
 
 /// A problem and its remedy.
@@ -57,15 +49,12 @@ impl fmt::Display for Finding {
 /// # Errors
 /// When a finding is an error, or when standard output cannot be written.
 pub fn run(examination: impl Future<Output = Vec<Finding>>) -> Result<(), Error> {
-    shutdown::run(async { show(&examination.await) })
-}
-
-fn show(findings: &[Finding]) -> Result<(), Error> {
+    let findings = shutdown::run(examination);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let mut text: String = findings.iter().map(ToString::to_string).collect();
     if findings.is_empty() {
         text.push_str("no findings\n");
     }
-    output::show(text).map_err(|error| Error::part("standard output cannot be written", error))?;
+    output::show(&text).map_err(|error| Error::part("standard output cannot be written", error))?;
     if errors == 0 { Ok(()) } else { Err(Error::Findings(errors)) }
 }

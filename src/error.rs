@@ -42,9 +42,6 @@ pub enum Error {
         /// Its error.
         reason: String,
     },
-    /// Limits of the system are too low.
-    #[error("{0}")]
-    Limits(String),
     /// An essential part has ended.
     #[error("{0} ended by itself; see the log for the reason")]
     Ended(String),
@@ -68,12 +65,8 @@ impl Error {
         Self::Part { part, reason: reason.to_string() }
     }
 
-    /// The exit status: 2 for an invalid command line or configuration, 1 for every other error, 0 for help.
+    /// The exit status: 2 for an invalid command line or configuration, 1 for every other error.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Help(_) => 0,
-            Self::Config(_) => 2,
-            _ => 1,
-        }
+        if matches!(self, Self::Config(_)) { 2 } else { 1 }
     }
 }

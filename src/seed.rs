@@ -46,7 +46,7 @@ async fn fill(config: Seed) -> Result<(), Error> {
     stores.close();
     let (users, messages) = (USERS.join(", "), MESSAGES.len());
     let stored = format!("Stored {users}, each with the password '{PASSWORD}', and {messages} messages.\n");
-    if let Err(error) = output::show(stored) {
+    if let Err(error) = output::show(&stored) {
         tracing::warn!(%error, "the samples are stored, but standard output cannot be written");
     }
     Ok(())

@@ -1,36 +1,39 @@
-//! Logs and metrics of the process. [`start`] is called before everything else, [`logs`] and [`metrics`] by a role or
-//! tool before it starts other parts, [`flush`] or [`exit`] at the end. Writing a log line neither blocks nor fails:
-//! see [`sink`].
+//! Logs and metrics of the process. Writing a log line neither blocks nor fails, in any state of standard error: a thread of
+//! `tracing-appender` writes the lines, and lines that do not fit into its queue are counted and dropped.
 
-mod cause_key;
-mod library_levels;
-mod log_rate_limit;
 #[expect(
     dead_code,
     reason = "labels and roles are for docs/metrics.md, which tests/tidy/documents.rs generates"
 )]
 mod metric;
-mod sink;
 
 use std::{
-    cell::Cell,
+    fs::File,
     io::{self, IsTerminal, Write},
+    os::fd::AsFd,
     panic::PanicHookInfo,
     str::FromStr,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, SystemTime},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::SystemTime,
 };
 
 use clap::ValueEnum;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::{Level, field};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
-use self::{
-    library_levels::LibraryLevels,
-    log_rate_limit::{LIMIT, LimitLayer},
-};
 use crate::{error::Error, supervision};
+
+/// Maximum number of lines that wait to be written.
+const MAX_LINES: usize = 8_192;
+
+/// The library logs at ERROR when a client sends a malformed request or resets its connection. Any client can do that.
+const FAULTS_OF_CLIENTS: &str = "actix_http::h1::dispatcher=off";
 
 /// Configuration of the log.
 #[derive(Debug, Clone, clap::Args)]
@@ -69,53 +72,34 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, NotAFilter> {
         let levels = ["error", "warn", "info", "debug", "trace", "off"];
-        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let text = &parts.collect::<Vec<_>>().join(",");
-        let plain = |part: &str| levels.contains(&part.rsplit('=').next().unwrap_or_default());
-        let good = text.split(',').all(plain) && EnvFilter::try_new(text).is_ok();
-        if good { Ok(Self(text.to_owned())) } else { Err(NotAFilter) }
+        let is_plain = |part: &str| levels.contains(&part.rsplit('=').next().unwrap_or_default());
+        let is_good = text.split(',').all(is_plain) && EnvFilter::try_new(text).is_ok();
+        if is_good { Ok(Self(text.to_owned())) } else { Err(NotAFilter) }
     }
 }
 
-/// How long the end of the process waits for unwritten lines.
-const FLUSH: Duration = Duration::from_millis(500);
+/// The queue of log lines. Not set before [`start`].
+static LINES: OnceLock<NonBlocking> = OnceLock::new();
 
-/// Counter of log lines that were dropped, by reason. [`log_rate_limit`] counts the reason `rate`.
-pub const DROPPED_LINES: &str = "godzilla_log_lines_dropped_total";
+/// Its drop waits until the lines are written, about a second at most.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
 /// Whether lines outside of [`logs`] are JSON objects.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-thread_local! {
-    /// Whether the panic hook runs on this thread.
-    static IN_PANIC_HOOK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Writes log lines to the sink.
-struct SinkWriter;
-
-impl Write for SinkWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if IN_PANIC_HOOK.get() {
-            sink::SINK.try_push(bytes)
-        } else {
-            sink::SINK.push(bytes)
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Starts the thread that writes the log, and sets the panic hook.
+/// Starts the thread that writes the log, and sets the panic hook. Call it first, and once.
 ///
 /// # Errors
-/// When the system provides no descriptor or no thread.
+/// When the system provides no descriptor.
 pub fn start() -> io::Result<()> {
+    // A separate descriptor: the lock of `std::io::stderr` must not be held during a write that blocks.
+    let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let lines = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(MAX_LINES).thread_name("log");
+    let (lines, writer) = lines.finish(out);
+    _ = LINES.set(lines);
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
     std::panic::set_hook(Box::new(report));
-    sink::start()
+    Ok(())
 }
 
 /// Sets the format of lines that are written before or after [`logs`].
@@ -125,80 +109,60 @@ pub fn prefer_json(json: bool) {
 
 /// Writes `text` as a log line, for messages before or after [`logs`].
 pub fn write_line(level: Level, text: &str) {
-    sink::SINK.push(format_line(level, text).as_bytes());
-}
-
-/// Formats a line outside of [`logs`].
-pub fn format_line(level: Level, text: &str) -> String {
-    if !JSON.load(Ordering::Relaxed) {
-        return format!("godzilla: {text}\n");
+    let mut line = format!("godzilla: {text}\n");
+    if JSON.load(Ordering::Relaxed) {
+        let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let fields = serde_json::json!({
+            "timestamp": timestamp, "level": level.as_str(), "message": text, "target": "godzilla",
+        });
+        line = format!("{fields}\n");
     }
-    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-    let fields = serde_json::json!({
-        "timestamp": timestamp, "level": level.as_str(), "message": text, "target": "godzilla",
-    });
-    format!("{fields}\n")
+    if let Some(mut lines) = LINES.get().cloned() {
+        // A line that does not fit into the queue is counted.
+        _ = lines.write_all(line.as_bytes());
+    }
 }
 
-/// Waits until all log lines are written, at most half a second, because standard error can block.
+/// Waits until all log lines are written, about a second at most, because standard error can block. Later lines are not written.
 pub fn flush() {
-    report_dropped_lines();
-    sink::SINK.flush(FLUSH);
+    let writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // On a thread of its own: the drop prints to standard output when the queue is full, and panics if nobody reads that.
+    _ = thread::spawn(move || drop(writer)).join();
 }
 
-/// Ends the process at once, after [`flush`].
-pub fn exit(status: i32) -> ! {
-    flush();
-    std::process::exit(status)
-}
-
-/// Logs how many lines of each call site the limit has dropped. Called about once per second.
-pub fn report_dropped_lines() {
-    LIMIT.report();
-}
-
-/// Starts logging to standard error, with a limit of lines for each call site.
+/// Starts logging to standard error.
 pub fn logs(config: &Config) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log.0).map_err(|_| Error::part("log filter", NotAFilter))?;
+    let filter = EnvFilter::try_new(format!("{},{FAULTS_OF_CLIENTS}", config.log.0));
+    let filter = filter.map_err(|_| Error::part("log filter", NotAFilter))?;
+    let lines = LINES.get().cloned().ok_or_else(|| Error::part("logs", "not started"))?;
     // Internal errors would be printed to standard error, and that panics when standard error cannot be written.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| SinkWriter)
+        .with_writer(lines)
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     let started = match config.log_format {
-        Format::Human => lines.finish().with(LimitLayer(&LIMIT)).with(LibraryLevels).try_init(),
-        Format::Json => {
-            let lines = lines.json().flatten_event(true).with_current_span(false);
-            lines.finish().with(LimitLayer(&LIMIT)).with(LibraryLevels).try_init()
-        }
+        Format::Human => lines.finish().try_init(),
+        Format::Json => lines.json().flatten_event(true).with_current_span(false).finish().try_init(),
     };
     started.map_err(|error| Error::part("logs", error))
 }
 
-/// The panic hook. It takes no lock that this thread can hold, and does not run inside itself: a panic in a panic hook
-/// ends the process.
+/// The panic hook.
 fn report(panic: &PanicHookInfo<'_>) {
-    if IN_PANIC_HOOK.replace(true) {
-        return;
-    }
     supervision::count_panic(panic);
     if tracing::dispatcher::has_been_set() {
         let place = panic.location().map(field::display);
         tracing::error!(place, reason = panic.payload_as_str(), "a task panicked");
     } else {
-        sink::SINK.try_push(format_line(Level::ERROR, &panic.to_string()).as_bytes());
+        write_line(Level::ERROR, &panic.to_string());
     }
-    supervision::note_foreign_thread();
-    IN_PANIC_HOOK.set(false);
 }
 
-/// Updates the counters of dropped log lines. Lines are counted without the locks of the metrics, so that the log
-/// depends on no other part.
-pub fn count_lost_lines() {
-    let lost = sink::SINK.lost();
-    metrics::counter!(DROPPED_LINES, "reason" => "queue").absolute(lost.overflowed);
-    metrics::counter!(DROPPED_LINES, "reason" => "write").absolute(lost.failed);
+/// Updates the counter of dropped log lines.
+pub fn count_dropped_lines() {
+    let dropped = LINES.get().map_or(0, |lines| lines.error_counter().dropped_lines());
+    metrics::counter!("godzilla_log_lines_dropped_total").absolute(dropped as u64);
 }
 
 /// Starts collecting metrics. The handle renders them for `/metrics`, each with its description in [`metric`].

@@ -44,39 +44,14 @@ fn refusal(arguments: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_bad_variable_is_refused_by_its_name_and_without_its_value() {
-    let names = [
-        "GODZILLA_LISTEN",
-        "GODZILLA_ADMIN_LISTEN",
-        "GODZILLA_PRESENCE_LISTEN",
-        "GODZILLA_ALLOW_ORIGIN",
-        "GODZILLA_TRUSTED_PROXY",
-        "GODZILLA_LOGIN_RATE",
-        "GODZILLA_BCRYPT_COST",
-        "GODZILLA_COOKIE_SECURE",
-        "GODZILLA_TEXT_LIMIT",
-        "GODZILLA_MESSAGE_RATE",
-        "GODZILLA_PING_INTERVAL",
-        "GODZILLA_PAYLOAD_LIMIT",
-        "GODZILLA_OUTBOX_BYTES",
-        "GODZILLA_TYPING_EXPIRY",
-        "GODZILLA_LOG",
-        "GODZILLA_LOG_FORMAT",
-        "GODZILLA_NO_SUCH_THING",
-    ];
-    for name in names {
+fn a_bad_value_is_refused_by_its_name_and_without_the_value() {
+    for name in ["GODZILLA_LISTEN", "GODZILLA_LOGIN_RATE", "GODZILLA_COOKIE_SECURE", "GODZILLA_LISTNE"] {
         let printed = refusal(&["serve"], &[(name, SECRET)]);
-        assert!(printed.contains(name), "{name} is not named: {printed}");
-        assert!(!printed.contains(SECRET), "{name}: the value is printed: {printed}");
+        assert!(printed.contains(name) && !printed.contains(SECRET), "{name}: {printed}");
     }
-}
-
-#[test]
-fn a_bad_flag_is_refused_by_its_name_and_without_its_value() {
-    for flag in ["--listen", "--admin-listen", "--bcrypt-cost", "--log-format", "--no-such-flag"] {
+    for flag in ["--listen", "--log-format", "--no-such-flag"] {
         let printed = refusal(&["serve", flag, SECRET], &[]);
-        assert!(printed.contains(flag), "{flag} is not named: {printed}");
-        assert!(!printed.contains(SECRET), "{flag}: the value is printed: {printed}");
+        assert!(printed.contains(flag) && !printed.contains(SECRET), "{flag}: {printed}");
     }
 }
 
@@ -84,14 +59,11 @@ fn a_bad_flag_is_refused_by_its_name_and_without_its_value() {
 fn unsafe_configuration_is_refused_by_its_flag() {
     let table = [
         ("--allow-origin", "*"),
-        ("--allow-origin", "null"),
         ("--allow-origin", "https://*.example.org"),
         ("--trusted-proxy", "0.0.0.0/0"),
         ("--presence-listen", "0.0.0.0:50051"),
-        ("--admin-listen", "127.0.0.1:8080"),
         ("--bcrypt-cost", "3"),
         ("--login-rate", "0"),
-        ("--login-burst", "0"),
         ("--payload-limit", "0"),
         ("--outbox-bytes", "65536"),
         ("--text-limit", "65536"),
@@ -101,48 +73,6 @@ fn unsafe_configuration_is_refused_by_its_flag() {
         let printed = refusal(&["serve", flag, value], &[]);
         assert!(printed.contains(flag), "{flag} {value}: {printed}");
     }
-}
-
-#[test]
-fn white_space_and_empty_elements_around_values_are_ignored() {
-    // Values as charts and files contain them: every variable with its default, and more where the default is empty.
-    let help = text(&run(&["serve", "--help"], &[]));
-    let mut variables: Vec<(String, String)> = Vec::new();
-    for paragraph in help.split("\n      --").skip(1) {
-        let between = |start: &str| {
-            Some(paragraph.split_once(start)?.1.split_once(']')?.0.trim_end_matches('=').to_owned())
-        };
-        if let (Some(variable), Some(default)) = (between("[env: "), between("[default: ")) {
-            let default = if variable.contains("LISTEN") { "127.0.0.1:0".to_owned() } else { default };
-            variables.push((variable, format!(" {default}\r\n")));
-        }
-    }
-    assert!(variables.len() > 30, "{variables:?}");
-    let more = [
-        ("GODZILLA_ALLOW_ORIGIN", " https://a.example,\n https://b.example , ,\n"),
-        ("GODZILLA_TRUSTED_PROXY", "10.0.0.7, 10.1.0.0/16,\n"),
-        ("GODZILLA_COOKIE_SECURE", "true\n"),
-        ("GODZILLA_ALLOW_TOKEN_CLIENTS", " false\n"),
-        ("GODZILLA_PRESENCE_URL", " \n"),
-    ];
-    let all: Vec<_> =
-        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(more).collect();
-    for (name, value) in &all {
-        let output = run(&["doctor"], &[(name, value)]);
-        assert_ne!(output.status.code(), Some(2), "{name}={value:?}: {}", text(&output));
-    }
-    let flags = [
-        ["--trusted-proxy", "10.0.0.7, 10.0.0.8,"],
-        ["--allow-origin", "https://a.example, "],
-        ["--log", "info, chat=debug"],
-    ];
-    for flag in flags {
-        let output = run(&["doctor", "serve", flag[0], flag[1]], &[]);
-        assert_ne!(output.status.code(), Some(2), "{flag:?}: {}", text(&output));
-    }
-    // A flag takes precedence over its variable, as it does without white space.
-    let printed = refusal(&["doctor", "--login-rate=0"], &[("GODZILLA_LOGIN_RATE", "5\n")]);
-    assert!(printed.contains("--login-rate"), "{printed}");
 }
 
 #[test]
@@ -170,14 +100,6 @@ fn the_last_line_of_a_failed_start_has_the_format_of_the_log() {
     }
     let printed = refusal(&["serve", "--listen", "x"], &[]);
     assert!(printed.starts_with("godzilla: "), "{printed}");
-}
-
-#[test]
-fn help_explains_every_flag_and_prints_no_value_of_the_environment() {
-    let output = run(&["serve", "--help"], &[("GODZILLA_DATA_DIR", SECRET)]);
-    let help = text(&output);
-    assert!(output.status.success() && help.contains("GODZILLA_DATA_DIR"), "{help}");
-    assert!(!help.contains(SECRET), "{help}");
 }
 
 #[tokio::test]

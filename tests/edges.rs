@@ -1,98 +1,21 @@
-//! The environment of a server: load balancers with their health checks and headers, clients of other protocols, subprotocols. Runs against
+//! The environment of a server: load balancers with their health checks and headers, subprotocols. Runs against
 //! `serve` and against the split system.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{RawSocket, Request, TestServer, connect, with_timeout};
 
-/// The time between two pieces, in which the server reads the first.
-const PIECE_PAUSE: Duration = Duration::from_millis(20);
-
 /// Sends bytes and reads until the server closes the connection.
 async fn response(to: SocketAddr, bytes: &[u8]) -> String {
-    response_to_pieces(to, &[bytes]).await
-}
-
-/// Sends pieces one after the other and reads until the server closes the connection.
-async fn response_to_pieces(to: SocketAddr, pieces: &[&[u8]]) -> String {
     let mut stream = connect(Ipv4Addr::LOCALHOST, to).await;
-    stream.set_nodelay(true).expect("an open connection");
+    stream.write_all(bytes).await.expect("an open connection");
     let mut response = Vec::new();
-    for (at, piece) in pieces.iter().enumerate() {
-        if at > 0 {
-            tokio::time::sleep(PIECE_PAUSE).await;
-        }
-        stream.write_all(piece).await.expect("an open connection");
-    }
     // A reset after the response also ends the connection.
     let _ = with_timeout("the end of the response", stream.read_to_end(&mut response)).await;
     String::from_utf8_lossy(&response).into_owned()
-}
-
-#[tokio::test]
-async fn other_protocols_are_refused_and_logged_with_cause_and_remedy() {
-    let server = TestServer::start().await;
-    let table: [(&[u8], &str, &str, &str); 17] = [
-        (
-            b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
-            "400",
-            "PROXY protocol",
-            "disable the PROXY protocol",
-        ),
-        (b"PROXY UNKNOWN\r\n", "400", "PROXY protocol", "disable the PROXY protocol"),
-        (
-            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\x7f\0\0\x01\x7f\0\0\x01\0\x50\0\x50GET / HTTP/1.1\r\n\r\n",
-            "400",
-            "PROXY protocol",
-            "disable the PROXY protocol",
-        ),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400", "TLS", "a proxy that terminates TLS"),
-        (b"\x16\x03\x03\x00\x05\r\n\r\n\n", "400", "TLS", "a proxy that terminates TLS"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505", "HTTP/2", "HTTP/1.1"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "400", "not HTTP", "another service"),
-        (b"*1\r\n$4\r\nPING\r\n", "400", "not HTTP", "another service"),
-        (b"PING\r\n", "400", "not HTTP", "another service"),
-        (b"EHLO mail.example\r\n", "400", "not HTTP", "another service"),
-        (b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04abcd", "400", "not HTTP", "another service"),
-        (b"\0\0\0\x08\x04\xd2\x16\x2f", "400", "not HTTP", "another service"),
-        (b"AMQP\0\0\x09\x01", "400", "not HTTP", "another service"),
-        (b"\x3a\0\0\0\x01\0\0\0\0\0\0\0\xd4\x07\0\0", "400", "not HTTP", "another service"),
-        (b"0032git-upload-pack /a\0host=a\0", "400", "not HTTP", "another service"),
-        (b"CONNECT\naccept-version:1.2\n\n\0", "400", "not HTTP", "another service"),
-        (b"\n\n\n\n\n", "400", "not HTTP", "another service"),
-    ];
-    for (bytes, code, words, remedy) in table {
-        let shown = String::from_utf8_lossy(bytes).into_owned();
-        let response = response(server.system.address, bytes).await;
-        let is_refused = response.split(' ').nth(1) == Some(code) && response.contains(words);
-        assert!(is_refused && response.contains(r#""status":"error""#), "{shown:?}: {response}");
-        server.system.wait_for_log(remedy).await;
-        // The first bytes arrive in pieces, at both ports.
-        for to in [server.system.address, server.system.admin] {
-            for at in [1, 4, bytes.len() - 1] {
-                let (one, two) = bytes.split_at(at);
-                let response = response_to_pieces(to, &[one, two]).await;
-                let is_refused = response.split(' ').nth(1) == Some(code) && response.contains(words);
-                assert!(is_refused, "{shown:?} split at {at}: {response}");
-            }
-        }
-    }
-    let log = server.system.log();
-    for remedy in ["disable the PROXY protocol", "a proxy that terminates TLS", "another service"] {
-        let lines: Vec<_> = log.lines().filter(|line| line.contains(remedy)).collect();
-        assert!(lines.iter().all(|line| line.contains("peer=127.0.0.1")), "{lines:?}");
-        assert_eq!(lines.len(), 1, "once a minute: {lines:?}");
-    }
-    // Valid HTTP is accepted, also after an empty line.
-    for request in ["GET /healthz HTTP/1.0\r\n\r\n", "\r\nGET /healthz HTTP/1.0\r\n\r\n"] {
-        assert!(response(server.system.address, request.as_bytes()).await.contains("200 OK"), "{request:?}");
-    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
-    ConnectFailure, ConnectedUser, Handshake, Request, Socket, TIMEOUT, TestServer, TestUser, break_polling,
+    ConnectFailure, ConnectedUser, Handshake, Request, Socket, TIMEOUT, TestServer, TestUser,
 };
 
 /// The effect of a panic.
@@ -23,7 +23,7 @@ enum Outcome {
 use Outcome::{Ends, Restarts};
 
 /// The parts of `serve`.
-const PARTS: [(&str, Outcome); 23] = [
+const PARTS: [(&str, Outcome); 22] = [
     ("rooms", Ends),
     ("log", Ends),
     ("shard", Ends),
@@ -34,7 +34,6 @@ const PARTS: [(&str, Outcome); 23] = [
     ("sessions-write", Ends),
     ("chat-write", Ends),
     ("admin server", Ends),
-    ("admin worker", Ends),
     ("http server", Ends),
     ("http worker", Ends),
     ("heartbeat", Ends),
@@ -95,27 +94,6 @@ async fn check_part(part: &str, outcome: Outcome) {
     for id in acked {
         assert!(stored.iter().any(|message| message["id"] == id), "{part}: {id} is lost");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_accepting_thread_that_panics_ends_the_process() {
-    let mut server = TestServer::start().await;
-    let mut alice = server.connected_user("alice").await;
-    let mut acked = Vec::new();
-    for listener in 0..2 {
-        acked.push(alice.send_message(&format!("message {listener}")).await["id"].clone());
-        let acceptors = server.system.acceptors(0);
-        assert_eq!(acceptors.len(), 2, "one of the client address and one of the admin address");
-        let acceptor = acceptors[listener].clone();
-        tokio::task::spawn_blocking(move || break_polling(&acceptor)).await.expect("strace runs");
-        let status = server.system.wait_for_exit(0).await;
-        assert_eq!(status.code(), Some(1), "{}", server.system.log());
-        server.system.wait_for_log("http acceptor").await;
-        server.system.restart().await;
-        alice = reconnect(alice.user).await;
-    }
-    let stored = alice.user.read_history("lobby").await;
-    assert_eq!(stored.iter().map(|message| message["id"].clone()).collect::<Vec<_>>(), acked);
 }
 
 #[tokio::test]

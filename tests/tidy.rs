@@ -101,36 +101,3 @@ fn none(rule: &str, offences: impl IntoIterator<Item = String>) {
     let offences: Vec<String> = offences.into_iter().collect();
     assert!(offences.is_empty(), "{rule}:\n  {}", offences.join("\n  "));
 }
-
-#[test]
-fn every_file_opens_with_its_purpose() {
-    let undocumented = sources().into_iter().filter(|source| !source.text.starts_with("//! "));
-    none("a file opens with //! and one sentence of purpose", undocumented.map(|source| source.path));
-}
-
-/// Entries of every repository, which the code map does not list.
-const COMMON: [&str; 10] = [
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "LICENSE-APACHE",
-    "LICENSE-MIT",
-    "Cargo.toml",
-    "Cargo.lock",
-    "target",
-];
-
-#[test]
-fn the_code_map_names_every_crate_and_every_entry_of_the_top_level() {
-    let map = read("ARCHITECTURE.md");
-    let is_unlisted =
-        |name: &str| (name.starts_with('.') && name != ".ci") || COMMON.contains(&name) || name == "data";
-    let entries = fs::read_dir(root()).expect("the root is readable").flatten();
-    let names = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !is_unlisted(name));
-    let missing: Vec<String> = names.filter(|name| !map.contains(name.as_str())).collect();
-    none("ARCHITECTURE.md's code map matches the tree", missing);
-}

@@ -12,7 +12,7 @@ use actix::{Addr, ArbiterHandle, Handler};
 use proto::{RoomName, Username};
 use sessions::SharedSessions;
 use socketio::Io;
-use tokio::{sync::watch, time::timeout_at};
+use tokio::time::timeout_at;
 
 use crate::{
     Config, Error,
@@ -22,7 +22,6 @@ use crate::{
     config::ANSWER_DEADLINE,
     directory::{Directory, Request},
     history::History,
-    online::OnlineList,
     presence::Presence,
     reconnects::LastReadPositions,
     recovery_sessions::RecoverySessions,
@@ -51,8 +50,6 @@ pub(crate) struct Inner {
     pub(crate) broker: Broker,
     pub(crate) io: Io,
     pub(crate) presence: Presence,
-    /// The list of online users that new clients receive.
-    pub(crate) online_list: watch::Receiver<OnlineList>,
     pub(crate) socket_quota: SocketQuota,
     pub(crate) reconnects: Arc<LastReadPositions>,
     /// Limits the concurrent CONNECTs.
@@ -87,8 +84,6 @@ impl Chat {
     /// store does not answer, this takes as long as posts may wait: about ten seconds.
     pub async fn drain(&self) {
         self.inner.draining.store(true, Ordering::Release);
-        // In the role `serve` the presence service stops together with the chat.
-        self.inner.presence.expect_end();
         if self.inner.rooms.send(SettleAll).await.is_err() {
             tracing::debug!("room registry stopped before the drain");
         }
@@ -229,11 +224,6 @@ impl Chat {
 
     pub(crate) fn presence(&self) -> &Presence {
         &self.inner.presence
-    }
-
-    /// The list of online users for a new client.
-    pub(crate) fn online_list(&self) -> OnlineList {
-        self.inner.online_list.borrow().clone()
     }
 
     pub(crate) fn socket_quota(&self) -> &SocketQuota {

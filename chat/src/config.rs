@@ -36,12 +36,6 @@ pub struct Config {
     /// This node's name; the first part of the host's name when absent
     #[arg(long, env = "GODZILLA_NODE", value_name = "NAME")]
     pub node: Option<String>,
-    /// The name of the deployment; empty for the default. Set by the role.
-    #[arg(skip)]
-    pub deployment: String,
-    /// The id of the database of MongoDB; `None` with the embedded store. Set by the role.
-    #[arg(skip)]
-    pub database_id: Option<String>,
 }
 
 /// Refuses the URL of a presence service that no client can use. The text names the flag.
@@ -97,8 +91,6 @@ impl Default for Config {
             sockets_per_user: 20,
             presence_url: "http://127.0.0.1:50051".to_owned(),
             node: None,
-            deployment: String::new(),
-            database_id: None,
         }
     }
 }

@@ -52,9 +52,6 @@ pub enum Error {
     /// The store answered and refused the operation. The reason is for the log and is not sent to clients.
     #[error("store: {0}")]
     StoreRefused(String),
-    /// The stored data is damaged. Retries do not help.
-    #[error("store: {0}")]
-    Damaged(String),
     /// Another node has appended to this room. The room reloads its head and retries. Not sent to clients.
     #[error("the room's head is {}", head.seq)]
     Fenced {
@@ -74,11 +71,9 @@ impl Error {
             Self::Conflict(_) => Code::Conflict,
             Self::TooLarge { .. } => Code::TooLarge,
             Self::RateLimited { .. } => Code::RateLimited,
-            Self::Unavailable(_)
-            | Self::Store(_)
-            | Self::StoreRefused(_)
-            | Self::Damaged(_)
-            | Self::Fenced { .. } => Code::Unavailable,
+            Self::Unavailable(_) | Self::Store(_) | Self::StoreRefused(_) | Self::Fenced { .. } => {
+                Code::Unavailable
+            }
         }
     }
 
@@ -102,7 +97,6 @@ impl Error {
     pub(crate) fn cause(&self) -> &'static str {
         match self {
             Self::StoreRefused(_) => "refused",
-            Self::Damaged(_) => "damaged",
             _ => "unavailable",
         }
     }
@@ -122,7 +116,6 @@ impl Error {
             Self::Store(_) => "the store is unavailable, try again".to_owned(),
             Self::StoreRefused(_) => "the store refuses the operation, try again".to_owned(),
             Self::Fenced { .. } => "the room was changed meanwhile, try again".to_owned(),
-            Self::Damaged(_) => "stored data is damaged; its operator runs `godzilla check`".to_owned(),
             other => other.to_string(),
         }
     }
@@ -170,7 +163,6 @@ impl From<embedded::Error> for Error {
         match error {
             // The job was not accepted and nothing was written. There is no reason to log.
             embedded::Error::Busy => Self::full(),
-            other if other.is_damage() => Self::Damaged(other.to_string()),
             other @ (embedded::Error::Timeout | embedded::Error::Closed) => Self::Store(other.to_string()),
             other => Self::StoreRefused(other.to_string()),
         }

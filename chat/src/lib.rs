@@ -26,7 +26,6 @@ pub mod lineage;
 mod mongo;
 #[cfg(feature = "mongodb")]
 pub mod mongo_store;
-mod online;
 mod permission;
 pub mod presence;
 mod reconnects;
@@ -37,7 +36,6 @@ mod room;
 pub mod room_change;
 mod room_reader;
 mod rooms;
-mod rows;
 mod seed;
 mod socket_quota;
 pub mod sqlite_store;

@@ -1,6 +1,5 @@
 //! The chat's SQLite file. The binary opens the file once and passes its parts to [`crate::start`].
 
-mod missing_users;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -8,21 +7,15 @@ mod tests;
 use std::{path::Path, sync::Arc};
 
 use embedded::{Database, Options};
+use rusqlite::Connection;
 
-pub use self::missing_users::{Comparison, compare};
-pub use self::schema::{CHECKS, CHECKS_WITH_USERS, MIGRATIONS};
-use self::schema::{RENEWAL, REPAIR};
-
+use self::schema::SCHEMA;
 use crate::{
     Error,
     directory::{Directory, sqlite::SqliteDirectory},
     history::{History, Journal, sqlite::SqliteHistory},
     recovery_sessions::{RecoverySessions, sqlite::SqliteRecoverySessions},
-    rows::IS_CUT,
 };
-
-/// The schema version of this release: the number of migrations.
-pub const SCHEMA: usize = MIGRATIONS.len();
 
 /// The open file. Cheap to clone.
 #[derive(Clone)]
@@ -34,34 +27,23 @@ impl SqliteStore {
     /// Opens or creates the file at `path`.
     ///
     /// # Errors
-    /// [`Error::Store`] when another process has opened it, it has a newer schema, or the disk fails. The text contains the path.
+    /// When it has another schema, or the disk fails. The text contains the path.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, false)
+        Ok(Self { database: Database::open(path, Options::new(SCHEMA))? })
     }
 
-    /// Opens or creates the file at `path`. With `accept_loss` also a file that has lost committed data is opened and repaired, and its
-    /// log begins a new epoch.
+    /// Begins a new epoch of the log and closes the file. For a copy, whose later offsets are not those of the original: no client
+    /// recovers from an earlier epoch. Blocks.
     ///
     /// # Errors
-    /// As [`SqliteStore::open`].
-    pub fn open_with(path: &Path, accept_loss: bool) -> Result<Self, Error> {
-        let options = Options {
-            renewal: RENEWAL,
-            renew_if: IS_CUT,
-            repair: REPAIR,
-            accept_loss,
-            ..Options::new(MIGRATIONS)
+    /// When the file cannot be written.
+    pub fn begin_epoch(self) -> Result<(), Error> {
+        let begin = |conn: &Connection| {
+            conn.execute_batch(
+                "UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'; DELETE FROM tickets;",
+            )
         };
-        Ok(Self { database: Database::open(path, options)? })
-    }
-
-    /// Opens a copy of a file. Its log begins a new epoch.
-    ///
-    /// # Errors
-    /// As [`SqliteStore::open`].
-    pub fn open_copy(path: &Path) -> Result<Self, Error> {
-        let options = Options { renewal: RENEWAL, renew: true, ..Options::new(MIGRATIONS) };
-        Ok(Self { database: Database::open(path, options)? })
+        Ok(self.database.write_blocking(begin)?)
     }
 
     /// The store of messages.
@@ -88,12 +70,7 @@ impl SqliteStore {
         Arc::new(SqliteDirectory::new(self.database.clone()))
     }
 
-    /// The reason why the store does not work, see [`embedded::Database::not_ready_reason`]. For `/readyz`.
-    pub async fn not_ready_reason(&self) -> Option<String> {
-        self.database.not_ready_reason().await
-    }
-
-    /// The open file, to close it or to take snapshots of several files together.
+    /// The open file, to check and to close it.
     pub fn database(&self) -> &Database {
         &self.database
     }

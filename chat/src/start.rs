@@ -8,7 +8,7 @@ use std::{
 use actix::{Addr, Arbiter};
 use sessions::SharedSessions;
 use socketio::{CloseReason, Io};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Chat, Config, Error,
@@ -21,8 +21,7 @@ use crate::{
     config::check_presence_url,
     directory::{Additions, Directory, Limits},
     history::{History, Journal},
-    online::{self, OnlineList},
-    presence::{Node, Presence, PresenceUpdate},
+    presence::Presence,
     reconnects::LastReadPositions,
     recovery_sessions::RecoverySessions,
     revocation,
@@ -76,8 +75,8 @@ const RELOAD_STEPS: u32 = 10;
 /// The delay between two of these steps.
 const RELOAD_PAUSE: Duration = Duration::from_millis(100);
 
-/// The maximum number of queued updates from the presence service.
-const PRESENCE_UPDATES: usize = 64;
+/// The maximum number of queued signals of the presence client.
+const PRESENCE_SIGNALS: usize = 64;
 
 /// Starts the chat on two threads of its own: one for the rooms, and one for the broker, presence and revocation. So neither rooms nor
 /// broker wait for an HTTP worker. Needs a running actix `System`.
@@ -107,7 +106,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     };
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
     let rooms = run_on(&inward, move || rooms::start(parts)).await?;
-    let (presence, online_list) = {
+    let presence = {
         let (broker, io, config) = (broker.clone(), io.clone(), config.clone());
         run_on(&outward, move || start_outward(&broker, entries, io, &config)).await??
     };
@@ -130,7 +129,6 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         broker,
         io,
         presence,
-        online_list,
         socket_quota,
         reconnects,
         connect_turns: Turns::new(CONNECT_TURNS),
@@ -176,22 +174,19 @@ fn start_outward(
     entries: mpsc::Receiver<Entry>,
     io: Io,
     config: &Config,
-) -> Result<(Presence, watch::Receiver<OnlineList>), Error> {
+) -> Result<Presence, Error> {
     fanout_actor::start(broker, entries, io);
-    let (sender, updates) = mpsc::channel::<PresenceUpdate>(PRESENCE_UPDATES);
-    let refused =
-        |why: &dyn std::fmt::Display| Error::BadRequest(format!("--presence-url is refused: {why}"));
     check_presence_url(&config.presence_url).map_err(Error::BadRequest)?;
-    let node = Node {
-        name: config.node_name(),
-        deployment: config.deployment.clone(),
-        database: config.database_id.clone(),
-    };
-    let presence = Presence::start(&config.presence_url, node, sender).map_err(|error| refused(&error))?;
-    let (list_sender, online_list) = watch::channel(OnlineList::Unknown);
-    let relay = online::relay(updates, broker.clone(), list_sender);
-    actix_rt::spawn(supervision::essential("presence relay", relay));
-    Ok((presence, online_list))
+    let (sender, mut signals) = mpsc::channel(PRESENCE_SIGNALS);
+    let presence = Presence::start(&config.presence_url, config.node_name(), sender)
+        .map_err(|error| Error::BadRequest(format!("--presence-url is refused: {error}")))?;
+    let broker = broker.clone();
+    actix_rt::spawn(supervision::essential("presence relay", async move {
+        while let Some(signal) = signals.recv().await {
+            broker.send(signal).await;
+        }
+    }));
+    Ok(presence)
 }
 
 /// Runs `start` on the thread of `arbiter` and returns its result.

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::actor::Timings;
-
 /// The settings of the presence service.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[group(skip)]
@@ -13,9 +11,6 @@ pub struct Config {
     /// Offer gRPC reflection
     #[arg(long, env = "GODZILLA_GRPC_REFLECTION", value_parser = clap::builder::BoolishValueParser::new())]
     pub grpc_reflection: bool,
-    /// Deployment of callers without a name. Each deployment has its own roster
-    #[arg(skip)]
-    pub deployment: String,
     /// Time without a report after which a chat node's users are offline (5s to 10m). Chat nodes report every 3s
     #[arg(long, env = "GODZILLA_PRESENCE_LEASE", default_value = "15s", value_parser = five_seconds_to_ten_minutes)]
     pub presence_lease: Duration,
@@ -25,34 +20,15 @@ pub struct Config {
     /// Interval in which changes are collected and then published together (10ms to 10s)
     #[arg(long, env = "GODZILLA_PRESENCE_FLUSH", default_value = "200ms", value_parser = ten_milliseconds_to_ten_seconds)]
     pub presence_flush: Duration,
-    /// Maximum number of gRPC connections
-    #[arg(long, env = "GODZILLA_PRESENCE_CONNECTIONS", default_value_t = 1024,
-          value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub presence_connections: u32,
-}
-
-impl Config {
-    /// The timings of the roster.
-    pub fn timings(&self) -> Timings {
-        Timings {
-            lease: self.presence_lease,
-            typing: self.typing_expiry,
-            flush: self.presence_flush,
-            ..Timings::default()
-        }
-    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let timings = Timings::default();
         Self {
             grpc_reflection: false,
-            deployment: String::new(),
-            presence_lease: timings.lease,
-            typing_expiry: timings.typing,
-            presence_flush: timings.flush,
-            presence_connections: 1024,
+            presence_lease: Duration::from_secs(15),
+            typing_expiry: Duration::from_secs(8),
+            presence_flush: Duration::from_millis(200),
         }
     }
 }
@@ -114,6 +90,6 @@ mod tests {
         let line =
             CommandLine::try_parse_from(["presence", "--presence-lease=600s", "--presence-flush=10ms"])
                 .unwrap();
-        assert_eq!(line.config.timings().lease, Duration::from_secs(600));
+        assert_eq!(line.config.presence_lease, Duration::from_secs(600));
     }
 }

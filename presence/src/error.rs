@@ -8,25 +8,16 @@ pub enum Error {
     /// An invalid username or room name (INVALID_ARGUMENT).
     #[error(transparent)]
     Name(#[from] proto::NameError),
-    /// A node name that is empty, too long, not printable, or reserved (INVALID_ARGUMENT).
-    #[error("a node name has 1 to 64 printable ascii characters and is not 'unary'")]
-    Node,
-    /// An unexpected report: the first one is not a snapshot, or a message is empty (INVALID_ARGUMENT).
+    /// An unexpected report, for example a stream that does not begin with a snapshot (INVALID_ARGUMENT).
     #[error("{0}")]
     Report(&'static str),
     /// A later stream of the same node replaced the stream, or its lease expired (ABORTED).
     #[error("a later stream replaced this one, or its lease expired")]
     Stale,
-    /// Nodes that use another database of MongoDB report to the same roster (FAILED_PRECONDITION).
-    #[error(
-        "chat nodes with another database of MongoDB report to this presence service: give each deployment its own --deployment \
-         (GODZILLA_DEPLOYMENT) or --presence-url (GODZILLA_PRESENCE_URL)"
-    )]
-    OtherDatabase,
     /// The maximum number of users or of typing entries is reached (RESOURCE_EXHAUSTED).
     #[error("the roster is full")]
     Full,
-    /// The service is stopping, or a deadline expired (UNAVAILABLE).
+    /// The service is stopping (UNAVAILABLE).
     #[error("the presence service is not available")]
     Unavailable,
     /// The listening socket failed.
@@ -44,18 +35,11 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         match error {
-            Error::Name(_) | Error::Node | Error::Report(_) => Self::invalid_argument(message),
+            Error::Name(_) | Error::Report(_) => Self::invalid_argument(message),
             Error::Stale => Self::aborted(message),
-            Error::OtherDatabase => Self::failed_precondition(message),
             Error::Full => Self::resource_exhausted(message),
             Error::Unavailable => Self::unavailable(message),
             Error::Listen(_) | Error::Serve(_) | Error::Reflection(_) => Self::internal("internal error"),
         }
-    }
-}
-
-impl From<actix::MailboxError> for Error {
-    fn from(_: actix::MailboxError) -> Self {
-        Self::Unavailable
     }
 }

@@ -24,17 +24,6 @@ pub use stamp::Timestamp;
 pub mod presence {
     tonic::include_proto!("presence");
 
-    /// The metadata of a call that names the deployment whose roster it is about. Without it the service's own deployment is meant.
-    pub const DEPLOYMENT: &str = "godzilla-deployment";
-
-    /// The metadata of a report stream with the id of the database of MongoDB that the node uses. The service refuses nodes of different
-    /// databases in one deployment. Absent in a node of an older release.
-    pub const DATABASE: &str = "godzilla-database";
-
-    /// The metadata of the response to a report stream with the random id of the service process. Nodes with different ids do not share
-    /// a roster. Absent in a service of an older release.
-    pub const SERVICE_ID: &str = "godzilla-service-id";
-
     /// The encoded file descriptors, for gRPC reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/presence.bin"));
 }

@@ -56,7 +56,7 @@ struct HttpServer(ServerHandle);
 
 impl Accounts {
     /// The stores may be unavailable: `/readyz` names the missing one.
-    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
         let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
         let claim = Claim::new();
@@ -98,14 +98,6 @@ impl Role for Accounts {
         "accounts"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn descriptors(&self) -> u64 {
-        1
-    }
-
     fn drain_delay(&self) -> Duration {
         DRAIN_DELAY
     }
@@ -115,9 +107,9 @@ impl Role for Accounts {
         let probes = self.probes();
         let (users, sessions) = (self.stores.users, self.sessions.clone());
         let accounts = ::accounts::Accounts::new(users, sessions, &self.service)
-            .map_err(|error| Error::part("accounts", error))?;
+            .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
-        let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN, |_, _| ()), self.key);
+        let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN), self.key);
         let http = process.serve(self.listener, settings, move || {
             let key = Rc::new(key.clone());
             App::new()

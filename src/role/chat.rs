@@ -5,7 +5,7 @@ mod flags;
 mod stores;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     rc::Rc,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -90,12 +90,11 @@ struct Opened {
 
 impl Chat {
     /// Reads the secrets and listens. The stores may be unavailable.
-    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
         let redis = storage::redis::location(&config.redis, &config.deployment)?;
         let stores = Stores::new(&config, redis, &context.opening).await?;
         let node = config.chat.node_name();
-        config.chat.deployment = config.deployment.deployment.name().to_owned();
         NodeLease::check_name(&node).map_err(Error::Config)?;
         let listener = listen(context.listen_flag, &mut config.listen)?;
         let address = config.address().map_err(Error::Config)?;
@@ -107,14 +106,6 @@ impl Chat {
 impl Role for Chat {
     fn name(&self) -> &'static str {
         "chat"
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.config.listen
-    }
-
-    fn descriptors(&self) -> u64 {
-        1
     }
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
@@ -139,7 +130,7 @@ impl Role for Chat {
             user_lookup: Arc::new(StoreUserLookup(this.stores.shared.users.clone())),
             sessions: this.stores.sessions.clone(),
             io: io.clone(),
-            config: ::chat::Config { database_id: this.stores.claim.ids().database, ..this.config.chat },
+            config: this.config.chat,
         };
         let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
         heartbeat::watch_chat(&chat);
@@ -172,7 +163,7 @@ fn http_server(
     (chat, sockets): (::chat::Chat, Server<Clients>),
     (key, new_session_gate): (Key, NewSessionGate),
 ) -> Result<ServerHandle, Error> {
-    let settings = Settings::internal(HEAD, HTTP_DRAIN, socketio::on_connect);
+    let settings = Settings { on_connect: socketio::on_connect, ..Settings::internal(HEAD, HTTP_DRAIN) };
     process.serve(listener, settings, move || {
         let (key, new_session_gate) = (Rc::new(key.clone()), new_session_gate.clone());
         App::new()

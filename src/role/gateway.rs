@@ -17,13 +17,12 @@ use sessions::RedisSessions;
 use crate::{
     admin::Probe,
     config::{shared, sockets},
-    doctor::{self, Environment, Finding},
     error::Error,
     http::Settings,
-    limits::budgets::{Budget, unread_answers},
+    limits,
     listener::listen,
     role::{
-        definition::{Context, Definition, Neighbours, Requirements, RoleConfig, Service, Together},
+        definition::{Context, Definition, Requirements, RoleConfig},
         harness::{Process, Role, Running, Step},
     },
     storage::{self, redis::Use},
@@ -34,12 +33,7 @@ pub const ROLE: Definition = Definition::new::<Config>(
     "gateway",
     "Run the gateway alone: the only role that clients reach, in front of accounts and any number of chat nodes",
     EXAMPLES,
-)
-.together(Together {
-    about: "The only role that clients reach",
-    listen: None,
-    services: &[Service { role: "accounts", id: "accounts_url", flag: ACCOUNTS_FLAG }],
-});
+);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,6 +77,9 @@ pub struct Config {
     // Key of signed identities.
     #[command(flatten)]
     pub secret: shared::Secret,
+    // Whether a chat node runs in the same process.
+    #[arg(skip)]
+    pub has_chat: bool,
 }
 
 /// The role before its start.
@@ -137,27 +134,20 @@ impl RoleConfig for Config {
         }
     }
 
-    fn budgets(&mut self) -> Vec<Budget<'_>> {
-        vec![unread_answers(&mut self.gateway)]
+    fn fit_memory(&mut self) {
+        limits::fit_kib(&mut self.gateway.unread_answers);
     }
 
-    async fn examine(&self, environment: &Environment, neighbours: &Neighbours) -> Vec<Finding> {
-        let mut findings: Vec<_> = environment.examine_port(self.gateway.listen).into_iter().collect();
-        findings.extend(doctor::clients::examine(&self.gateway, neighbours.has_secure_cookies));
-        if !neighbours.has("accounts") {
-            findings.extend(match self.accounts() {
-                Ok(url) => doctor::addresses::examine_service(ACCOUNTS_FLAG, &url.to_string()).await,
-                Err(text) => Some(Finding::error("accounts", text)),
-            });
+    fn set_neighbour(&mut self, role: &str, url: &str) {
+        match role {
+            "accounts" => self.accounts_url = url.parse().ok(),
+            "chat" => self.has_chat = true,
+            _ => {}
         }
-        findings
     }
 
     /// The services behind the gateway may be unavailable: `/readyz` names the missing ones. Needs a running runtime.
-    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
-        if let Some(url) = context.neighbours.url("accounts") {
-            self.accounts_url = Some(url.parse().map_err(|error| Error::part("accounts", error))?);
-        }
+    async fn open(mut self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
         let key = self.secret.key().map_err(Error::Config)?;
         let redis = storage::redis::location(&self.redis, &self.deployment)?;
         let accounts = self.accounts().map_err(Error::Config)?;
@@ -172,7 +162,7 @@ impl RoleConfig for Config {
             accounts,
             payload_limit: self.payload_limit,
             service: self.gateway,
-            has_chat: context.neighbours.has("chat"),
+            has_chat: self.has_chat,
         }))
     }
 }
@@ -180,16 +170,16 @@ impl RoleConfig for Config {
 impl Gateway {
     fn settings(&self) -> Settings {
         Settings {
-            head: Duration::from_secs(self.service.head_timeout.into()),
             trusted_proxies: Some(self.service.trusted_proxy.clone()),
             keep_alive: Duration::from_secs(self.service.keep_alive.into()),
             half_closed: true,
-            drain: HTTP_DRAIN,
             on_connect: |io, extensions| {
                 socketio::on_connect(io, extensions);
                 ::gateway::on_connect(io, extensions);
             },
-            ..Settings::default()
+            // One for the client and one for the connection to the node, which has another in the same process.
+            descriptors: if self.has_chat { 3 } else { 2 },
+            ..Settings::internal(Duration::from_secs(self.service.head_timeout.into()), HTTP_DRAIN)
         }
     }
 }
@@ -198,15 +188,6 @@ impl Gateway {
 impl Role for Gateway {
     fn name(&self) -> &'static str {
         "gateway"
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// One for the client and one for the connection to the node.
-    fn descriptors(&self) -> u64 {
-        2
     }
 
     fn drain_delay(&self) -> Duration {

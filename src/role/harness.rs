@@ -1,7 +1,7 @@
 //! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers, upkeep,
 //! supervision and the drain. A role is a value with what it has opened ([`Role`]), and one with what runs ([`Running`]).
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use actix_web::{dev::ServerHandle, rt::spawn};
 use async_trait::async_trait;
@@ -13,10 +13,10 @@ pub use super::process::Process;
 use super::process::{Upkeep, run_upkeep};
 use crate::{
     admin::{self, Opening, Readiness},
-    descriptors,
     error::Error,
-    http::UnfinishedRequests,
-    listener::{self, listen},
+    http::Unfinished,
+    limits,
+    listener::listen,
     shutdown::{self, Stop},
     supervision::essential,
     telemetry,
@@ -30,8 +30,6 @@ pub struct Shared {
     pub telemetry: telemetry::Config,
     /// Whether `/readyz` and the names of threads contain the names of the roles.
     pub named: bool,
-    /// The bytes of unfinished requests of all servers together.
-    pub unfinished_requests: usize,
 }
 
 /// A role that has read its configuration and listens on its addresses.
@@ -39,12 +37,6 @@ pub struct Shared {
 pub trait Role {
     /// The name of the role.
     fn name(&self) -> &'static str;
-
-    /// Where it listens.
-    fn address(&self) -> SocketAddr;
-
-    /// Number of descriptors that one connection of a client needs in this role. 0 without an HTTP server.
-    fn descriptors(&self) -> u64;
 
     /// How long requests are accepted after SIGTERM, unless the configuration sets it: the time in which load balancers and Kubernetes
     /// stop sending requests to the role.
@@ -73,7 +65,7 @@ pub trait Running {
     fn exit(&self) {}
 }
 
-/// The steps of a drain, in this order. They fit into [`shutdown::DRAIN_DEADLINE`] together.
+/// The steps of a drain, in this order. They fit into the deadline of [`Stop::drain`] together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Accept no new sessions and sockets.
@@ -94,40 +86,37 @@ pub enum Step {
 /// When a role cannot be opened or started, or a part ends unexpectedly.
 pub fn run(
     shared: Shared,
-    open: impl AsyncFnOnce(Opening) -> Result<Vec<Box<dyn Role>>, Error>,
+    open: impl AsyncFnOnce(&dyn Fn(&'static str) -> Opening) -> Result<Vec<Box<dyn Role>>, Error>,
 ) -> Result<(), Error> {
     telemetry::logs(&shared.telemetry)?;
     let metrics = telemetry::metrics()?;
-    descriptors::raise();
+    limits::raise_open_files();
     shutdown::run(supervise(shared, metrics, open))
 }
 
 async fn supervise(
     mut shared: Shared,
     metrics: PrometheusHandle,
-    open: impl AsyncFnOnce(Opening) -> Result<Vec<Box<dyn Role>>, Error>,
+    open: impl AsyncFnOnce(&dyn Fn(&'static str) -> Opening) -> Result<Vec<Box<dyn Role>>, Error>,
 ) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     // Before the stores are opened: a start that fails leaves them as they are.
     let (readiness, unfinished, admin) = serve_operators(&mut shared, &metrics)?;
-    let Some(roles) = unless_stopped(&mut stop, open(Opening::new(readiness.clone(), shared.named))).await?
-    else {
+    let opening = |role| Opening::new(readiness.clone(), shared.named.then_some(role));
+    let Some(roles) = unless_stopped(&mut stop, open(&opening)).await? else {
         readiness.drain();
         admin.stop(false).await;
         return Ok(());
     };
-    listener::check_passed()?;
     let upkeep = Upkeep::default();
     spawn(run_upkeep(metrics, upkeep.clone()));
     let (stopping, stop_requested) = watch::channel(false);
-    let descriptors = roles.iter().map(|role| role.descriptors()).sum();
     let delay = drain_delay(&shared.admin, &roles);
     let start = |role: Box<dyn Role>| {
         let process = Process {
             admin: shared.admin.admin_listen,
             role: shared.named.then_some(role.name()),
-            descriptors,
-            unfinished_requests: unfinished.clone(),
+            unfinished: unfinished.clone(),
             readiness: readiness.clone(),
             upkeep: upkeep.clone(),
             stopping: stop_requested.clone(),
@@ -171,11 +160,12 @@ async fn supervise(
 fn serve_operators(
     shared: &mut Shared,
     metrics: &PrometheusHandle,
-) -> Result<(Arc<Readiness>, UnfinishedRequests, ServerHandle), Error> {
+) -> Result<(Arc<Readiness>, Unfinished, ServerHandle), Error> {
     let operators = listen("--admin-listen", &mut shared.admin.admin_listen)?;
     let readiness = Readiness::new();
-    let unfinished = UnfinishedRequests::new(shared.unfinished_requests);
-    let (server, admin) = admin::start(operators, readiness.clone(), metrics.clone(), unfinished.clone())?;
+    let unfinished = Unfinished::default();
+    let server = admin::start(operators, readiness.clone(), metrics.clone(), unfinished.clone())?;
+    let admin = server.handle();
     spawn(essential("admin server", server));
     Ok((readiness, unfinished, admin))
 }

@@ -19,7 +19,7 @@ use ::chat::Chat;
 use self::definition::Definition;
 pub use self::set::RoleSet;
 #[cfg(test)]
-pub use self::{gateway::Config as Gateway, presence::Config as Presence, serve::Config as Serve};
+pub use self::{chat::Config as ChatNode, gateway::Config as Gateway, serve::Config as Serve};
 use crate::admin::{Probe, not_ready_unless};
 
 /// The roles, in the order of the help. A role that runs beside others uses only services of later rows.

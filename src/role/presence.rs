@@ -6,11 +6,10 @@ use async_trait::async_trait;
 use clap::Args;
 
 use crate::{
-    config::shared,
     error::Error,
     listener::listen,
     role::{
-        definition::{Context, Definition, OwnListen, RoleConfig, Together},
+        definition::{Context, Definition, RoleConfig},
         harness::{Process, Role, Running, Step},
         presence_thread::PresenceThread,
     },
@@ -21,17 +20,7 @@ pub const ROLE: Definition = Definition::new::<Config>(
     "presence",
     "Run the presence service alone: who is online and who is typing, over gRPC",
     EXAMPLES,
-)
-.together(Together {
-    about: "Who is online",
-    listen: Some(OwnListen {
-        name: "--presence-listen (GODZILLA_PRESENCE_LISTEN)",
-        heading: "Presence",
-        help: "Where presence listens (gRPC, plain text, and every client that reaches it can report users as online: a private \
-               network only)",
-    }),
-    services: &[],
-});
+);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,9 +40,6 @@ pub struct Config {
     // Online users.
     #[command(flatten, next_help_heading = "Presence")]
     pub service: presence::Config,
-    // Deployment of callers that name no deployment.
-    #[command(flatten)]
-    pub deployment: shared::Deployment,
 }
 
 /// The role before its start.
@@ -73,12 +59,11 @@ impl RoleConfig for Config {
         self.listen = address;
     }
 
-    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+    async fn open(mut self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
         let listener = listen(context.listen_flag, &mut self.listen)?;
         if !self.listen.ip().is_loopback() {
             tracing::warn!(address = %self.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
         }
-        self.service.deployment = self.deployment.deployment.name().to_owned();
         Ok(Box::new(Presence { listener, address: self.listen, service: self.service }))
     }
 }
@@ -89,17 +74,8 @@ impl Role for Presence {
         "presence"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn descriptors(&self) -> u64 {
-        0
-    }
-
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+    async fn start(self: Box<Self>, _: Process) -> Result<Box<dyn Running>, Error> {
         let service = PresenceThread::start(self.listener, self.service);
-        process.add_probe("roster", service.probe());
         tracing::info!(address = %self.address, "presence listens");
         Ok(Box::new(service))
     }

@@ -3,21 +3,16 @@
 
 use std::net::TcpListener;
 
-use actix::Addr;
 use actix_web::rt::spawn;
-use presence::{Config, Error, Roster};
+use presence::{Config, Error};
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{
-    admin::{Probe, not_ready_unless},
-    heartbeat,
-};
+use crate::heartbeat;
 
 /// The running service.
 pub struct PresenceThread {
     /// `None` after the stop.
     stop: Option<oneshot::Sender<()>>,
-    roster: Addr<Roster>,
     ended: JoinHandle<()>,
 }
 
@@ -30,17 +25,8 @@ impl PresenceThread {
             heartbeat::watch("presence");
             _ = stopped.await;
         };
-        let (roster, end) = presence::start(listener, config, until);
-        Self { stop: Some(stop), roster, ended: spawn(watch(end)) }
-    }
-
-    /// Probes whether the roster answers. For `/readyz`.
-    pub fn probe(&self) -> Probe {
-        let roster = self.roster.clone();
-        Box::new(move || {
-            let roster = roster.clone();
-            Box::pin(async move { not_ready_unless(presence::answers(&roster).await) })
-        })
+        let end = presence::start(listener, config, until);
+        Self { stop: Some(stop), ended: spawn(watch(end)) }
     }
 
     /// Ends the service and waits for its end. Call it once.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use crate::{
     admin::{Probe, Readiness},
     error::Error,
-    http::{self, Settings, UnfinishedRequests},
+    http::{self, Settings, Unfinished},
     supervision::{self, essential},
 };
 
@@ -33,10 +33,8 @@ pub struct Process {
     pub admin: SocketAddr,
     /// Name of the role. `None` when the process names no roles.
     pub(super) role: Option<&'static str>,
-    /// Descriptors of one connection in all roles together.
-    pub(super) descriptors: u64,
     /// The limit of the memory of unfinished requests of all servers.
-    pub(super) unfinished_requests: UnfinishedRequests,
+    pub(super) unfinished: Unfinished,
     pub(super) readiness: Arc<Readiness>,
     pub(super) upkeep: Upkeep,
     pub(super) stopping: watch::Receiver<bool>,
@@ -64,12 +62,12 @@ pub(super) async fn run_upkeep(metrics: PrometheusHandle, upkeep: Upkeep) {
 impl Process {
     /// Adds the check of a part without which the process is not ready.
     pub fn add_probe(&self, part: &'static str, probe: Probe) {
-        self.readiness.add((self.role, part), probe);
+        self.readiness.add(self.role, part, probe, false);
     }
 
     /// Adds the check of a part without which the process is degraded.
     pub fn add_degrading(&self, part: &'static str, probe: Probe) {
-        self.readiness.add_degrading((self.role, part), probe);
+        self.readiness.add(self.role, part, probe, true);
     }
 
     /// Adds periodic work of the role.
@@ -105,9 +103,8 @@ impl Process {
         <S::Service as Service<Request>>::Future: 'static,
         B: MessageBody + 'static,
     {
-        let unfinished_requests = self.unfinished_requests.clone();
-        let settings =
-            Settings { descriptors: self.descriptors, role: self.role, unfinished_requests, ..settings };
+        let name = self.role.map_or_else(|| "http".to_owned(), |role| format!("http-{role}"));
+        let settings = Settings { name: Some(name), unfinished: self.unfinished.clone(), ..settings };
         let server = http::serve(listener, settings, factory).map_err(|error| Error::part("http", error))?;
         let handle = server.handle();
         let part = self.role;

@@ -4,11 +4,7 @@
 mod banner;
 mod flags;
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use accounts::Accounts;
 use actix_web::{App, dev::ServerHandle, web};
@@ -70,7 +66,7 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
 impl Serve {
     /// Opens the sockets and the stores. Replaces port 0 in `config` by the port that the system chose.
-    async fn open(mut config: Config, context: Context<'_>) -> Result<Self, Error> {
+    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let http = listen(context.listen_flag, &mut config.gateway.listen)?;
         let presence = listen("--presence-listen", &mut config.presence_listen)?;
         let url = StoreUrl::of_data_dir(&config.store);
@@ -87,25 +83,16 @@ impl Role for Serve {
         "serve"
     }
 
-    fn address(&self) -> SocketAddr {
-        self.config.gateway.listen
-    }
-
-    fn descriptors(&self) -> u64 {
-        1
-    }
-
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
         let Self { http, presence, stores, mut config } = *self;
         config.chat.presence_url = format!("http://{}", config.presence_listen);
         stores.probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
         let presence = PresenceThread::start(presence, config.presence.clone());
-        process.add_probe("roster", presence.probe());
         let io = Io::new();
         let deps = Deps {
             history: stores.history,
             order: Order::Store(stores.journal),
-            directory: stores.directory.clone(),
+            directory: stores.directory,
             recovery_sessions: stores.recovery_sessions,
             user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
             sessions: stores.sessions.clone(),
@@ -117,7 +104,7 @@ impl Role for Serve {
         process.add_probe("chat's parts", chat_probe(&chat));
         process.add_degrading("presence", presence_probe(&chat));
         let accounts = Accounts::new(stores.users, stores.sessions.clone(), &config.accounts)
-            .map_err(|error| Error::part("accounts", error))?;
+            .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
         let gateway = Gateway::new(config.gateway.clone(), stores.sessions);
         let idle = gateway.clone();
@@ -137,13 +124,11 @@ fn http_server(
     (gateway, accounts, chat, sockets): (Gateway, Accounts, Chat, Server<Clients>),
 ) -> Result<ServerHandle, Error> {
     let settings = Settings {
-        head: Duration::from_secs(config.gateway.head_timeout.into()),
         trusted_proxies: Some(config.gateway.trusted_proxy.clone()),
         keep_alive: Duration::from_secs(config.gateway.keep_alive.into()),
         half_closed: true,
-        drain: HTTP_DRAIN,
         on_connect: socketio::on_connect,
-        ..Settings::default()
+        ..Settings::internal(Duration::from_secs(config.gateway.head_timeout.into()), HTTP_DRAIN)
     };
     process.serve(listener, settings, move || {
         App::new()

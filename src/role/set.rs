@@ -1,30 +1,62 @@
 //! The roles of one process: one role alone, or several by `godzilla run`. The roles of `run` are those of the other commands: they use
 //! the same stores, and the same protocols with each other and with roles of other processes.
 
-mod arguments;
+use std::{fmt, net::SocketAddr};
 
-use std::{ffi::OsString, fmt, net::SocketAddr};
-
-use clap::{ArgMatches, Command, FromArgMatches, Subcommand, error::ErrorKind, parser::ValueSource};
-use tracing::Level;
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, error::ErrorKind};
 
 use super::{
     ROLES,
-    definition::{Context, Definition, Neighbours, OwnListen, RoleConfig},
+    definition::{Context, Definition, RoleConfig},
     harness::{self, Role, Shared},
 };
-use crate::{
-    admin,
-    admin::Opening,
-    config::{ADMIN, LISTEN, check_apart},
-    doctor::{self, Environment, Finding},
-    error::Error,
-    limits::{
-        self, Needs,
-        budgets::{self, Budget, Fitted},
-    },
-    storage, telemetry,
-};
+use crate::{admin, admin::Opening, doctor::Finding, error::Error, listener::reachable, storage, telemetry};
+
+/// The command of several roles.
+const RUN: &str = "run";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  godzilla run --roles gateway,accounts,chat,presence --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+  godzilla run --roles gateway,chat --listen 0.0.0.0:8080 --chat-listen 10.0.0.6:3000 --accounts-url http://10.0.0.5:8081 \\
+    --presence-url http://10.0.0.5:50051 --mongo-uri-file mongo --redis-url-file redis --secret-file key
+The flags and variables are those of the roles. A flag that several roles have is given once. --listen is the address of the
+gateway; each other role has its own. A gateway uses the accounts of its process, and a chat node the presence. There is one
+admin address: /readyz is ready when all roles are, and names the parts of each.";
+
+/// The flags of `run` beside those of its roles.
+#[derive(Debug, Args)]
+struct Run {
+    /// Roles of this process, separated by commas
+    #[arg(long, env = "GODZILLA_ROLES", value_name = "ROLE", value_delimiter = ',', required = true,
+          value_parser = ["gateway", "accounts", "chat", "presence"], help_heading = "Roles")]
+    roles: Vec<String>,
+    /// Where accounts listens (plain HTTP, for gateways: a private network only)
+    #[arg(long, env = "GODZILLA_ACCOUNTS_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8081",
+          value_parser = proto::address::listen, help_heading = "Accounts")]
+    accounts_listen: SocketAddr,
+    /// Where the chat node listens (plain HTTP, for gateways: a private network only)
+    #[arg(long, env = "GODZILLA_CHAT_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:3000",
+          value_parser = proto::address::listen, help_heading = "Chat")]
+    chat_listen: SocketAddr,
+    /// Where presence listens (gRPC, plain text, and every client that reaches it can report users as online: a private network only)
+    #[arg(long, env = "GODZILLA_PRESENCE_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:50051",
+          value_parser = proto::address::listen, help_heading = "Presence")]
+    presence_listen: SocketAddr,
+}
+
+impl Run {
+    /// The address of a role, and its flag. `None` for the role that keeps `--listen`.
+    fn listen(&self, role: &str) -> Option<(&'static str, SocketAddr)> {
+        match role {
+            "accounts" => Some(("--accounts-listen", self.accounts_listen)),
+            "chat" => Some(("--chat-listen", self.chat_listen)),
+            "presence" => Some(("--presence-listen", self.presence_listen)),
+            _ => None,
+        }
+    }
+}
 
 /// The roles of a process with their flags.
 #[derive(Debug)]
@@ -35,15 +67,13 @@ pub struct RoleSet {
     named: bool,
     admin: admin::Config,
     telemetry: telemetry::Config,
-    /// The refusal of a flag that contradicts the set of roles, or that no role has. It names the remedy.
-    refusal: Option<String>,
-    /// The memory budgets without a flag, and the text about budgets that do not fit into the control group.
-    memory: Fitted,
 }
 
 /// A role of the set.
 struct Member {
-    definition: &'static Definition,
+    name: &'static str,
+    /// The flag of its address.
+    listen_flag: &'static str,
     config: Box<dyn RoleConfig>,
 }
 
@@ -55,7 +85,7 @@ impl fmt::Debug for Member {
 
 impl Subcommand for RoleSet {
     fn augment_subcommands(command: Command) -> Command {
-        command.subcommands(ROLES.iter().map(arguments::alone)).subcommand(arguments::run())
+        command.subcommands(ROLES.iter().map(alone)).subcommand(together())
     }
 
     fn augment_subcommands_for_update(command: Command) -> Command {
@@ -63,17 +93,62 @@ impl Subcommand for RoleSet {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        name == arguments::RUN || definition(name).is_some()
+        name == RUN || ROLES.iter().any(|role| role.name == name)
     }
+}
+
+/// The command of one role.
+fn alone(role: &Definition) -> Command {
+    let command = (role.add_flags)(Command::new(role.name));
+    let command = telemetry::Config::augment_args(admin::Config::augment_args(command));
+    command.about(role.about).after_help(role.examples)
+}
+
+/// The command of several roles: the union of their flags.
+fn together() -> Command {
+    let mut command = Run::augment_args(Command::new(RUN));
+    for role in ROLES.iter().filter(|role| role.name != "serve") {
+        for arg in alone(role).get_arguments() {
+            if !command.get_arguments().any(|other| other.get_id() == arg.get_id()) {
+                command = command.arg(arg.clone());
+            }
+        }
+    }
+    command
+        .about("Run several of the roles gateway, accounts, chat and presence in one process")
+        .after_help(RUN_EXAMPLES)
 }
 
 impl FromArgMatches for RoleSet {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        match matches.subcommand() {
-            Some((arguments::RUN, matches)) => Self::read(&arguments::chosen(matches), true, matches),
-            Some((name, matches)) => Self::read(definition(name).as_slice(), false, matches),
-            None => Err(clap::Error::new(ErrorKind::MissingSubcommand)),
+        let Some((name, matches)) = matches.subcommand() else {
+            return Err(clap::Error::new(ErrorKind::MissingSubcommand));
+        };
+        let run = if name == RUN { Some(Run::from_arg_matches(matches)?) } else { None };
+        let is_named = |role: &&Definition| match &run {
+            Some(run) => run.roles.iter().any(|name| name == role.name),
+            None => role.name == name,
+        };
+        let mut roles = Vec::new();
+        for role in ROLES.iter().filter(is_named) {
+            let mut config = (role.read_flags)(matches)?;
+            let own = run.as_ref().and_then(|run| run.listen(role.name));
+            own.iter().for_each(|(_, address)| config.set_listen(*address));
+            config.fit_memory();
+            let listen_flag = own.map_or("--listen", |(flag, _)| flag);
+            roles.push(Member { name: role.name, listen_flag, config });
         }
+        let urls: Vec<_> = roles
+            .iter()
+            .map(|role| (role.name, format!("http://{}", reachable(role.config.listen()))))
+            .collect();
+        for role in &mut roles {
+            urls.iter().for_each(|(name, url)| role.config.set_neighbour(name, url));
+        }
+        let named = run.is_some();
+        let (admin, telemetry) =
+            (admin::Config::from_arg_matches(matches)?, telemetry::Config::from_arg_matches(matches)?);
+        Ok(Self { roles, named, admin, telemetry })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -82,96 +157,22 @@ impl FromArgMatches for RoleSet {
     }
 }
 
-fn definition(name: &str) -> Option<&'static Definition> {
-    ROLES.iter().find(|role| role.name == name)
-}
-
 impl RoleSet {
-    fn read(roles: &[&'static Definition], named: bool, matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut members = Vec::new();
-        for definition in roles {
-            let mut config = (definition.read_flags)(matches)?;
-            if named && let Some(address) = arguments::own_listen(definition, roles, matches) {
-                config.set_listen(address);
-            }
-            members.push(Member { definition, config });
-        }
-        let is_default = |id: &str| {
-            !matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-        };
-        let mut all: Vec<Budget<'_>> = members.iter_mut().flat_map(|role| role.config.budgets()).collect();
-        let memory = budgets::fit(&mut all, limits::memory(), &is_default);
-        Ok(Self {
-            roles: members,
-            named,
-            admin: admin::Config::from_arg_matches(matches)?,
-            telemetry: telemetry::Config::from_arg_matches(matches)?,
-            memory,
-            refusal: if named { arguments::refusal(matches, roles) } else { None },
-        })
-    }
-
     /// The flags of a role of the set.
     #[cfg(test)]
     pub fn config<C: RoleConfig>(&self) -> Option<&C> {
         self.roles.iter().find_map(|role| (&*role.config as &dyn std::any::Any).downcast_ref())
     }
 
-    /// What the process needs of the system.
-    pub fn needs(&self) -> Needs {
-        let store = self.roles.iter().any(|role| role.definition.has_embedded_store);
-        Needs { store, roles: self.roles.len() }
-    }
-
-    /// The addresses of the roles, each with the name of its flag and its variable.
-    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
-        let of = |role: &Member| {
-            let flag = match own_listen(role).filter(|_| self.named) {
-                Some(own) => own.name,
-                None => LISTEN,
-            };
-            [vec![(flag, role.config.listen())], role.config.further_listens()].concat()
-        };
-        self.roles.iter().flat_map(of).collect()
-    }
-
-    /// The variables that only other roles than `roles` read. They are ignored, as by a role alone. Empty when a name is not that of a
-    /// role.
-    pub fn variables_of_others(roles: &[&str]) -> Vec<OsString> {
-        arguments::variables_of_others(roles)
-    }
-
     /// Refuses combinations that no single part can detect. The text names the flags. The roles report missing values.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(refusal) = &self.refusal {
-            return Err(refusal.clone());
-        }
-        check_apart(&[&self.addresses()[..], &[(ADMIN, self.admin.admin_listen)]].concat())?;
         self.roles.iter().try_for_each(|role| role.config.check())
     }
 
-    /// Refuses environment variables that have no effect in these roles.
-    pub fn check_variables(&self, is_set: &dyn Fn(&str) -> bool) -> Result<(), String> {
-        self.roles.iter().try_for_each(|role| role.config.check_variables(is_set))
-    }
-
-    fn neighbours(&self) -> Neighbours {
-        Neighbours {
-            names: self.roles.iter().map(|role| role.definition.name).collect(),
-            addresses: Vec::new(),
-            has_secure_cookies: self.roles.iter().any(|role| role.config.has_secure_cookies()),
-        }
-    }
-
-    /// The findings of the doctor. What roles share is examined once. Services of the same process are not examined: they do not run
-    /// yet.
-    pub async fn examine(&self, environment: &Environment) -> Vec<Finding> {
-        let mut findings = doctor::machine::examine(self.needs());
-        findings.extend(self.memory.shortage.clone().map(|text| Finding::warning("memory", text)));
-        findings.extend(environment.examine());
+    /// The findings of the doctor. What roles share is examined once.
+    pub async fn examine(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
         findings.extend(self.check().err().map(|text| Finding::error("configuration", text)));
-        findings.extend(doctor::addresses::examine(&self.addresses()));
-        findings.extend(doctor::addresses::examine_admin(self.admin.admin_listen));
         let requirements = || self.roles.iter().map(|role| role.config.requirements());
         if let Some(secret) = requirements().find_map(|needed| needed.secret) {
             findings.extend(secret.key().err().map(|text| Finding::error("secret", text)));
@@ -191,10 +192,6 @@ impl RoleSet {
             Some(Err(text)) => findings.push(Finding::error("MongoDB", text)),
             None => {}
         }
-        let neighbours = self.neighbours();
-        for role in &self.roles {
-            findings.extend(role.config.examine(environment, &neighbours).await);
-        }
         findings
     }
 
@@ -203,90 +200,17 @@ impl RoleSet {
     /// # Errors
     /// When a role cannot be opened or started, or a part ends unexpectedly.
     pub fn run(self) -> Result<(), Error> {
-        if let Some(text) = &self.memory.shortage {
-            telemetry::write_line(Level::WARN, text);
-        }
-        let shared = Shared {
-            admin: self.admin.clone(),
-            telemetry: self.telemetry.clone(),
-            named: self.named,
-            unfinished_requests: self.memory.unfinished_requests,
-        };
+        let shared =
+            Shared { admin: self.admin.clone(), telemetry: self.telemetry.clone(), named: self.named };
         harness::run(shared, async |opening| self.open(opening).await)
     }
 
-    /// Reports all stores and secrets that are missing or refused at once.
-    fn check_required(&self) -> Result<(), String> {
-        let requirements: Vec<_> = self.roles.iter().map(|role| role.config.requirements()).collect();
-        let store = requirements.iter().find_map(|needed| needed.store.as_ref());
-        let redis = requirements.iter().find_map(|needed| needed.redis);
-        let secret = requirements.iter().find_map(|needed| needed.secret);
-        let refusals = [
-            store.and_then(|url| url.as_ref().err().cloned()),
-            redis.and_then(|(redis, _)| redis.url().err()),
-            secret.and_then(|secret| secret.key().err()),
-        ];
-        let refusals: Vec<String> = refusals.into_iter().flatten().collect();
-        if refusals.is_empty() { Ok(()) } else { Err(refusals.join("\n  ")) }
-    }
-
-    /// Opens the roles in the reverse order of the table. The system may choose the port of a role. So a role
-    /// whose port another role of this process needs is a later row, and is opened first.
-    async fn open(self, opening: Opening) -> Result<Vec<Box<dyn Role>>, Error> {
-        self.check_required().map_err(Error::Config)?;
-        let mut neighbours = self.neighbours();
+    async fn open(self, opening: &dyn Fn(&'static str) -> Opening) -> Result<Vec<Box<dyn Role>>, Error> {
         let mut opened = Vec::new();
-        for role in self.roles.into_iter().rev() {
-            let listen_flag = match own_listen(&role).filter(|_| self.named) {
-                Some(own) => own.flag(),
-                None => "--listen",
-            };
-            let name = role.definition.name;
-            let context = Context { listen_flag, opening: opening.of(name), neighbours: &neighbours };
-            let role = role.config.open(context).await?;
-            neighbours.addresses.push((name, role.address()));
-            opened.push(role);
+        for role in self.roles {
+            let context = Context { listen_flag: role.listen_flag, opening: opening(role.name) };
+            opened.push(role.config.open(context).await?);
         }
         Ok(opened)
-    }
-}
-
-fn own_listen(role: &Member) -> Option<&'static OwnListen> {
-    role.definition.together.as_ref()?.listen.as_ref()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn the_table_of_roles_is_consistent() {
-        let names: BTreeSet<_> = ROLES.iter().map(|role| role.name).collect();
-        assert_eq!(names.len(), ROLES.len(), "two roles have one name");
-        assert!(!names.contains(arguments::RUN));
-        let together = || ROLES.iter().filter_map(|role| Some((role.name, role.together.as_ref()?)));
-        let with_listen = together().filter(|(_, together)| together.listen.is_none());
-        assert_eq!(with_listen.count(), 1, "one role of `run` keeps --listen");
-        for own in together().filter_map(|(_, together)| together.listen.as_ref()) {
-            let upper = own.flag().trim_start_matches('-').replace('-', "_").to_ascii_uppercase();
-            assert_eq!(own.name, format!("{} (GODZILLA_{upper})", own.flag()));
-        }
-        for (at, role) in ROLES.iter().enumerate() {
-            let args: Vec<_> = arguments::alone(role).get_arguments().cloned().collect();
-            assert!(args.iter().any(|arg| arg.get_id() == "listen"), "{} has no --listen", role.name);
-            for service in role.together.iter().flat_map(|together| together.services) {
-                let later = &ROLES[at + 1..];
-                assert!(
-                    later.iter().any(|other| other.name == service.role),
-                    "{} uses a later row",
-                    role.name
-                );
-                let flag = args.iter().find(|arg| arg.get_id() == service.id).expect("the role has the flag");
-                let (long, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().display());
-                assert_eq!(service.flag, format!("--{long} ({variable})"));
-            }
-        }
     }
 }

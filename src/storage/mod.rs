@@ -27,7 +27,6 @@ use sessions::SharedSessions;
 pub use self::url::StoreUrl;
 use crate::{
     admin::{Opening, Probe},
-    config::shared,
     doctor::Finding,
     error::Error,
 };
@@ -183,17 +182,6 @@ pub async fn examine(url: &StoreUrl, deployment: &Deployment) -> Vec<Finding> {
     }
 }
 
-/// The finding of the doctor about the keys of `deployment` in Redis: other roles use them with another database.
-pub async fn examine_claim(
-    url: &Result<StoreUrl, String>,
-    redis: &shared::Redis,
-    deployment: &shared::Deployment,
-) -> Option<Finding> {
-    let (url, at) = (url.as_ref().ok()?, redis::location(redis, deployment).ok()?);
-    let id = mongo::stored_id(url, &deployment.deployment).await?;
-    Some(Finding::error("Redis", redis::examine_claim(at, id.as_deref()).await?))
-}
-
 /// The refusal names the forms of the backends that are `usable`.
 fn refused(url: &StoreUrl, usable: impl Fn(&Backend) -> bool) -> Error {
     let forms: Vec<_> =
@@ -219,9 +207,9 @@ mod tests {
 
     #[actix_web::test]
     async fn a_url_of_no_usable_backend_is_refused_with_the_flag_and_the_form() {
-        let opening = Opening::new(Readiness::new(), false);
+        let opening = Opening::new(Readiness::new(), None);
         for value in ["sqlite:./s3cret", "postgres://s3cret", "s3cret", ""] {
-            let flags = shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
+            let flags = crate::config::shared::Mongo { mongo_uri: value.parse().ok(), mongo_uri_file: None };
             let url = StoreUrl::of_services(&flags).unwrap();
             let shared = Shared { deployment: &Deployment::default(), gate: &StoreGate::default() };
             let refused = open_shared(&url, shared, &opening).await.err().unwrap();

@@ -5,16 +5,15 @@ use std::{net::Ipv4Addr, time::Duration};
 use tokio::time::{sleep, timeout};
 
 use super::{ACCOUNTS, BETWEEN, GATEWAY, NODES, PRESENCE, traffic::Traffic};
-use crate::support::{Request, TIMEOUT, TestServer, break_polling};
+use crate::support::{Request, TIMEOUT, TestServer};
 
 /// A process, one of its parts, and whether a panic of the part ends the process; otherwise the part restarts.
-const PARTS: [(usize, &str, bool); 30] = [
+const PARTS: [(usize, &str, bool); 28] = [
     (GATEWAY, "session watch", false),
     (GATEWAY, "session cache", false),
     (GATEWAY, "table of nodes", false),
     (GATEWAY, "upkeep", false),
     (GATEWAY, "admin server", true),
-    (GATEWAY, "admin worker", true),
     (GATEWAY, "http worker", true),
     (GATEWAY, "heartbeat", true),
     (GATEWAY, "splice", false),
@@ -35,7 +34,6 @@ const PARTS: [(usize, &str, bool); 30] = [
     (NODES[1], "node lease", false),
     (NODES[1], "http worker", true),
     (PRESENCE, "report", false),
-    (PRESENCE, "admin worker", true),
     (PRESENCE, "heartbeat", true),
     (PRESENCE, "roster", true),
     (PRESENCE, "presence server", true),
@@ -71,71 +69,11 @@ async fn a_part_of_a_role_that_panics_restarts_or_ends_its_process() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_accepting_thread_that_panics_ends_its_process_in_every_role() {
-    let (mut server, traffic) = Traffic::start().await;
-    for process in [GATEWAY, ACCOUNTS, NODES[0], PRESENCE] {
-        // One thread for clients or other roles and one for the admin address; presence accepts its gRPC calls in another way.
-        let servers = if process == PRESENCE { 1 } else { 2 };
-        for listener in 0..servers {
-            traffic.wait_for_acks(BETWEEN).await;
-            let acceptors = server.system.acceptors(process);
-            assert_eq!(acceptors.len(), servers, "process {process}");
-            let acceptor = acceptors[listener].clone();
-            tokio::task::spawn_blocking(move || break_polling(&acceptor)).await.expect("strace runs");
-            let status = server.system.wait_for_exit(process).await;
-            assert_eq!(
-                status.code(),
-                Some(1),
-                "process {process}, listener {listener}: {}",
-                server.system.log()
-            );
-            server.system.restart_process(process).await;
-            server.system.wait_until_ready().await;
-        }
-    }
-    traffic.wait_for_acks(BETWEEN).await;
-    traffic.verify(&server).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_panics_is_answered_with_500_and_counted_in_every_role() {
     let server = TestServer::start_split().await;
-    for process in [GATEWAY, ACCOUNTS, NODES[0], NODES[1], PRESENCE] {
+    for process in [GATEWAY, ACCOUNTS, NODES[0], NODES[1]] {
         server.system.check_panic_responses(process).await;
     }
     let mut alice = server.connected_user("alice").await;
     alice.send_message("still served").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_role_without_random_bytes_refuses_operations_that_need_them_and_continues() {
-    let (mut server, traffic) = Traffic::start().await;
-    for process in [GATEWAY, ACCOUNTS, NODES[0], NODES[1], PRESENCE] {
-        traffic.wait_for_acks(BETWEEN).await;
-        let no_entropy = server.system.block_random_bytes(process).await;
-        for number in 0..5 {
-            let new_user = server.unregistered_user(&format!("user{process}{number}"));
-            for target in ["/user/register", "/user/login"] {
-                let request = Request::post(target, &new_user.credentials());
-                let answer = request.send(new_user.source, new_user.server).await;
-                assert!(process == ACCOUNTS || answer.status < 300, "{process} {target}: {}", answer.body);
-                assert!(process != ACCOUNTS || answer.status >= 400, "{process} {target}: {}", answer.body);
-                let session = answer
-                    .token()
-                    .map(|token| Request::get("/socket.io/?EIO=4&transport=polling").cookie(&token));
-                if let Some(session) = session {
-                    let opened = session.send(new_user.source, new_user.server).await.status;
-                    assert!([200, 503].contains(&opened), "{process}: {opened}");
-                }
-            }
-        }
-        drop(no_entropy);
-        server.system.wait_until_ready().await;
-    }
-    traffic.wait_for_acks(BETWEEN).await;
-    traffic.verify(&server).await;
-    // The driver of MongoDB panics when it begins a session without random bytes. Then only the request fails.
-    let log = server.system.log();
-    let panics = log.lines().filter(|line| line.contains("panicked") && !line.contains("/uuid-"));
-    assert_eq!(panics.count(), 0, "{log}");
 }

@@ -183,25 +183,6 @@ async fn a_malformed_event_is_acked_with_an_error_or_closes_only_its_connection(
     assert_eq!(alice.user.read_history("lobby").await.len(), MALFORMED.len());
 }
 
-#[tokio::test]
-async fn a_binary_frame_without_a_packet_that_announces_it_closes_the_connection() {
-    let server = TestServer::start().await;
-    let mut eve = server.connected_user("eve").await;
-    eve.send_binary(vec![7; 10]);
-    eve.closed().await;
-}
-
-#[tokio::test]
-async fn an_event_before_connect_closes_the_connection() {
-    let server = TestServer::start().await;
-    let eve = server.user("eve").await;
-    let transport = Socket::open_transport("eve", eve.source, eve.server, &eve.handshake()).await;
-    let mut early = transport.expect("eve has a session");
-    early.send_text(r#"42["message",{"text":"too early"}]"#);
-    early.closed().await;
-    assert_eq!(eve.read_history("lobby").await.len(), 0);
-}
-
 /// Packets that no conformant client sends.
 const MALFORMED: [&str; 26] = [
     "",

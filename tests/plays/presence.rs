@@ -62,31 +62,6 @@ async fn other_users_receive_the_start_and_end_of_typing() {
 }
 
 #[tokio::test]
-async fn typing_without_an_end_expires_and_the_expiry_is_published() {
-    let server = TestServer::start().await;
-    let alice = server.connected_user("alice").await;
-    let mut bob = server.connected_user("bob").await;
-
-    alice.emit("typing", &json!({"isTyping": true}));
-    bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
-    let typing = bob.until("typing", |typing| typing["users"] == json!([])).await;
-    assert_eq!(typing["room"], "lobby");
-}
-
-#[tokio::test]
-async fn a_user_who_disconnects_while_typing_is_no_longer_typing() {
-    let server = TestServer::start().await;
-    let alice = server.connected_user("alice").await;
-    let mut bob = server.connected_user("bob").await;
-    alice.emit("typing", &json!({"isTyping": true}));
-    bob.until("typing", |typing| typing["users"] == json!(["alice"])).await;
-
-    drop(alice);
-    receive_online(&mut bob, &["bob"]).await;
-    bob.until("typing", |typing| typing["users"] == json!([])).await;
-}
-
-#[tokio::test]
 async fn typing_in_a_room_is_sent_to_that_room_only() {
     let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;

@@ -118,12 +118,7 @@ async fn a_second_signal_and_sigint_end_the_delay() {
     let (mongo, redis, data, key) =
         (Mongo::start().await, Redis::start(), TempDir::new().expect("a directory"), key_file());
     let key = key.path().to_string_lossy().into_owned();
-    for (name, first, second) in [
-        ("serve", "TERM", Some("INT")),
-        ("gateway", "TERM", Some("TERM")),
-        ("serve", "INT", None),
-        ("chat", "INT", None),
-    ] {
+    for (name, first, second) in [("serve", "TERM", Some("INT")), ("chat", "INT", None)] {
         let mut role = start(name, &data, &mongo, &redis, &key, LONG).await;
         signal(&role, first);
         let Some(second) = second else {

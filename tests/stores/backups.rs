@@ -1,17 +1,12 @@
-//! Backups: their content, the places they can be written to, and interrupted ones.
+//! Backups: their content, their place, and incomplete ones.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::fs;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{FILES, names, reconnect, stopped, text, tool};
-use crate::support::{TestServer, program, with_timeout};
+use super::{FILES, reconnect, text, tool};
+use crate::support::TestServer;
 
 #[tokio::test]
 async fn a_backup_of_a_running_server_is_complete_and_later_positions_are_refused() {
@@ -77,76 +72,6 @@ async fn a_backup_of_a_running_server_is_complete_and_later_positions_are_refuse
     assert_eq!(texts(continued["messages"].as_array().expect("messages")), ["new 11", "new 12"]);
 }
 
-/// Runs `backup` with `to` as its argument in the directory `at`, and `check` on the copy; `before` is shell code in front of both.
-fn back_up(before: &str, to: &str, data: &Path, at: &Path) -> Output {
-    let script =
-        format!("{before} \"$0\" backup {to} --data-dir {} && \"$0\" check --data-dir {to}", data.display());
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(script).arg(program().get_program()).current_dir(at).env_clear();
-    shell.env("PATH", std::env::var_os("PATH").unwrap_or_default()).output().expect("the tool starts")
-}
-
-#[tokio::test]
-async fn a_backup_is_written_to_every_usable_place_and_refused_with_a_remedy_elsewhere() {
-    let (root, data) = stopped().await;
-    // Shell code before the backup, the argument, the message of a refusal.
-    let cases = [
-        ("", "new", ""),
-        ("", "new/", ""),
-        ("", "not/yet/there", ""),
-        ("", "./new", ""),
-        ("mkdir to;", "to", ""),
-        ("mkdir to;", "to/", ""),
-        ("mkdir to; chmod 777 to;", "to", ""),
-        ("mkdir to; cd to;", ".", ""),
-        ("mkdir -p a/b; cd a/b;", "../../new", ""),
-        ("mkdir to; mkdir to/lost+found;", "to", ""),
-        ("mkdir to; ln -s to link;", "link", ""),
-        ("mkdir to; ln -s \"$PWD/to\" link;", "link/", ""),
-        ("mkdir to; ln -s to link;", "link/new", ""),
-        ("ln -s nowhere link;", "link", "make that directory"),
-        ("mkdir to; touch to/x;", "to", "empty or absent"),
-        ("touch to;", "to", "not a directory"),
-        ("touch to;", "to/new", "no backup was made"),
-    ];
-    for (number, (before, to, refused)) in cases.into_iter().enumerate() {
-        let at = root.path().join(format!("at-{number}"));
-        fs::create_dir(&at).expect("a new directory");
-        let made = back_up(before, to, &data, &at);
-        assert_eq!(made.status.success(), refused.is_empty(), "{before} {to}: {}", text(&made));
-        assert!(text(&made).contains(refused), "{before} {to}: {}", text(&made));
-        let left = Command::new("find").arg(&at).args(["-name", "*partial*"]).output().expect("find");
-        assert!(left.stdout.is_empty(), "{before} {to}: {}", text(&left));
-    }
-    // Mount points, where this user may create them.
-    let isolated = |script: &str, at: &Path| {
-        let script = format!(
-            "unshare --user --map-root-user --mount sh -c '{script}' {}",
-            program().get_program().display()
-        );
-        Command::new("sh").arg("-c").arg(script).current_dir(at).output().expect("a shell")
-    };
-    let at = root.path().join("mounts");
-    fs::create_dir_all(at.join("to")).expect("a new directory");
-    if isolated("mount -t tmpfs none to", &at).status.success() {
-        let data = data.display();
-        let made = isolated(
-            &format!(
-                "mount -t tmpfs none to && \"$0\" backup to --data-dir {data} && \"$0\" check --data-dir to"
-            ),
-            &at,
-        );
-        assert!(made.status.success(), "a mount point: {}", text(&made));
-        let made = isolated(
-            &format!("mount -t tmpfs -o size=64k none to && \"$0\" backup to --data-dir {data}; ls -A to"),
-            &at,
-        );
-        assert!(text(&made).contains("no backup was made"), "a small disk: {}", text(&made));
-        let left = String::from_utf8_lossy(&made.stdout).into_owned();
-        assert!(!left.contains("partial"), "a small disk: {left}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_during_writes_is_complete_and_contains_all_earlier_acked_messages() {
     let server = TestServer::start_with(&["--message-rate", "100000", "--message-burst", "100000"]).await;
@@ -201,59 +126,29 @@ async fn a_backup_during_writes_is_complete_and_contains_all_earlier_acked_messa
 }
 
 #[tokio::test]
-async fn a_backup_into_the_data_directory_is_refused() {
-    let (root, data) = stopped().await;
-    fs::create_dir(data.join("made")).expect("a new directory");
-    std::os::unix::fs::symlink(&data, root.path().join("link")).expect("a new link");
-    let before = names(&data);
-    for to in ["data/backup", "data/not/yet", "data/made", "data/made/../backup", "data", "link/backup"] {
-        let made = tool("", &["backup", root.path().join(to).to_str().expect("a UTF-8 path")], &data);
-        assert!(!made.status.success(), "{to}");
-        assert!(text(&made).contains("inside the data directory"), "{to}: {}", text(&made));
-        assert_eq!(names(&data), before, "{to}");
-    }
-}
-
-/// A backup that blocks on its unread standard output, with its partial copy; and the reader of that output.
-async fn unfinished(data: &Path, to: &Path) -> (std::process::Child, std::io::PipeReader) {
-    use std::io::Write;
-    let (reader, mut writer) = std::io::pipe().expect("a pipe");
-    writer.write_all(&[b'.'; 65_536]).expect("the capacity of a pipe");
-    let mut command = Command::new(program().get_program());
-    command.arg("backup").arg(to).arg("--data-dir").arg(data).stdout(writer);
-    let backup = command.spawn().expect("the tool starts");
-    let parent = to.parent().expect("a directory");
-    let prefix = format!(".{}.partial-", to.file_name().expect("a name").to_string_lossy());
-    with_timeout("a partial copy", async {
-        while !names(parent).iter().any(|name| name.starts_with(&prefix)) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    (backup, reader)
-}
-
-#[tokio::test]
-async fn an_interrupted_backup_leaves_no_partial_copy() {
-    let (root, data) = stopped().await;
-    let partials = || names(root.path()).into_iter().filter(|name| name.contains("partial")).count();
-    for (signal, number) in [("TERM", 15), ("INT", 2)] {
-        let (mut backup, _unread) = unfinished(&data, &root.path().join("ended")).await;
-        let kill = format!("kill -{signal} {}", backup.id());
-        assert!(Command::new("sh").arg("-c").arg(kill).status().expect("a shell").success());
-        assert_eq!(backup.wait().expect("a child process").code(), Some(128 + number), "{signal}");
-        assert_eq!(partials(), 0, "{signal}: {:?}", names(root.path()));
-    }
-    let (mut killed, _unread) = unfinished(&data, &root.path().join("monday")).await;
-    killed.kill().expect("a child process");
-    killed.wait().expect("a child process");
-    assert_eq!(partials(), 1, "a killed backup leaves its partial copy");
-    let (mut running, _unread) = unfinished(&data, &root.path().join("tuesday")).await;
-    let next = root.path().join("wednesday");
-    let made = tool("", &["backup", next.to_str().expect("a UTF-8 path")], &data);
-    assert!(made.status.success(), "{}", text(&made));
-    let left = names(root.path());
-    assert!(!left.iter().any(|name| name.starts_with(".monday")), "{left:?}");
-    assert!(running.wait().expect("a child process").success(), "a running backup was disturbed: {left:?}");
-    assert_eq!(partials(), 0);
+async fn a_backup_needs_an_empty_place_and_an_incomplete_one_starts_no_server() {
+    let mut server = TestServer::start().await;
+    server.connected_user("alice").await.send_message("stored").await;
+    assert!(server.system.stop().await.success());
+    let root = TempDir::new().expect("a temporary directory");
+    let (data, to) = (server.system.data_dir(), root.path().join("a/new/place"));
+    let back_up = || tool("", &["backup", to.to_str().expect("a UTF-8 path")], &data);
+    fs::create_dir_all(&to).expect("a new directory");
+    let made = back_up();
+    assert!(made.status.success(), "of a stopped server: {}", text(&made));
+    let again = back_up();
+    assert!(!again.status.success() && text(&again).contains("it is not empty"), "{}", text(&again));
+    let checked = tool("", &["check"], &to);
+    assert!(
+        checked.status.success() && text(&checked).contains("chat.sqlite3: messages: 1"),
+        "{}",
+        text(&checked)
+    );
+    // As a backup that was killed before its last step.
+    fs::rename(to.join(FILES[0]), to.join("partial")).expect("a change");
+    let refused = tool("timeout 20", &["seed"], &to);
+    assert!(text(&refused).contains("users.sqlite3 is missing"), "{}", text(&refused));
+    fs::remove_file(to.join(FILES[2])).expect("a change");
+    fs::write(to.join(FILES[2]), "damaged").expect("a change");
+    assert!(!tool("", &["check"], &to).status.success());
 }

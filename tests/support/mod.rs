@@ -36,7 +36,7 @@ pub use raw::{RawSocket, masked};
 pub use room_state::RoomState;
 pub use socket::Socket;
 pub use split::{ACCOUNTS, GATEWAY, NODES, PRESENCE};
-pub use system::{System, break_polling, free_addresses, program};
+pub use system::{System, free_addresses, program};
 pub use user::TestUser;
 
 /// Time limit of every wait. It is long because only a failing test reaches it.

@@ -156,8 +156,9 @@ impl Peer for Client {
         metrics::gauge!("godzilla_chat_clients").increment(1.0);
         self.emit_welcome();
         let presence = self.queue.caller().chat().presence().clone();
+        let list = presence.list_for(self.queue.caller().user());
         self.online = Some(OnlineGuard::new(presence, self.queue.caller().user().clone()));
-        if let Some(packet) = self.queue.caller().chat().online_list().to(self.queue.caller().user()) {
+        if let Some(packet) = list {
             self.queue.socket().emit(&packet);
         }
     }

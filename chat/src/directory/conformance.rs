@@ -26,7 +26,6 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn Directory>, Guard)) {
     room_is_created_once(&*fresh().0).await;
     members_are_added_and_removed(&*fresh().0).await;
     usernames_ignore_case(&*fresh().0).await;
-    names_of_members_are_found_in_every_room(&*fresh().0).await;
     rooms_of_a_user_are_limited(&*fresh().0).await;
     additions_by_others_are_limited(&*fresh().0).await;
     departed_users_are_not_added_again(&*fresh().0).await;
@@ -148,23 +147,6 @@ async fn usernames_ignore_case(directory: &dyn Directory) {
     assert_eq!(names_of(directory, "alice").await, ["lobby", "tea"]);
     assert_eq!(remove(directory, "tea", "aLiCe").await, Ok(vec![]));
     assert_eq!(names_of(directory, "Alice").await, ["lobby"]);
-}
-
-async fn names_of_members_are_found_in_every_room(directory: &dyn Directory) {
-    create(directory, "tea", "Alice", true).await;
-    let (limits, tea, owner) = (Additions { per_user: LIMIT, per_adder: LIMIT }, room("tea"), user("alice"));
-    directory.add_by(&tea, &user("Bob"), &owner, limits, no_callback()).await.expect("adds");
-    create(directory, "coffee", "carol", false).await;
-    let found = async |name: &str| directory.has_member(&user(name)).await.expect("answers");
-    for (name, expected) in
-        [("alice", true), ("ALICE", true), ("bob", true), ("carol", true), ("dave", false), ("bo", false)]
-    {
-        assert_eq!(found(name).await, expected, "{name}");
-    }
-    directory.archive(&room("coffee"), &user("carol"), no_callback()).await.expect("archives");
-    assert!(found("carol").await, "an archived room keeps its members");
-    remove(directory, "tea", "bob").await.expect("removes");
-    assert!(!found("bob").await);
 }
 
 async fn rooms_of_a_user_are_limited(directory: &dyn Directory) {

@@ -113,9 +113,6 @@ pub trait Directory: Send + Sync + 'static {
     /// Returns the user's rooms: the lobby, then the others sorted by name.
     async fn rooms_of(&self, user: &Username) -> Result<Vec<RoomInfo>, Error>;
 
-    /// Whether a user of this name is a member of a room, also of an archived one. The name must not be given to another user.
-    async fn has_member(&self, name: &Username) -> Result<bool, Error>;
-
     /// Changes an existing room, and returns the room after the change. `None` when the room has ended by it. The room as it is when
     /// there is nothing to change.
     ///

@@ -142,12 +142,6 @@ impl Directory for MongoDirectory {
         std::iter::once(Ok(RoomInfo::lobby())).chain(rooms).collect()
     }
 
-    async fn has_member(&self, name: &Username) -> Result<bool, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
-        let found = rooms.find_one(doc! { "members.key": name.key() }).projection(doc! { "_id": 1 });
-        Ok(with_deadline(deadline_now(), found.max_time(DEADLINE)).await?.is_some())
-    }
-
     async fn change(
         &self,
         room: &RoomName,

@@ -19,10 +19,7 @@ use super::{
     ChangesSince, Committed, Directory, Limits, Member, NewRoom, Request, Role, RoomChange, RoomInfo,
     RoomRecord, change::owner_of, stored_settings,
 };
-use crate::{
-    Error,
-    rows::{BAD_ROOM, bad_member, refuse_bad, refuse_bad_room},
-};
+use crate::Error;
 
 /// The rooms and members of `chat.sqlite3`.
 #[derive(Clone)]
@@ -31,7 +28,7 @@ pub struct SqliteDirectory {
 }
 
 impl SqliteDirectory {
-    /// A directory in a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// A directory in the database of a [`SqliteStore`](crate::sqlite_store::SqliteStore).
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -67,15 +64,6 @@ impl Directory for SqliteDirectory {
         Ok(self.database.read(move |conn| rooms_of(conn, &user)).await?)
     }
 
-    async fn has_member(&self, name: &Username) -> Result<bool, Error> {
-        let name = name.clone();
-        let read = move |conn: &Connection| {
-            let query = "SELECT EXISTS (SELECT 1 FROM members INDEXED BY members_by_user WHERE user = ?1)";
-            conn.prepare_cached(query)?.query_row([name.as_str()], |row| row.get(0))
-        };
-        Ok(self.database.read(read).await?)
-    }
-
     async fn change(
         &self,
         room: &RoomName,
@@ -107,51 +95,30 @@ impl Directory for SqliteDirectory {
 }
 
 pub(crate) fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Option<RoomRecord>> {
-    refuse_bad_room(conn, room)?;
-    let query =
-        "SELECT name, private, ephemeral, settings, NULL, 0 FROM rooms WHERE name = ? AND archived = 0";
+    let query = "SELECT name, private, ephemeral, settings, NULL FROM rooms WHERE name = ? AND archived = 0";
     let found = conn.prepare_cached(query)?.query_row([room.as_str()], room_info).optional()?;
     let Some(mut room_info) = found else { return Ok(None) };
-    let query = "SELECT user, owner, added_by, sum <> row_sum(?1, user, owner, added_by) FROM members
-                 WHERE room = ?1 ORDER BY place";
+    let query = "SELECT user, owner, added_by FROM members WHERE room = ?1 ORDER BY place";
     let members: Vec<Member> =
         conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
     room_info.owner = owner_of(&members);
-    refuse_ownerless(&room_info)?;
     let rev = change_log::revs(conn, room)?.last;
     Ok(Some(RoomRecord { room_info, members, rev }))
 }
 
-/// Fails for a private room without an owner. It ends with its last member, so its members are stored, and the index that finds them is
-/// damaged.
-fn refuse_ownerless(room_info: &RoomInfo) -> rusqlite::Result<()> {
-    match room_info.settings.private && room_info.owner.is_none() {
-        true => Err(embedded::damaged_row(&format!("the members of the room {}", room_info.name))),
-        false => Ok(()),
-    }
-}
-
 fn is_open(conn: &Connection, room: &RoomName) -> rusqlite::Result<bool> {
-    refuse_bad_room(conn, room)?;
     let query = "SELECT EXISTS (SELECT 1 FROM rooms WHERE name = ? AND archived = 0)";
     conn.prepare_cached(query)?.query_row([room.as_str()], |row| row.get(0))
 }
 
 fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<RoomInfo>> {
-    let query = format!(
-        "SELECT name, private, ephemeral, settings,
-                (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1),
-                {BAD_ROOM} OR {} OR EXISTS (SELECT 1 FROM members AS owners WHERE owners.room = name AND owners.owner = 1 AND {})
+    let query = "SELECT name, private, ephemeral, settings,
+                (SELECT user FROM members AS owners WHERE owners.room = name AND owners.owner = 1)
          FROM members AS mine JOIN rooms ON name = mine.room
-         WHERE mine.user = ? AND archived = 0 ORDER BY name",
-        bad_member("mine"),
-        bad_member("owners"),
-    );
+         WHERE mine.user = ? AND archived = 0 ORDER BY name";
     let mut room_infos = vec![RoomInfo::lobby()];
-    for room_info in conn.prepare_cached(&query)?.query_map([user.as_str()], room_info)? {
-        let room_info = room_info?;
-        refuse_ownerless(&room_info)?;
-        room_infos.push(room_info);
+    for room_info in conn.prepare_cached(query)?.query_map([user.as_str()], room_info)? {
+        room_infos.push(room_info?);
     }
     Ok(room_infos)
 }
@@ -159,7 +126,6 @@ fn rooms_of(conn: &Connection, user: &Username) -> rusqlite::Result<Vec<RoomInfo
 fn room_info(row: &Row<'_>) -> rusqlite::Result<RoomInfo> {
     let owner: Option<String> = row.get(4)?;
     let name: String = row.get(0)?;
-    refuse_bad(row, 5, || format!("the room {name}, or its owner or member,"))?;
     Ok(RoomInfo {
         name: name.try_into().map_err(|error| conversion_error(0, error))?,
         settings: settings(row)?,
@@ -181,7 +147,6 @@ fn other_settings(settings: &Settings) -> String {
 
 fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
     let (username, added_by): (String, Option<String>) = (row.get(0)?, row.get(2)?);
-    refuse_bad(row, 3, || format!("the member {username} of a room"))?;
     Ok(Member {
         username: username.try_into().map_err(|error| conversion_error(0, error))?,
         role: role(row)?,

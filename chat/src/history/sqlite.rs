@@ -19,15 +19,10 @@ use crate::{
     Error,
     column::{integer, number},
     config,
-    rows::{refuse_bad, refuse_bad_room, refuse_cut, refuse_gap, seal_room},
 };
 
-/// SQL expression: whether a message's checksum is wrong. Queries of one room check its name (`?1`) and not the name in the row.
-const BAD: &str = "sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
-
-/// The columns that [`message`] reads, for a query whose first parameter is the room.
-const COLUMNS: &str = "id, seq, author, text, timestamp,
-    sum <> row_sum(?1, seq, id, author, client_id, text, timestamp, origin)";
+/// The columns that [`message`] reads.
+const COLUMNS: &str = "id, seq, author, text, timestamp";
 
 /// The messages of `chat.sqlite3`.
 #[derive(Clone)]
@@ -36,7 +31,7 @@ pub struct SqliteHistory {
 }
 
 impl SqliteHistory {
-    /// A history in a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// A history in the database of a [`SqliteStore`](crate::sqlite_store::SqliteStore).
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -109,7 +104,6 @@ fn append(
     if conn.prepare_cached(ended)?.query_row([room.as_str()], |row| row.get(0))? {
         return Ok(Err(Error::NotFound));
     }
-    refuse_cut(conn)?;
     let mut stored = head_of(conn, room)?;
     if stored.seq != head {
         return Ok(Err(Error::Fenced { head: stored }));
@@ -134,13 +128,10 @@ fn append(
 /// The result of a draft whose author has used its `client_id` before. `None` when it is new.
 fn find_resend(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::Result<Option<Outcome>> {
     let Some(client_id) = &draft.client_id else { return Ok(None) };
-    let query = &format!(
-        "SELECT id, seq, text, {BAD} FROM messages WHERE room = ?1 AND author = ?2 AND client_id = ?3"
-    );
+    let query = "SELECT id, seq, text FROM messages WHERE room = ?1 AND author = ?2 AND client_id = ?3";
     let keys = params![room.as_str(), draft.author.as_str(), client_id.as_str()];
     conn.prepare_cached(query)?
         .query_row(keys, |row| {
-            refuse_bad(row, 3, || format!("a message of the room {room}"))?;
             let same = row.get_ref(2)?.as_str()? == draft.text.as_str();
             let first = Outcome::Duplicate { id: row.get(0)?, seq: number(row, 1)? };
             Ok(if same { first } else { Outcome::Conflict })
@@ -149,9 +140,8 @@ fn find_resend(conn: &Connection, room: &RoomName, draft: &Draft) -> rusqlite::R
 }
 
 fn insert(conn: &Connection, room: &RoomName, at: RoomHead, draft: &Draft) -> rusqlite::Result<u64> {
-    let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp, origin, sum)
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_sum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8))
-                  RETURNING \"offset\"";
+    let insert = "INSERT INTO messages (room, seq, id, author, client_id, text, timestamp, origin)
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING \"offset\"";
     let values = params![
         room.as_str(),
         integer(at.seq),
@@ -166,15 +156,9 @@ fn insert(conn: &Connection, room: &RoomName, at: RoomHead, draft: &Draft) -> ru
 }
 
 fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
-    let query =
-        &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq DESC LIMIT 1");
-    let head = conn
-        .prepare_cached(query)?
-        .query_row([room.as_str()], |row| {
-            refuse_bad(row, 2, || format!("the last message of the room {room}"))?;
-            Ok(RoomHead { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) })
-        })
-        .optional()?;
+    let query = "SELECT seq, timestamp FROM messages WHERE room = ?1 ORDER BY seq DESC LIMIT 1";
+    let head = |row: &Row<'_>| Ok(RoomHead { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) });
+    let head = conn.prepare_cached(query)?.query_row([room.as_str()], head).optional()?;
     match head {
         Some(head) => Ok(head),
         None => base_of(conn, room),
@@ -182,11 +166,8 @@ fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
 }
 
 fn first_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
-    let query = &format!("SELECT seq, timestamp, {BAD} FROM messages WHERE room = ?1 ORDER BY seq LIMIT 1");
-    let first = conn.prepare_cached(query)?.query_row([room.as_str()], |row| {
-        refuse_bad(row, 2, || format!("the first message of the room {room}"))?;
-        number(row, 0)
-    });
+    let query = "SELECT seq FROM messages WHERE room = ?1 ORDER BY seq LIMIT 1";
+    let first = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0));
     match first.optional()? {
         Some(first) => Ok(first),
         None => Ok(head_of(conn, room)?.seq + 1),
@@ -195,7 +176,6 @@ fn first_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
 
 /// The head of a room without messages: the last number of an earlier room of the same name.
 fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
-    refuse_bad_room(conn, room)?;
     let query = "SELECT base FROM rooms WHERE name = ?";
     let base = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0)).optional()?;
     Ok(RoomHead { seq: base.unwrap_or(0), timestamp: Timestamp::default() })
@@ -216,9 +196,6 @@ fn page(
     let keys = params![room.as_str(), before, after, i64::from(limit) + 1];
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (stored, has_more) = read_fitting(conn.prepare_cached(query)?.query(keys)?, room, limit)?;
-    for pair in stored.windows(2) {
-        refuse_gap(conn, room, pair[1].message.seq, pair[0].message.seq)?;
-    }
     let messages: Vec<Message> = stored.into_iter().map(|stored| stored.message).collect();
     let next = messages.last().filter(|_| has_more).map(|last| last.seq);
     Ok(Page { messages, next })
@@ -230,11 +207,6 @@ fn since(conn: &Connection, room: &RoomName, seq: u64, max: usize) -> rusqlite::
         &format!("SELECT {COLUMNS}, origin FROM messages WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let keys = params![room.as_str(), integer(seq), i64::try_from(max).unwrap_or(i64::MAX)];
     let (messages, _) = read_fitting(conn.prepare_cached(query)?.query(keys)?, room, max)?;
-    let mut before = seq;
-    for stored in &messages {
-        refuse_gap(conn, room, before, stored.message.seq)?;
-        before = stored.message.seq;
-    }
     Ok(Slice { messages, head: head_of(conn, room)?.seq })
 }
 
@@ -243,13 +215,11 @@ fn trim(conn: &Connection, room: &RoomName, keep: u64, oldest: Timestamp) -> rus
     let deleted = "room = ?1 AND seq < ?2 AND (seq <= ?3 OR timestamp < ?4)";
     let last_deleted = head.saturating_sub(keep);
     let keys = params![room.as_str(), integer(head), integer(last_deleted), integer(oldest.0)];
-    refuse_bad_room(conn, room)?;
     let update = format!(
         "UPDATE rooms SET trimmed = max(trimmed, (SELECT coalesce(max(\"offset\"), 0) FROM messages WHERE {deleted}))
          WHERE name = ?1"
     );
     conn.prepare_cached(&update)?.execute(keys)?;
-    seal_room(conn, room)?;
     conn.prepare_cached(&format!("DELETE FROM messages WHERE {deleted}"))?.execute(keys)?;
     Ok(())
 }
@@ -267,15 +237,13 @@ fn read_fitting(
         if messages.len() == limit || (bytes > config::ANSWER_BYTES && !messages.is_empty()) {
             return Ok((messages, true));
         }
-        messages.push(StoredMessage { message, origin: row.get(6)? });
+        messages.push(StoredMessage { message, origin: row.get(5)? });
     }
     Ok((messages, false))
 }
 
-/// A message from a query of [`COLUMNS`]. A wrong checksum is an error.
+/// A message from a query of [`COLUMNS`].
 fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
-    let seq = number(row, 1)?;
-    refuse_bad(row, 5, || format!("message {seq} of the room {room}"))?;
     let author: String = row.get(2)?;
     let from = author.try_into().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
@@ -283,7 +251,7 @@ fn message(row: &Row<'_>, room: &RoomName) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get(0)?,
         room: room.clone(),
-        seq,
+        seq: number(row, 1)?,
         from,
         data: Body { text: row.get(3)? },
         timestamp: Timestamp(number(row, 4)?),

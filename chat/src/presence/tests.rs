@@ -11,7 +11,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Presence, PresenceUpdate, Timeouts};
+use super::{Presence, Timeouts};
+use crate::broker::Signal;
 
 /// A running presence service.
 struct Service {
@@ -23,7 +24,7 @@ struct Service {
 /// The presence client of a chat node.
 struct Node {
     presence: Presence,
-    updates: mpsc::Receiver<PresenceUpdate>,
+    signals: mpsc::Receiver<Signal>,
 }
 
 impl Service {
@@ -32,7 +33,7 @@ impl Service {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let config = ::presence::Config { presence_flush: Duration::from_millis(10), ..Default::default() };
-        let (_, ended) = ::presence::start(listener, config, async {
+        let ended = ::presence::start(listener, config, async {
             let _ = stopped.await;
         });
         Self { address, stop, ended }
@@ -56,50 +57,36 @@ impl Node {
     fn start(name: &str, address: SocketAddr) -> Self {
         let timeouts = Timeouts {
             unknown: Duration::from_secs(1),
-            min_backoff: Duration::from_millis(10),
-            max_backoff: Duration::from_millis(50),
+            backoff: (Duration::from_millis(10), Duration::from_millis(50)),
             ..Timeouts::default()
         };
-        let (updates, receiver) = mpsc::channel(16);
+        let (sender, signals) = mpsc::channel(16);
         let url = format!("http://{address}");
-        let presence = Presence::with_timeouts(
-            &url,
-            super::Node { name: name.into(), deployment: String::new(), database: None },
-            updates,
-            timeouts,
-        )
-        .unwrap();
-        Self { presence, updates: receiver }
+        let presence = Presence::with_timeouts(&url, name.to_owned(), sender, timeouts).unwrap();
+        Self { presence, signals }
     }
 
-    async fn next(&mut self) -> PresenceUpdate {
-        timeout(Duration::from_secs(20), self.updates.recv()).await.expect("an update in time").unwrap()
+    async fn next(&mut self) -> Signal {
+        timeout(Duration::from_secs(20), self.signals.recv()).await.expect("a signal in time").unwrap()
     }
 
-    /// Receives updates until exactly these users are online.
+    /// Receives signals until exactly these users are online.
     async fn until_online(&mut self, names: &[&str]) {
         while self.presence.online().is_none_or(|online| online != names) {
             self.next().await;
         }
     }
 
-    /// Receives updates until `count` users are online.
+    /// Receives signals until `count` users are online.
     async fn until_online_count(&mut self, count: usize) {
         while self.presence.online().is_none_or(|online| online.len() != count) {
             self.next().await;
         }
     }
 
-    /// Receives updates until exactly these users type in the lobby.
+    /// Receives signals until exactly these users type in a room.
     async fn until_typing(&mut self, names: &[&str]) {
-        loop {
-            if let PresenceUpdate::Typing(typing) = self.next().await
-                && typing.room == "lobby"
-                && typing.users == names
-            {
-                return;
-            }
-        }
+        while !matches!(self.next().await, Signal::Typing { users, .. } if users == names) {}
     }
 }
 
@@ -119,24 +106,11 @@ async fn nodes_receive_each_others_online_and_typing_users() {
     first.until_online(&["alice", "bob"]).await;
     first.presence.typing(&user("alice"), &RoomName::lobby(), true);
     second.until_typing(&["alice"]).await;
-    assert_eq!(second.presence.typing_users(), Some(vec!["alice".to_owned()]));
+    let typing = vec![(RoomName::lobby(), vec!["alice".to_owned()])];
+    assert_eq!(second.presence.typing_by_room([RoomName::lobby()].iter()), Some(typing));
     first.presence.disconnected(&user("alice"));
     second.until_typing(&[]).await;
     second.until_online(&["bob"]).await;
-}
-
-#[actix::test]
-async fn a_user_with_two_connections_on_a_node_is_online_until_the_second_ends() {
-    let service = Service::on_free_port();
-    let mut node = Node::start("n1", service.address);
-    node.presence.connected(&user("alice"));
-    node.presence.connected(&user("alice"));
-    node.until_online(&["alice"]).await;
-    node.presence.disconnected(&user("alice"));
-    node.presence.connected(&user("bob"));
-    node.until_online(&["alice", "bob"]).await;
-    node.presence.disconnected(&user("alice"));
-    node.until_online(&["bob"]).await;
 }
 
 #[actix::test]
@@ -150,14 +124,14 @@ async fn a_restarted_service_receives_a_full_snapshot() {
     service.stop().await;
     node.presence.disconnected(&user("bob"));
     node.presence.connected(&user("carol"));
-    while node.next().await != PresenceUpdate::Unknown {}
-    assert_eq!((node.presence.online(), node.presence.typing_users()), (None, None));
+    while !matches!(node.next().await, Signal::OnlineUnknown) {}
+    assert_eq!(node.presence.online(), None);
+    let degradation = node.presence.degradation();
+    assert!(degradation.is_some_and(|text| text.contains(&format!("at {address}: "))));
     let _service = Service::start(address);
-    let PresenceUpdate::Online(presence) = node.next().await else {
-        panic!("expected a list after the restart")
-    };
-    assert_eq!(presence.online, ["alice", "carol"]);
-    assert!(node.presence.is_available());
+    let Signal::Online { list, .. } = node.next().await else { panic!("expected a list after the restart") };
+    assert_eq!(list.unwrap(), ["alice", "carol"]);
+    assert_eq!(node.presence.degradation(), None);
 }
 
 #[actix::test]
@@ -180,7 +154,7 @@ async fn a_service_that_never_answers_makes_presence_unknown_and_blocks_no_calle
     for n in 0..1_000 {
         node.presence.connected(&user(&format!("u{n}")));
     }
-    assert_eq!(node.next().await, PresenceUpdate::Unknown);
+    assert!(matches!(node.next().await, Signal::OnlineUnknown));
     assert_eq!(node.presence.online(), None);
 }
 

@@ -18,7 +18,7 @@ pub struct SqliteRecoverySessions {
 }
 
 impl SqliteRecoverySessions {
-    /// The recovery sessions of a database that was opened with [`crate::sqlite_store::MIGRATIONS`].
+    /// The recovery sessions of a database of a [`SqliteStore`](crate::sqlite_store::SqliteStore).
     pub fn new(database: Database) -> Self {
         Self { database }
     }
@@ -32,11 +32,7 @@ impl RecoverySessions for SqliteRecoverySessions {
 
     async fn find(&self, pid: &str, oldest: Timestamp) -> Result<Option<RecoverySession>, Error> {
         let pid = pid.to_owned();
-        match self.database.read(move |conn| find(conn, pid, oldest)).await {
-            // The damage is logged and counted. The client reloads its state.
-            Err(error) if error.is_damaged_row() => Ok(None),
-            found => Ok(found?),
-        }
+        Ok(self.database.read(move |conn| find(conn, pid, oldest)).await?)
     }
 }
 
@@ -46,8 +42,7 @@ fn issue(conn: &Connection, session: &RecoverySession) -> rusqlite::Result<()> {
         "DELETE FROM tickets WHERE pid IN (SELECT pid FROM tickets WHERE issued < ? ORDER BY issued LIMIT 4)";
     let oldest = session.issued.0.saturating_sub(LIFETIME_MS);
     conn.prepare_cached(delete)?.execute([integer(oldest)])?;
-    let insert = "INSERT INTO tickets (pid, sid, user, since, issued, sum)
-                  VALUES (?1, ?2, ?3, ?4, ?5, row_sum(?1, ?2, ?3, ?4, ?5))";
+    let insert = "INSERT INTO tickets (pid, sid, user, since, issued) VALUES (?1, ?2, ?3, ?4, ?5)";
     let RecoverySession { pid, sid, user, since, issued } = session;
     let values = params![pid, sid, user.as_str(), integer(*since), integer(issued.0)];
     conn.prepare_cached(insert)?.execute(values)?;
@@ -55,13 +50,9 @@ fn issue(conn: &Connection, session: &RecoverySession) -> rusqlite::Result<()> {
 }
 
 fn find(conn: &Connection, pid: String, oldest: Timestamp) -> rusqlite::Result<Option<RecoverySession>> {
-    let query = "SELECT sid, user, since, issued, sum <> row_sum(?1, sid, user, since, issued)
-                 FROM tickets WHERE pid = ?1 AND issued >= ?2";
+    let query = "SELECT sid, user, since, issued FROM tickets WHERE pid = ?1 AND issued >= ?2";
     conn.prepare_cached(query)?
         .query_row(params![pid, integer(oldest.0)], |row| {
-            if row.get::<_, Option<bool>>(4)? == Some(true) {
-                return Err(embedded::damaged_row("a recovery session"));
-            }
             let user: String = row.get(1)?;
             let user = user.try_into().map_err(|error| {
                 rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))

@@ -155,11 +155,7 @@ impl Room {
     /// follows. From then on the room is reloaded after every commit: a removed user must not stay in the member list.
     fn note_outcome<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
         if let Err(error) = &outcome {
-            let is_damaged = matches!(error, Error::Damaged(_));
-            if is_damaged {
-                tracing::warn!(room = %self.name, %error, "change of a room failed, its outcome is unknown");
-            }
-            self.has_unknown_outcome |= is_damaged || error.is_of_store();
+            self.has_unknown_outcome |= error.is_of_store();
         }
         // An error of the store is logged with the refusal of the request.
         outcome.map_err(|error| error.of_room(&self.name))

@@ -82,10 +82,6 @@ impl Directory for GatedDirectory {
         rooms
     }
 
-    async fn has_member(&self, name: &Username) -> Result<bool, Error> {
-        self.directory.has_member(name).await
-    }
-
     async fn create(&self, room: NewRoom, limit: usize, committed: Committed) -> Result<RoomInfo, Error> {
         self.directory.create(room, limit, committed).await
     }

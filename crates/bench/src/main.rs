@@ -2,21 +2,18 @@
 //! scenario, prints its report, and exits non-zero if a check fails.
 
 mod delivery;
-mod error;
-mod http;
 mod lobby;
 mod loud;
-mod process;
-mod recorder;
-mod report;
-mod slow;
+mod server;
 mod socket;
-mod stats;
 mod users;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Why a scenario could not run.
+type Error = Box<dyn std::error::Error>;
 
 /// Load generator for a Godzilla server that checks every delivery
 #[derive(Debug, Parser)]
@@ -29,11 +26,9 @@ struct Cli {
 /// The scenario.
 #[derive(Debug, Subcommand)]
 enum Scenario {
-    /// Many clients in the lobby, a few of them send: is every message delivered exactly once and in order?
+    /// Many clients connect, wait and receive messages in the lobby: how long do connects take, what does an idle client cost, and is
+    /// every message delivered exactly once and in order?
     Lobby(lobby::Args),
-    /// As many blocked readers as active ones: are the blocked ones closed in time, and are the others
-    /// affected?
-    Slow(slow::Args),
     /// Quiet rooms with and without one loud room: do their acks stay as fast?
     Loud(loud::Args),
 }
@@ -41,26 +36,45 @@ enum Scenario {
 #[expect(clippy::print_stderr, reason = "a tool of the command line")]
 fn main() -> ExitCode {
     let scenario = Cli::parse().scenario;
-    // One thread, to leave the other core to the server.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            return ExitCode::FAILURE;
-        }
+    let run = || -> Result<Vec<String>, Error> {
+        server::allow_many_files()?;
+        // One thread, to leave the other core to the server.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            match scenario {
+                Scenario::Lobby(args) => lobby::run(args).await,
+                Scenario::Loud(args) => loud::run(args).await,
+            }
+        })
     };
-    let run = async {
-        match scenario {
-            Scenario::Lobby(args) => lobby::run(args).await.map(|report| report.print()),
-            Scenario::Slow(args) => slow::run(args).await.map(|report| report.print()),
-            Scenario::Loud(args) => loud::run(args).await.map(|report| report.print()),
-        }
-    };
-    match tokio::task::LocalSet::new().block_on(&runtime, run) {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            ExitCode::FAILURE
-        }
+    match run() {
+        Ok(failures) if failures.is_empty() => return ExitCode::SUCCESS,
+        Ok(failures) => eprintln!("bench: failed: {}", failures.join(", ")),
+        Err(error) => eprintln!("bench: {error}"),
+    }
+    ExitCode::FAILURE
+}
+
+/// The median, the 99th percentile and the maximum of sorted microseconds, as text.
+fn quantiles(sorted: &[u32]) -> String {
+    let at = |share: f64| f64::from(quantile(sorted, share)) / 1000.0;
+    format!("p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", at(0.5), at(0.99), at(1.0))
+}
+
+/// The value below which this share of the sorted values lies. 0 without values.
+fn quantile(sorted: &[u32], share: f64) -> u32 {
+    let index = (sorted.len() as f64 * share) as usize;
+    sorted.get(index.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_taken_from_the_samples() {
+        assert_eq!(quantiles(&[]), "p50 0.0 ms, p99 0.0 ms, max 0.0 ms");
+        let thousand: Vec<u32> = (0..1000).map(|ms| ms * 1000).collect();
+        assert_eq!(quantiles(&thousand), "p50 500.0 ms, p99 990.0 ms, max 999.0 ms");
     }
 }

@@ -1,21 +1,14 @@
 //! A minimal Socket.IO client, so that one thread drives thousands: no mask, no JSON parser, one small
 //! buffer. Answers pings and passes every other packet to a closure.
 
-use std::{io, net::SocketAddrV4, rc::Rc, time::Duration};
+use std::{io, net::SocketAddrV4, rc::Rc};
 
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    error::{Context, Error},
-    http::{connect, connect_with_buffer, exchange},
-    users::User,
+    Error,
+    users::{RESPONSE_TIMEOUT, User, exchange},
 };
-
-/// The longest wait for the CONNECT answer while thousands of clients connect.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The receive buffer of a client that does not read, in bytes.
-const SMALL_BUFFER: u32 = 4096;
 
 /// The sending half of a connection. The reading half is a future on the same thread.
 #[derive(Clone)]
@@ -31,37 +24,21 @@ pub struct Reader {
 
 /// Opens a connection and joins `/`.
 pub async fn open(user: &User, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
-    join(user, server, connect(user.source_address, server).await?).await
-}
-
-/// Opens a connection with a small receive buffer and joins `/`.
-pub async fn open_lagging(user: &User, server: SocketAddrV4) -> Result<(Socket, Reader), Error> {
-    join(user, server, connect_with_buffer(user.source_address, server, Some(16 * SMALL_BUFFER)).await?).await
-}
-
-/// Opens a connection with a minimal receive buffer, joins `/`, and reads nothing more.
-pub async fn open_blocked(user: &User, server: SocketAddrV4) -> Result<Socket, Error> {
-    let stream = connect_with_buffer(user.source_address, server, Some(SMALL_BUFFER)).await?;
-    join(user, server, stream).await.map(|(socket, _)| socket)
-}
-
-async fn join(user: &User, server: SocketAddrV4, mut stream: TcpStream) -> Result<(Socket, Reader), Error> {
     let request = format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {server}\r\nCookie: auth_token={}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         user.token
     );
-    let answer = exchange(&mut stream, &request).await?;
+    let (stream, answer) = exchange(user, server, &request).await?;
     if answer.status != 101 {
         return Err(answer.unexpected("opening a socket"));
     }
     let socket = Socket { stream: Rc::new(stream) };
-    socket.send(b"40").await.context("sending CONNECT")?;
+    socket.send(b"40").await?;
     let mut reader = Reader { socket: socket.clone(), buffer: answer.rest };
-    let connected =
-        timeout(RESPONSE_TIMEOUT, reader.until_connected()).await.map_err(|_| Error::Timeout("CONNECT"))?;
-    connected.map(|()| (socket, reader))
+    timeout(RESPONSE_TIMEOUT, reader.connected()).await.map_err(|_| "no answer to CONNECT in time")??;
+    Ok((socket, reader))
 }
 
 impl Socket {
@@ -92,68 +69,32 @@ impl Socket {
     }
 }
 
-impl Socket {
-    /// Whether the server has closed the connection. Discards received data without waiting for more.
-    pub fn has_ended(&self) -> bool {
-        let mut chunk = [0; 16 * 1024];
-        loop {
-            match self.stream.try_read(&mut chunk) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(_) => return true,
-            }
-        }
-    }
-}
-
 impl Reader {
-    /// Passes every packet except pings to `record` until the connection ends. Returns why it ended.
-    pub async fn run(self, record: impl FnMut(&[u8])) -> &'static str {
-        self.run_with_pauses(Duration::ZERO, record).await
+    /// Passes every packet except pings to `record` until the connection ends.
+    pub async fn run(mut self, mut record: impl FnMut(&[u8])) {
+        while let Ok(true) = self.packets(&mut record).await
+            && self.fill().await.is_ok_and(|n| n > 0)
+        {}
     }
 
-    /// As [`Reader::run`], with a pause before every read of at most 2 KiB.
-    pub async fn run_with_pauses(mut self, pause: Duration, mut record: impl FnMut(&[u8])) -> &'static str {
+    /// Waits for the answer to CONNECT.
+    async fn connected(&mut self) -> Result<(), Error> {
+        let mut answer = None;
         loop {
-            match self.packets(&mut record).await {
-                Ok(true) => {}
-                Ok(false) => return "a close frame",
-                Err(error) => return end(error.kind()),
-            }
-            let filled = if pause.is_zero() {
-                self.fill().await
-            } else {
-                tokio::time::sleep(pause).await;
-                self.fill_slowly().await
-            };
-            match filled {
-                Ok(0) => return "end of stream",
-                Ok(_) => {}
-                Err(error) => return end(error.kind()),
+            let is_open = self
+                .packets(&mut |packet| {
+                    if let [b'4', b'0' | b'4', ..] = packet {
+                        answer = Some(packet.to_vec());
+                    }
+                })
+                .await?;
+            match &answer {
+                Some(packet) if packet.starts_with(b"40") => return Ok(()),
+                Some(packet) => return Err(format!("CONNECT: {}", String::from_utf8_lossy(packet)).into()),
+                None if !is_open || self.fill().await? == 0 => return Err("CONNECT: end of stream".into()),
+                None => {}
             }
         }
-    }
-
-    async fn until_connected(&mut self) -> Result<(), Error> {
-        let mut outcome = None;
-        while outcome.is_none() {
-            self.fill().await.context("waiting for CONNECT").and_then(|n| match n {
-                0 => Err(Error::Response { what: "CONNECT".into(), answer: "end of stream".into() }),
-                _ => Ok(()),
-            })?;
-            let see = |packet: &[u8]| match packet {
-                [b'4', b'0', ..] => outcome = Some(Ok(())),
-                [b'4', b'4', refused @ ..] => {
-                    let answer = String::from_utf8_lossy(refused).into_owned();
-                    outcome = Some(Err(Error::Response { what: "CONNECT".into(), answer }));
-                }
-                _ => {}
-            };
-            let mut see = see;
-            self.packets(&mut see).await.context("answering a ping")?;
-        }
-        outcome.unwrap_or(Ok(()))
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
@@ -163,22 +104,6 @@ impl Reader {
             match self.socket.stream.try_read_buf(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
-            }
-        }
-    }
-
-    /// Reads at most 2 KiB.
-    async fn fill_slowly(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; 2048];
-        loop {
-            self.socket.stream.readable().await?;
-            match self.socket.stream.try_read(&mut chunk) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => {
-                    let count = other?;
-                    self.buffer.extend_from_slice(&chunk[..count]);
-                    return Ok(count);
-                }
             }
         }
     }
@@ -209,14 +134,6 @@ fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
         short => (2, usize::from(short)),
     };
     (bytes.len() >= start + length).then_some((start, start + length))
-}
-
-fn end(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::ConnectionReset => "reset",
-        io::ErrorKind::BrokenPipe => "broken pipe",
-        _ => "an error",
-    }
 }
 
 #[cfg(test)]

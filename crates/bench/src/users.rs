@@ -1,21 +1,26 @@
-//! Test users: registers missing ones and logs all in, each from its own loopback address, because the server
+//! Test users over a minimal HTTP client: registers missing ones and logs all in, each from its own loopback address, because the server
 //! limits logins per address.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
-
-use crate::{
-    error::Error,
-    http::{Response, connect, exchange},
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
 };
+
+use crate::Error;
 
 /// The number of concurrent logins. The server hashes a password for each.
 const AT_ONCE: usize = 8;
+
+/// The longest wait for one response. A server that hashes hundreds of passwords is slow.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A user that is logged in.
 #[derive(Debug, Clone)]
@@ -26,58 +31,69 @@ pub struct User {
     pub source_address: Ipv4Addr,
 }
 
+/// The head of a response and the bytes after it.
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    head: String,
+    /// Bytes after the head.
+    pub rest: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a header. `name` is lower-case.
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The error for an unexpected status of request `what`.
+    pub fn unexpected(&self, what: &str) -> Error {
+        format!("{what}: the server answered {} {}", self.status, String::from_utf8_lossy(&self.rest)).into()
+    }
+}
+
 /// Logs `count` users in.
 pub async fn log_in(count: usize, server: SocketAddrV4) -> Result<Vec<User>, Error> {
     stream::iter(0..count).map(|n| user(n, server)).buffered(AT_ONCE).try_collect().await
 }
 
 async fn user(n: usize, server: SocketAddrV4) -> Result<User, Error> {
-    let source_address = source_address(n);
+    // In 127.2.0.0/16.
+    let [.., high, low] = (n + 1).to_be_bytes();
+    let mut user = User { token: String::new(), source_address: Ipv4Addr::new(127, 2, high, low) };
     let name = format!("bench{n}");
     let credentials = json!({"username": name, "password": format!("{name} has a password")}).to_string();
-    let mut answer = post("/user/login", &credentials, source_address, None, server).await?;
+    let mut answer = post("/user/login", &credentials, &user, server).await?;
     if answer.status == 401 {
-        let registered = post("/user/register", &credentials, source_address, None, server).await?;
+        let registered = post("/user/register", &credentials, &user, server).await?;
         if registered.status != 201 {
-            return Err(registered.unexpected(format!("registering {name}")));
+            return Err(registered.unexpected("registering a user"));
         }
-        answer = post("/user/login", &credentials, source_address, None, server).await?;
+        answer = post("/user/login", &credentials, &user, server).await?;
     }
-    match token(&answer) {
-        Some(token) => Ok(User { token, source_address }),
-        None => Err(answer.unexpected(format!("logging {name} in"))),
-    }
-}
-
-fn token(answer: &Response) -> Option<String> {
-    let cookie = answer.header("set-cookie")?.strip_prefix("auth_token=")?;
-    cookie.split(';').next().map(str::to_owned)
+    let cookie = answer.header("set-cookie").and_then(|cookie| cookie.strip_prefix("auth_token="));
+    let token = cookie.and_then(|cookie| cookie.split(';').next());
+    user.token = token.ok_or_else(|| answer.unexpected("logging a user in"))?.to_owned();
+    Ok(user)
 }
 
 /// Creates a room that belongs to `owner`.
 pub async fn create_room(owner: &User, room: &str, server: SocketAddrV4) -> Result<(), Error> {
-    let body = json!({ "name": room }).to_string();
-    let answer = post("/rooms", &body, owner.source_address, Some(&owner.token), server).await?;
-    if answer.status == 201 { Ok(()) } else { Err(answer.unexpected(format!("creating {room}"))) }
+    let answer = post("/rooms", &json!({ "name": room }).to_string(), owner, server).await?;
+    if answer.status == 201 { Ok(()) } else { Err(answer.unexpected("creating a room")) }
 }
 
 /// Posts JSON. Retries after the time in `Retry-After` if the server is overloaded.
-async fn post(
-    path: &str,
-    body: &str,
-    from: Ipv4Addr,
-    token: Option<&str>,
-    to: SocketAddrV4,
-) -> Result<Response, Error> {
-    let cookie = token.map(|token| format!("Cookie: auth_token={token}\r\n")).unwrap_or_default();
+async fn post(path: &str, body: &str, user: &User, to: SocketAddrV4) -> Result<Response, Error> {
     loop {
-        let mut stream = connect(from, to).await?;
-        let length = body.len();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\n{cookie}\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Type: application/json\r\nCookie: auth_token={}\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            user.token,
+            body.len()
         );
-        let answer = exchange(&mut stream, &request).await?;
+        let (_, answer) = exchange(user, to, &request).await?;
         if !matches!(answer.status, 429 | 503) {
             return Ok(answer);
         }
@@ -86,8 +102,32 @@ async fn post(
     }
 }
 
-/// The source address of a user, in 127.2.0.0/16.
-fn source_address(n: usize) -> Ipv4Addr {
-    let [.., high, low] = (n + 1).to_be_bytes();
-    Ipv4Addr::new(127, 2, high, low)
+/// Connects from the user's address, sends a request, and reads the head of its response, with any bytes received after it.
+pub async fn exchange(user: &User, to: SocketAddrV4, request: &str) -> Result<(TcpStream, Response), Error> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((user.source_address, 0)))?;
+    let exchange = async {
+        let mut stream = socket.connect(to.into()).await.map_err(|error| format!("{to}: {error}"))?;
+        stream.set_nodelay(true)?;
+        stream.write_all(request.as_bytes()).await?;
+        let answer = read_head(&mut stream).await?;
+        Ok((stream, answer))
+    };
+    timeout(RESPONSE_TIMEOUT, exchange).await.map_err(|_| "no response in time")?
+}
+
+async fn read_head(stream: &mut TcpStream) -> Result<Response, Error> {
+    let mut bytes = Vec::with_capacity(1024);
+    loop {
+        let n = stream.read_buf(&mut bytes).await?;
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+            return Ok(Response { status, head, rest: bytes.split_off(end + 4) });
+        }
+        if n == 0 {
+            return Err("the server closed a connection instead of responding".into());
+        }
+    }
 }

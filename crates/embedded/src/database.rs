@@ -3,11 +3,13 @@
 
 use std::{
     future::Future,
-    path::{Path, PathBuf},
+    io, mem,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -15,18 +17,31 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    Error, Options,
-    condition::Condition,
-    health::Health,
+    Error, file,
     job::{Job, Task},
-    opening::{self, Opened},
     reader::{self, Read},
-    refusals::{is_lock, locked},
-    reserve, shortage, state,
-    threads::{self, Threads},
-    watch::Watch,
     writer::Writer,
 };
+
+/// The options of a store, such as `Options { readers: 4, ..Options::new(SCHEMA) }`.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The schema, as a script of SQL. It runs in a new file.
+    pub schema: &'static str,
+    /// The number of reader threads; at least 1.
+    pub readers: usize,
+    /// The capacity of the queue of the writer, and of the queue of the readers. A job beyond it gets [`Error::Busy`].
+    pub queue: usize,
+    /// The maximum time that a caller waits. Then it gets [`Error::Timeout`].
+    pub deadline: Duration,
+}
+
+impl Options {
+    /// The defaults: two readers, queues of 1,024 jobs, a deadline of 5 s.
+    pub const fn new(schema: &'static str) -> Self {
+        Self { schema, readers: 2, queue: 1_024, deadline: Duration::from_secs(5) }
+    }
+}
 
 /// One open SQLite file. Cheap to clone; clones share the store. Dropping the last one finishes the queued jobs, empties the log and
 /// closes the file, and blocks until that is done.
@@ -40,19 +55,8 @@ struct Inner {
     writes: RwLock<Option<SyncSender<Box<dyn Job>>>>,
     /// The queue of the readers. `None` while closing.
     reads: RwLock<Option<SyncSender<Read>>>,
-    /// The writer and the readers. `None` once they are joined.
-    threads: Mutex<Option<Threads>>,
-    /// The faults of the store.
-    condition: Arc<Condition>,
-    /// The check that the files are at their paths.
-    watch: Arc<Watch>,
-    path: PathBuf,
-    /// The health of the writer thread.
-    health: Arc<Health>,
-    /// The result of [`Database::lost`].
-    lost: bool,
-    /// The result of [`Database::group`].
-    group: Option<String>,
+    /// The readers, and last the writer: only the last connection can empty the log. Empty once they are joined.
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// The value of [`Options::deadline`].
     deadline: Duration,
     /// The name of the store in metrics: the file name without its extension.
@@ -60,76 +64,25 @@ struct Inner {
 }
 
 impl Database {
-    /// Opens the file at `path` and migrates its schema. Creates the file (mode 0600) and its directory (0700) where they are missing.
-    /// Blocks; call it at start.
+    /// Opens the file at `path`. Creates it (mode 0600) and its schema where it is missing. The directory must exist, and be locked
+    /// ([`lock`](crate::lock)) when other processes may open the file. Blocks; call it at start.
     ///
     /// # Errors
-    /// For a file in use, a newer schema, a network filesystem, a store that has lost committed data, and the other errors of
-    /// [`Error`] that are marked "At start".
+    /// [`Error::Unusable`]: the file has another schema, or the error of the system or of SQLite.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
-        let Opened { counter, database, conn, readers, lost, group, watch, shape } =
-            opening::open(path, &options)?;
+        let at = |error: io::Error| Error::at(path, error);
         let store: Arc<str> = path.file_stem().unwrap_or_default().to_string_lossy().into();
-        let (condition, watch) = (Arc::new(Condition::default()), Arc::new(watch));
-        let health = Arc::new(Health::new());
+        let file = file::private(path).map_err(at)?;
+        let conn = file::writing(path, options.schema)?;
+        let readers = (0..options.readers.max(1)).map(|_| file::reading(path));
+        let readers: Vec<Connection> = readers.collect::<Result<_, _>>()?;
         let (writes, queue) = sync_channel(options.queue);
         let (reads, read_queue) = sync_channel(options.queue);
-        let writer = Writer {
-            conn,
-            queue,
-            condition: condition.clone(),
-            watch: watch.clone(),
-            path: path.to_owned(),
-            store: store.clone(),
-            has_warned: false,
-            health: health.clone(),
-            database,
-            counter,
-            shape,
-        };
-        let no_thread = |source| Error::File { path: path.to_owned(), source };
-        let threads = threads::start(&store, writer, readers, read_queue).map_err(no_thread)?;
+        let writer = Writer { conn, queue, store: store.clone(), file };
+        let threads = start(&store, writer, readers, read_queue).map_err(at)?;
         let (writes, reads) = (RwLock::new(Some(writes)), RwLock::new(Some(reads)));
-        let (threads, deadline) = (Mutex::new(Some(threads)), options.deadline);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                writes,
-                reads,
-                threads,
-                condition,
-                watch,
-                path: path.to_owned(),
-                health,
-                lost,
-                group,
-                deadline,
-                store,
-            }),
-        })
-    }
-
-    /// Whether the end of the log was not intact when the store was opened, so that stored data may be missing. Positions in this store
-    /// that other processes or clients have stored are then invalid.
-    pub fn lost(&self) -> bool {
-        self.inner.lost
-    }
-
-    /// The group of files that the store belonged to when it was opened.
-    pub fn group(&self) -> Option<&str> {
-        self.inner.group.as_deref()
-    }
-
-    /// Makes the store a member of a group of files ([`new_group`](crate::new_group)). Queued at the call.
-    pub fn set_group(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let id = id.to_owned();
-        self.write(move |conn| state::set_group(conn, &id))
-    }
-
-    /// Records a position in another file, up to which the references to this store were compared with it
-    /// ([`Snapshot::compared`](crate::Snapshot::compared)). Queued at the call.
-    pub fn set_compared(&self, position: &str) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let position = position.to_owned();
-        self.write(move |conn| state::set_compared(conn, &position))
+        let (threads, deadline) = (Mutex::new(threads), options.deadline);
+        Ok(Self { inner: Arc::new(Inner { writes, reads, threads, deadline, store }) })
     }
 
     /// Finishes the queued jobs, empties the log and closes the file, even while other handles exist. Their calls return
@@ -144,8 +97,8 @@ impl Database {
     /// transactions. A result that is no failure of the store, such as a name that is taken, is a value of `T`.
     ///
     /// # Errors
-    /// [`Error::Busy`], [`Error::Timeout`] (it is then unknown whether the job is stored), [`Error::Closed`], [`Error::Broken`],
-    /// [`Error::Gone`], [`Error::Commit`], [`Error::Panicked`], or the error of the job as [`Error::Sqlite`].
+    /// [`Error::Busy`], [`Error::Timeout`] (it is then unknown whether the job is stored), [`Error::Closed`], [`Error::Gone`],
+    /// [`Error::Commit`], [`Error::Panicked`], or the error of the job as [`Error::Sqlite`].
     pub fn write<T, F>(&self, job: F) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
     where
         T: Send + 'static,
@@ -167,11 +120,22 @@ impl Database {
         A: FnOnce(&T) + Send + 'static,
     {
         let (task, answer) = Task::new(job, after);
-        let queued = match self.inner.condition.stopped() {
-            None => self.queue_write(Box::new(task)),
-            Some(stop) => Err(stop.into()),
-        };
+        let queued = self.queue("write", &self.inner.writes, Box::new(task));
         self.result(queued, answer)
+    }
+
+    /// Like [`Database::write`], and blocks until the job is done. For tools without a runtime.
+    ///
+    /// # Errors
+    /// As [`Database::write`], without a deadline.
+    pub fn write_blocking<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (task, answer) = Task::new(job, |_: &T| ());
+        self.queue("write", &self.inner.writes, Box::new(task))?;
+        answer.blocking_recv().unwrap_or(Err(Error::Closed))
     }
 
     /// Queues `job` for a reader, at the call. The future resolves with its result. All statements of the job read one snapshot of the
@@ -189,44 +153,15 @@ impl Database {
         self.result(queued, answer)
     }
 
-    /// False once the store rejects every write until a restart: after an I/O error, or when its files are gone.
-    pub fn is_writable(&self) -> bool {
-        self.inner.condition.stopped().is_none()
-    }
-
-    /// Why the store does not work, as a phrase that follows its name, for `/readyz`: lost files, less free space than the reserve, or a
-    /// writer thread that has ended, that hangs (in an fsync), or that lets jobs wait, or transactions that are refused, as by a lock of
-    /// another program. `None` when it works. After a write that failed for lack of space, a trial write of 1 MiB decides. The writer
-    /// tries a transaction each second while it is idle.
-    pub async fn not_ready_reason(&self) -> Option<String> {
-        if !self.inner.health.is_good() {
-            return Some("has a writer that hangs or has ended; check the disk and restart".to_owned());
-        }
-        let inner = self.inner.clone();
-        let check = move |_: &Connection| {
-            inner.watch.check(&inner.condition, &inner.store);
-            inner.condition.set_low(reserve::is_used_up(&inner.path));
-            Ok(())
-        };
-        let checked = self.read(check).await;
-        if self.inner.condition.shortage().is_some() {
-            let path = self.inner.path.clone();
-            if let Ok(lacking) = self.write(move |_| Ok(shortage::lacking(&path))).await {
-                self.inner.condition.set_shortage(lacking);
-            }
-        }
-        self.inner.condition.not_ready_reason().or_else(|| match checked {
-            Ok(()) => None,
-            Err(Error::Sqlite(error)) if is_lock(&error) => {
-                Some(format!("cannot be read: {}", locked(&self.inner.path)))
-            }
-            Err(_) => Some("does not answer".to_owned()),
-        })
-    }
-
-    fn queue_write(&self, job: Box<dyn Job>) -> Result<(), Error> {
-        self.inner.health.queued();
-        self.queue("write", &self.inner.writes, job).inspect_err(|_| self.inner.health.refused())
+    /// Reads, and writes a page, for `/readyz`.
+    ///
+    /// # Errors
+    /// Why the store does not work.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let version =
+            |conn: &Connection| conn.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0));
+        let version = self.read(version).await?;
+        self.write(move |conn| conn.pragma_update(None, "user_version", version)).await
     }
 
     fn queue<J>(
@@ -267,16 +202,39 @@ impl Database {
     }
 }
 
+/// Starts a thread for each reading connection, and last the writer.
+fn start(
+    store: &str,
+    writer: Writer,
+    readers: Vec<Connection>,
+    reads: Receiver<Read>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let reads = Arc::new(Mutex::new(reads));
+    let named = |kind| thread::Builder::new().name(format!("{store}-{kind}"));
+    let mut threads = Vec::new();
+    for conn in readers {
+        let reads = reads.clone();
+        threads.push(named("read").spawn(move || reader::run(&conn, &reads))?);
+    }
+    threads.push(named("write").spawn(move || writer.run())?);
+    Ok(threads)
+}
+
 impl Inner {
-    /// Ends the readers and then the writer. The connection of the writer must be the last, because only the last connection can empty
-    /// the log.
     fn close(&self) {
-        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut threads = mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let writer = threads.pop();
         *self.reads.write().unwrap_or_else(PoisonError::into_inner) = None;
-        let Some(Threads { readers, writer }) = threads else { return };
-        readers.into_iter().for_each(|reader| threads::join(reader, &self.store));
+        threads.into_iter().for_each(|reader| self.join(reader));
         *self.writes.write().unwrap_or_else(PoisonError::into_inner) = None;
-        threads::join(writer, &self.store);
+        writer.into_iter().for_each(|writer| self.join(writer));
+    }
+
+    /// Waits for the end of a thread, unless it is the current thread: a job may drop the last handle.
+    fn join(&self, thread: JoinHandle<()>) {
+        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+            tracing::error!(store = &*self.store, "a thread of the store panicked");
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::{sync::OnceLock, thread};
 
 static FAILED: OnceLock<fn(&str)> = OnceLock::new();
 
-/// Sets `hook`, which is called with the name of the thread (`chat-write`) when a writer or a function that runs after a commit panics.
-/// The store then returns [`Error::Closed`](crate::Error::Closed) for every write, or has stored changes that were never published, so
-/// the process must restart. Only the first call has an effect.
+/// Sets `hook`, which is called with the name of the thread (`chat-write`) when a writer ends before its store is closed, or when a
+/// function that runs after a commit panics. The store then refuses every write, or has stored changes that were never published, so the
+/// process must restart. Only the first call has an effect.
 pub fn on_failure(hook: fn(thread: &str)) {
     let _ = FAILED.set(hook);
 }
@@ -16,6 +16,15 @@ pub fn on_failure(hook: fn(thread: &str)) {
 pub(crate) fn report_failure() {
     if let Some(hook) = FAILED.get() {
         hook(thread::current().name().unwrap_or("store"));
+    }
+}
+
+/// Reports a failure when it is dropped.
+pub(crate) struct ReportOnDrop;
+
+impl Drop for ReportOnDrop {
+    fn drop(&mut self) {
+        report_failure();
     }
 }
 
@@ -29,18 +38,10 @@ pub fn set_fault_hook(hook: fn(thread: &str)) {
     let _ = FAULT.set(hook);
 }
 
-/// A fault point of this thread. Does nothing in release builds.
-pub(crate) fn fault() {
+/// A fault point of this thread, with a suffix of its name. Does nothing in release builds.
+pub(crate) fn fault(_suffix: &str) {
     #[cfg(debug_assertions)]
     if let Some(hook) = FAULT.get() {
-        hook(thread::current().name().unwrap_or("store"));
-    }
-}
-
-/// A fault point of the writer thread between two batches, named `chat-write between`.
-pub(crate) fn fault_between() {
-    #[cfg(debug_assertions)]
-    if let Some(hook) = FAULT.get() {
-        hook(&format!("{} between", thread::current().name().unwrap_or("store")));
+        hook(&format!("{}{_suffix}", thread::current().name().unwrap_or("store")));
     }
 }

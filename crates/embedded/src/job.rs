@@ -9,7 +9,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::{Error, condition::Stop, hooks};
+use crate::{Error, hooks};
 
 /// The result of a transaction.
 pub enum Verdict {
@@ -17,8 +17,8 @@ pub enum Verdict {
     Committed,
     /// The transaction was not committed, for this reason.
     Lost(Arc<rusqlite::Error>),
-    /// The store no longer accepts writes. Whether the transaction is stored is unknown.
-    Refused(Stop),
+    /// The file was removed.
+    Gone,
 }
 
 /// A write with a result of any type.
@@ -26,8 +26,8 @@ pub trait Job: Send {
     /// Does the work in a savepoint of the open transaction and stores the outcome. A failure rolls back this job alone. Never panics.
     fn run(&mut self, conn: &Connection);
 
-    /// The error of SQLite with which the work failed. `None` when it succeeded, panicked, or has not run.
-    fn failure(&self) -> Option<&rusqlite::Error>;
+    /// The text of the failure of the work. `None` when it succeeded or has not run.
+    fn failure(&self) -> Option<String>;
 
     /// Sends the result to the caller. Never panics.
     fn complete(self: Box<Self>, verdict: &Verdict);
@@ -59,11 +59,8 @@ where
         self.outcome = self.work.take().map(|work| in_savepoint(conn, work));
     }
 
-    fn failure(&self) -> Option<&rusqlite::Error> {
-        match &self.outcome {
-            Some(Err(Error::Sqlite(error))) => Some(error),
-            _ => None,
-        }
+    fn failure(&self) -> Option<String> {
+        self.outcome.as_ref()?.as_ref().err().map(ToString::to_string)
     }
 
     fn complete(self: Box<Self>, verdict: &Verdict) {
@@ -78,7 +75,7 @@ where
                 Ok(value)
             }
             (_, Verdict::Lost(error)) => Err(Error::Commit(error.clone())),
-            (_, Verdict::Refused(stop)) => Err((*stop).into()),
+            (_, Verdict::Gone) => Err(Error::Gone),
             (None, Verdict::Committed) => Err(Error::Closed),
         };
         // `send` fails when the caller has dropped the future.
@@ -95,7 +92,7 @@ fn in_savepoint<T>(
     let outcome = guarded(|| work(conn));
     if conn.is_autocommit() {
         // SQLite has rolled back the whole transaction, including the savepoint. The writer detects that too.
-        return outcome.and(Err(ended()));
+        return outcome.and(Err(Error::Closed));
     }
     let end = match outcome {
         Ok(_) => execute(conn, "RELEASE job"),
@@ -120,9 +117,4 @@ pub fn guarded<T>(work: impl FnOnce() -> rusqlite::Result<T>) -> Result<T, Error
 /// Runs a statement without parameters or rows. It is prepared once per connection.
 pub fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(sql)?.execute([]).map(drop)
-}
-
-fn ended() -> Error {
-    let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT);
-    rusqlite::Error::SqliteFailure(abort, Some("the job ended its transaction".into())).into()
 }

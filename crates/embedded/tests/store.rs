@@ -1,24 +1,25 @@
-//! The public interface of the store, with real files and threads. Tests that need a second process run the example
-//! `second_process`.
+//! The public interface of the store, with real files and threads.
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    fs,
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Command, Output},
+    process::Command,
     sync::{Arc, Mutex, mpsc},
+    time::Duration,
 };
 
 use embedded::{
-    Database, Error, Options, Snapshot,
-    rusqlite::{Connection, ErrorCode},
+    Database, Error, Options,
+    rusqlite::{self, Connection, ErrorCode},
 };
 use tempfile::TempDir;
 
-const SCHEMA: &[&str] = &[
-    "CREATE TABLE word(number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT",
-    "CREATE TABLE link(word INTEGER NOT NULL REFERENCES word(number) DEFERRABLE INITIALLY DEFERRED) STRICT",
-];
+const SCHEMA: &str = "
+    CREATE TABLE word(number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;
+    CREATE TABLE link(word INTEGER NOT NULL REFERENCES word(number) DEFERRABLE INITIALLY DEFERRED) STRICT;
+";
 
 const FILE: &str = "words.sqlite3";
 
@@ -32,7 +33,7 @@ fn fresh() -> (TempDir, Database) {
     (directory, db)
 }
 
-fn add(text: &str) -> impl FnOnce(&Connection) -> embedded::rusqlite::Result<i64> + Send + 'static {
+fn add(text: &str) -> impl FnOnce(&Connection) -> rusqlite::Result<i64> + Send + 'static {
     let text = text.to_owned();
     move |conn| {
         conn.execute("INSERT INTO word(text) VALUES (?1)", [text])?;
@@ -83,7 +84,7 @@ async fn a_failing_job_is_rolled_back_alone() {
         conn.execute("INSERT INTO word(text) VALUES ('half')", [])?;
         conn.execute("INSERT INTO word(text) VALUES ('half')", [])
     });
-    let panicking = db.write(|conn| -> embedded::rusqlite::Result<()> {
+    let panicking = db.write(|conn| -> rusqlite::Result<()> {
         conn.execute("INSERT INTO word(text) VALUES ('panic')", [])?;
         panic!("injected")
     });
@@ -130,7 +131,6 @@ async fn a_failed_commit_fails_every_job_of_the_batch() {
     for lost in [busy.await.err(), good.await.err(), dangling.await.err()] {
         assert!(matches!(lost, Some(Error::Commit(_))), "{lost:?}");
     }
-    assert!(db.is_writable(), "a violated constraint is not an I/O error");
     db.write(add("next")).await.unwrap();
     assert_eq!(words(&db).await, ["next"]);
 }
@@ -161,7 +161,7 @@ async fn a_full_disk_fails_the_batch_and_later_writes_succeed() {
 async fn a_full_queue_returns_busy_and_a_late_result_returns_timeout() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE);
-    let deadline = std::time::Duration::from_millis(50);
+    let deadline = Duration::from_millis(50);
     let db = Database::open(&path, Options { queue: 2, deadline, ..Options::new(SCHEMA) }).unwrap();
     let (release, busy) = occupy(&db);
     let waiting = [db.write(add("a")), db.write(add("b"))];
@@ -180,26 +180,14 @@ async fn a_reader_cannot_write_and_its_panic_fails_one_read() {
     let write = db.read(|conn| conn.execute("INSERT INTO word(text) VALUES ('x')", [])).await;
     assert!(matches!(write, Err(Error::Sqlite(_))), "{write:?}");
     for _ in 0..8 {
-        let panicking = db.read(|_| -> embedded::rusqlite::Result<()> { panic!("injected") }).await;
+        let panicking = db.read(|_| -> rusqlite::Result<()> { panic!("injected") }).await;
         assert!(matches!(panicking, Err(Error::Panicked)));
     }
     assert!(words(&db).await.is_empty());
 }
 
 #[tokio::test]
-async fn dropping_the_last_handle_finishes_the_queued_jobs() {
-    let (directory, db) = fresh();
-    let (release, busy) = occupy(&db);
-    let dropped = db.write(add("kept"));
-    drop((busy, dropped, release));
-    drop(db);
-    assert_eq!(log_files(directory.path()), Vec::<String>::new());
-    let db = open(directory.path()).unwrap();
-    assert_eq!(words(&db).await, ["kept"]);
-}
-
-#[tokio::test]
-async fn close_leaves_no_log_while_other_handles_exist() {
+async fn close_finishes_the_queued_jobs_and_leaves_no_log_while_other_handles_exist() {
     let (directory, db) = fresh();
     let (release, busy) = occupy(&db);
     let queued = db.write(add("kept"));
@@ -207,18 +195,12 @@ async fn close_leaves_no_log_while_other_handles_exist() {
     let closing = std::thread::spawn(move || db.close());
     drop(release);
     closing.join().unwrap();
-    assert_eq!(log_files(directory.path()), Vec::<String>::new());
+    let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), [FILE]);
     busy.await.unwrap();
     queued.await.unwrap();
     assert!(matches!(other.write(add("late")).await, Err(Error::Closed)));
-    let db = open(directory.path()).unwrap();
-    assert_eq!(words(&db).await, ["kept"]);
-}
-
-/// The names of the log and its index, when they exist.
-fn log_files(directory: &Path) -> Vec<String> {
-    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter_map(|name| name.into_string().ok()).filter(|name| name.contains("-")).collect()
+    assert_eq!(words(&open(directory.path()).unwrap()).await, ["kept"]);
 }
 
 #[tokio::test]
@@ -240,247 +222,129 @@ async fn the_settings_for_durability_are_enabled() {
         |name: &'static str| move |conn: &Connection| conn.query_row(name, [], |row| row.get::<_, i64>(0));
     assert_eq!(db.write(pragma("PRAGMA synchronous")).await.unwrap(), 2, "FULL");
     assert_eq!(db.write(pragma("PRAGMA foreign_keys")).await.unwrap(), 1);
-    assert_eq!(db.write(pragma("PRAGMA trusted_schema")).await.unwrap(), 0);
-    assert_eq!(db.read(pragma("PRAGMA trusted_schema")).await.unwrap(), 0);
     let mode = |conn: &Connection| conn.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
     assert_eq!(db.read(mode).await.unwrap(), "wal");
 }
 
 #[tokio::test]
-async fn only_the_owner_can_access_the_files() {
-    let directory = TempDir::new().unwrap();
-    let inner = directory.path().join("a/new/directory");
-    let db = open(&inner).unwrap();
+async fn only_the_owner_can_access_the_files_and_one_holder_the_directory() {
+    let root = TempDir::new().unwrap();
+    let directory = root.path().join("a/new/directory");
+    let lock = embedded::lock(&directory).unwrap();
+    let refused = embedded::lock(&directory).unwrap_err().to_string();
+    assert!(refused.contains("a/new/directory: it is in use by another process"), "{refused}");
+    let db = open(&directory).unwrap();
     db.write(add("secret")).await.unwrap();
+    embedded::copy(&directory.join(FILE), &directory.join("copy")).unwrap();
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&inner), 0o700);
-    for entry in std::fs::read_dir(&inner).unwrap() {
+    assert_eq!(mode(&directory), 0o700);
+    for entry in fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
+    drop(lock);
+    embedded::lock(&directory).unwrap();
 }
 
 #[test]
-fn a_world_writable_directory_is_refused() {
-    let directory = TempDir::new().unwrap();
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(matches!(open(directory.path()), Err(Error::Exposed(_))));
-    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    open(directory.path()).unwrap();
-}
-
-#[test]
-fn a_second_open_is_refused_and_names_the_file() {
+fn another_schema_and_a_file_of_another_kind_are_refused_with_the_path() {
     let (directory, db) = fresh();
-    let refused = open(directory.path()).err().unwrap();
-    assert!(matches!(refused, Error::Locked(_)));
-    assert!(refused.to_string().contains(FILE), "{refused}");
     drop(db);
-    open(directory.path()).unwrap();
+    let path = directory.path().join(FILE);
+    let conn = Connection::open(&path).unwrap();
+    conn.pragma_update(None, "user_version", 2).unwrap();
+    conn.close().unwrap();
+    let refused = open(directory.path()).err().unwrap().to_string();
+    assert!(refused.contains(FILE) && refused.contains("has schema 2"), "{refused}");
+    fs::write(&path, "no database. ".repeat(100)).unwrap();
+    let refused = open(directory.path()).err().unwrap().to_string();
+    assert!(refused.contains(FILE) && refused.contains("not a database"), "{refused}");
 }
-
-#[test]
-fn a_second_process_is_refused_and_a_process_that_exited_holds_no_lock() {
-    let (directory, db) = fresh();
-    let refused = child(directory.path(), "", "opens");
-    assert!(String::from_utf8_lossy(&refused.stdout).contains("is in use by another process"), "{refused:?}");
-    drop(db);
-    let opened = child(directory.path(), "", "opens");
-    assert!(opened.status.success(), "{opened:?}");
-    // The child exited without closing the store.
-    open(directory.path()).unwrap();
-}
-
-/// Ways to open the files of an open store beside another lock file: the name, and the shell code that prepares the directory `other`.
-const OTHER_NAMES: [(&str, &str); 6] = [
-    ("hard links without the lock file", "cp -al data/. other && rm other/*.lock"),
-    (
-        "hard links with a copy of the lock file",
-        "cp -al data/. other && rm other/*.lock && cp data/*.lock other",
-    ),
-    ("a hard link of the database alone", "ln data/words.sqlite3 other"),
-    ("a lock file that was removed", "rm data/*.lock && rmdir other && ln -s data other"),
-    (
-        "a lock file that was replaced",
-        "cp data/*.lock new && mv new data/words.sqlite3.lock && rmdir other && ln -s data other",
-    ),
-    ("a renamed directory without the lock file", "mv data/* other && rm other/*.lock"),
-];
 
 #[tokio::test]
-async fn an_open_store_cannot_be_opened_by_another_name() {
-    for (what, script) in OTHER_NAMES {
-        let root = TempDir::new().unwrap();
-        let (data, other) = (root.path().join("data"), root.path().join("other"));
-        let db = open(&data).unwrap();
-        db.write(add("word")).await.unwrap();
-        std::fs::create_dir(&other).unwrap();
-        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let prepared = Command::new("sh").arg("-c").arg(script).current_dir(root.path()).status().unwrap();
-        assert!(prepared.success(), "{what}");
-        for attempt in 0..2 {
-            // Also after the refused start has created a lock file.
-            let refused = child(&other, "", "opens");
-            let printed = String::from_utf8_lossy(&refused.stdout);
-            assert!(printed.contains("is in use by another process"), "{what} {attempt}: {printed}");
-        }
-        // A snapshot of the database without its log cannot be read.
-        if other.join(format!("{FILE}-wal")).exists() {
-            let snapshot = Snapshot::open(&other.join(FILE)).unwrap();
-            assert!(snapshot.is_live(), "{what}: a backup reads an open store");
-        }
-        drop(db);
-        if what == OTHER_NAMES[0].0 {
-            let opened = child(&other, "", "opens");
-            assert!(opened.status.success(), "{what}: {opened:?}");
+async fn writes_are_not_acknowledged_once_the_directory_is_removed() {
+    let root = TempDir::new().unwrap();
+    let at = root.path().join("data");
+    fs::create_dir(&at).unwrap();
+    let db = open(&at).unwrap();
+    db.ping().await.unwrap();
+    let removed = at.clone();
+    let during = db.write(move |conn| {
+        let stored = conn.execute("INSERT INTO word(text) VALUES ('lost')", []);
+        fs::remove_dir_all(removed).unwrap();
+        stored
+    });
+    assert!(matches!(during.await, Err(Error::Gone)));
+    assert!(matches!(db.write(add("later")).await, Err(Error::Closed)));
+    assert!(db.ping().await.is_err());
+}
+
+#[tokio::test]
+async fn a_copy_of_an_open_store_has_all_earlier_writes_and_checks_show_damage() {
+    let (directory, db) = fresh();
+    let (from, to) = (directory.path().join(FILE), directory.path().join("copy.sqlite3"));
+    let text = "x".repeat(100_000);
+    db.write(add(&text)).await.unwrap();
+    embedded::copy(&from, &to).unwrap();
+    assert!(embedded::copy(&from, &to).is_err(), "it exists");
+    db.write(add("later")).await.unwrap();
+    let copy = Database::open(&to, Options::new(SCHEMA)).unwrap();
+    assert_eq!(words(&copy).await, [text]);
+    for (path, count) in [(&from, 2), (&to, 1)] {
+        let checked = embedded::check(path).unwrap();
+        assert_eq!(checked.faults, [""; 0]);
+        assert_eq!(checked.counts, [("link".to_owned(), 0), ("word".to_owned(), count)]);
+    }
+    drop(copy);
+    let mut bytes = fs::read(&to).unwrap();
+    bytes[4_096..5_000].fill(0x55);
+    fs::write(&to, bytes).unwrap();
+    assert!(embedded::check(&to).map_or(true, |checked| !checked.faults.is_empty()));
+    assert!(embedded::check(&directory.path().join("absent")).is_err());
+}
+
+/// The name of the test that runs in a process of its own, and the variable with its directory.
+const CHILD: (&str, &str) = ("child_that_writes_until_a_write_is_refused", "EMBEDDED_TEST_DIRECTORY");
+
+/// Prints each acked write, and whether a later one is stored after a refused one.
+#[tokio::test]
+async fn child_that_writes_until_a_write_is_refused() {
+    let Some(directory) = std::env::var_os(CHILD.1) else { return };
+    let db = open(directory.as_ref()).unwrap();
+    for number in 0..60 {
+        match db.write(add(&format!("{number}"))).await {
+            Ok(_) => println!("acked"),
+            Err(error) => println!("refused: {error}"),
         }
     }
-}
-
-#[test]
-fn a_newer_schema_is_refused_and_not_changed() {
-    let (directory, db) = fresh();
-    drop(db);
-    let path = directory.path().join(FILE);
-    let older = Database::open(&path, Options::new(&SCHEMA[..1])).err().unwrap();
-    assert!(matches!(older, Error::Newer { found: 2, supported: 1, .. }), "{older}");
-    open(directory.path()).unwrap();
+    // A process that ends without closing its stores, as after a failed fsync.
+    std::process::exit(0);
 }
 
 #[tokio::test]
-async fn migrations_are_applied_once_and_a_failing_one_changes_nothing() {
-    const BAD: &[&str] = &[SCHEMA[0], "CREATE TABLE extra(x); CREATE TABLE word(x)"];
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join(FILE);
-    let first = Database::open(&path, Options::new(&SCHEMA[..1])).unwrap();
-    first.write(add("old")).await.unwrap();
-    drop(first);
-    let bad = Database::open(&path, Options::new(BAD)).err().unwrap();
-    assert!(matches!(bad, Error::Migration { number: 2, .. }), "{bad}");
-    let good = open(directory.path()).unwrap();
-    assert_eq!(words(&good).await, ["old"]);
-    let tables = |conn: &Connection| {
-        conn.query_row("SELECT count(*) FROM sqlite_schema WHERE name IN ('extra', 'link')", [], |row| {
-            row.get::<_, i64>(0)
-        })
-    };
-    assert_eq!(good.read(tables).await.unwrap(), 1);
-}
-
-/// Runs the example `second_process`, which cargo builds with the tests. `prefix` is the shell code before its command line.
-fn child(directory: &Path, prefix: &str, command: &str) -> Output {
-    let this = std::env::current_exe().unwrap();
-    let example = this.parent().and_then(Path::parent).unwrap().join("examples/second_process");
-    assert!(example.exists(), "{} is built with the tests", example.display());
-    let script = format!("{prefix} exec \"$0\" {command}");
-    Command::new("sh").arg("-c").arg(script).arg(example).current_dir(directory).output().unwrap()
-}
-
-#[tokio::test]
-async fn a_hanging_writer_is_reported_until_it_continues() {
-    let (_directory, db) = fresh();
-    assert!(db.not_ready_reason().await.is_none());
-    let (release, busy) = occupy(&db);
-    let hangs = async {
-        while db.not_ready_reason().await.is_none() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("the hang is reported");
-    drop(release);
-    busy.await.unwrap();
-    db.write(add("next")).await.unwrap();
-    assert!(db.not_ready_reason().await.is_none());
-}
-
-/// The threads that have failed, in the order of their failures.
-static FAILED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-#[tokio::test]
-async fn a_failure_of_the_writer_thread_is_reported() {
-    embedded::on_failure(|thread| FAILED.lock().unwrap().push(thread.to_owned()));
-    let directory = TempDir::new().unwrap();
-    let open = |name: &str| Database::open(&directory.path().join(name), Options::new(SCHEMA)).unwrap();
-
-    let following = open("following.sqlite3");
-    following.write_then(add("a"), |_: &i64| panic!("injected")).await.unwrap();
-    assert_eq!(*FAILED.lock().unwrap(), ["following-write"]);
-
-    embedded::set_fault_hook(|thread| assert!(thread != "doomed-write", "injected"));
-    let doomed = open("doomed.sqlite3");
-    assert!(doomed.not_ready_reason().await.is_none());
-    assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
-    assert!(doomed.not_ready_reason().await.is_some());
-    assert!(matches!(doomed.write(add("a")).await, Err(Error::Closed)));
-    assert!(words(&doomed).await.is_empty(), "readers continue");
-    assert_eq!(*FAILED.lock().unwrap(), ["following-write", "doomed-write"]);
-}
-
-/// Blocks the writer of the store `stuck` between two batches until the sender is dropped.
-static BETWEEN: Mutex<Option<std::sync::mpsc::Receiver<()>>> = Mutex::new(None);
-
-#[tokio::test]
-async fn a_writer_that_takes_no_job_is_reported_without_a_running_batch() {
-    embedded::set_fault_hook(|thread| {
-        if thread == "stuck-write between" {
-            let released = BETWEEN.lock().unwrap().take();
-            assert!(released.is_none_or(|released| released.recv().is_err()));
-        }
-    });
-    let directory = TempDir::new().unwrap();
-    let db = Database::open(&directory.path().join("stuck.sqlite3"), Options::new(SCHEMA)).unwrap();
-    let (held, released) = std::sync::mpsc::channel();
-    *BETWEEN.lock().unwrap() = Some(released);
-    let waits = db.write(add("a"));
-    let hangs = async {
-        while db.not_ready_reason().await.is_none() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), hangs).await.expect("the hang is reported");
-    drop(held);
-    waits.await.unwrap();
-    assert!(db.not_ready_reason().await.is_none());
-}
-
-/// Restores an older copy of a store, made while it was closed, in each of the usual ways. Also makes changes that restore no copy.
-#[tokio::test]
-async fn a_restored_copy_starts_a_new_history_and_the_original_does_not() {
-    const RENEWAL: &[&str] = &["INSERT INTO word(text) VALUES ('renewed ' || hex(randomblob(8)))"];
-    let options = Options { renewal: RENEWAL, ..Options::new(SCHEMA) };
-    for (what, script, is_copy) in [
-        ("restarted", "true", false),
-        ("renamed", "mv data other && mv other data", false),
-        ("copied aside", "cp -a data aside", false),
-        ("new rights", "chmod 700 data; chmod 600 data/*", false),
-        ("restored after a removal", "rm -r data && cp -a old data", true),
-        ("restored into the emptied directory", "rm data/* && cp -a old/. data", true),
-        ("restored over it", "cp -a old/. data", true),
-        ("restored over it, content only", "cp old/words.sqlite3 data/words.sqlite3", true),
-        ("restored by tar", "tar -C old -cf old.tar . && tar -C data -xf old.tar", true),
-        ("moved to another directory by a copy", "cp -a data other && rm -r data && mv other data", true),
-    ] {
-        let root = TempDir::new().unwrap();
-        let path = root.path().join("data/words.sqlite3");
-        let run = |script: &str| {
-            let ran =
-                std::process::Command::new("sh").arg("-c").arg(script).current_dir(root.path()).status();
-            assert!(ran.unwrap().success(), "{script}");
-        };
-        for word in ["old", "new"] {
-            let db = Database::open(&path, options).unwrap();
-            db.write(add(word)).await.unwrap();
-            db.close();
-            if word == "old" {
-                run("cp -a data old");
-            }
-        }
-        run(script);
-        for start in ["first", "second"] {
-            let db = Database::open(&path, options).unwrap();
-            let count = words(&db).await.iter().filter(|word| word.starts_with("renewed")).count();
-            assert_eq!(count, usize::from(is_copy), "{what}, {start} start");
-            db.close();
-        }
+async fn a_failed_write_is_refused_alone_and_a_failed_fsync_is_the_last_one() {
+    let faults = [
+        ("pwrite64:error=ENOSPC:when=60", "database or disk is full", true),
+        ("pwrite64:error=EDQUOT:when=60", "disk I/O error", true),
+        ("fdatasync,fsync:error=EIO:when=30", "disk I/O error", false),
+    ];
+    for (fault, text, goes_on) in faults {
+        let directory = TempDir::new().unwrap();
+        let output = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64,fdatasync,fsync"])
+            .args(["-e", &format!("inject={fault}")])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", CHILD.0, "--nocapture"])
+            .env(CHILD.1, directory.path())
+            .output()
+            .expect("strace is installed");
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = || output.lines().filter(|line| line.contains("acked") || line.contains("refused"));
+        let acked = lines().filter(|line| line.contains("acked")).count();
+        let first = lines().position(|line| line.contains("refused")).expect("a refused write");
+        assert!(lines().any(|line| line.contains(text)), "{fault}: {output}");
+        assert_eq!(acked > first, goes_on, "{fault}: {output}");
+        let stored = words(&open(directory.path()).unwrap()).await.len();
+        assert!(acked > 0 && stored >= acked, "{fault}: {stored} of {acked} acked");
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// `number` is the order of opening, `user` the key of the username, `replaces` a JSON array of the ids of the sessions that this one
 /// replaces, until its first use. No token can be derived from a row.
-const MIGRATIONS: &[&str] = &["
+const SCHEMA: &str = "
     CREATE TABLE sessions(
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -24,10 +24,7 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE INDEX sessions_by_user ON sessions(user, number);
     CREATE INDEX sessions_by_age ON sessions(issued_at);
-"];
-
-/// Closes all sessions of a file that was restored, because the missing transactions may include a logout.
-const RENEWAL: &[&str] = &["DELETE FROM sessions"];
+";
 
 /// The number of closings that are buffered for a watcher. A watcher that lags further loses the oldest.
 const CLOSINGS: usize = 1_024;
@@ -40,9 +37,6 @@ pub struct SqliteSessions {
 }
 
 impl SqliteSessions {
-    /// The schema version of this release: the number of migrations.
-    pub const SCHEMA: usize = MIGRATIONS.len();
-
     /// Opens the file. `clock` is [`Timestamp::now`], except in tests. Blocks; call it at start.
     ///
     /// # Errors
@@ -51,28 +45,11 @@ impl SqliteSessions {
         path: &Path,
         clock: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Result<Self, embedded::Error> {
-        Self::open_with(path, false, clock)
-    }
-
-    /// Like [`SqliteSessions::open`]. With `accept_loss` it also opens a file that has lost committed data, and closes all sessions of it.
-    ///
-    /// # Errors
-    /// When the file cannot be opened.
-    pub fn open_with(
-        path: &Path,
-        accept_loss: bool,
-        clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Result<Self, embedded::Error> {
-        let db = Database::open(path, Options { renewal: RENEWAL, accept_loss, ..Options::new(MIGRATIONS) })?;
+        let db = Database::open(path, Options::new(SCHEMA))?;
         Ok(Self { db, clock: Box::new(clock), closings: ClosingSender::new(CLOSINGS) })
     }
 
-    /// Why the store does not work, for `/readyz`. `None` when it works ([`embedded::Database::not_ready_reason`]).
-    pub async fn not_ready_reason(&self) -> Option<String> {
-        self.db.not_ready_reason().await
-    }
-
-    /// The open file, to close it or to make it a member of a group of files.
+    /// The open file, to check and to close it.
     pub fn database(&self) -> &Database {
         &self.db
     }

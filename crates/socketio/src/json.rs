@@ -117,16 +117,4 @@ mod tests {
             assert!(!is_well_formed(text), "{text}");
         }
     }
-
-    #[test]
-    fn the_grammar_has_no_limits() {
-        let deep = format!("[\"a\",{}{}]", "[".repeat(100_000), "]".repeat(100_000));
-        for text in [r#"["a",1e400]"#, r#"["a",-1e400,"\ud83d"]"#, &deep] {
-            assert!(from_str::<Value>(text).is_err());
-            assert!(is_well_formed(text));
-            assert_eq!(first_item(text), Some(json!("a")));
-        }
-        assert_eq!(first_item(r#"["\ud83d",1e400]"#), Some(json!("\u{FFFD}")));
-        assert_eq!(first_item("[1e400]"), None);
-    }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::json;
 use socketio::{CloseReason, Config};
 use support::{
-    Client, DEADLINE, Frame,
-    http::{BAD_REQUEST, Poller, get, post, post_as},
-    start, upgrade_request,
+    Client,
+    http::{Poller, get, post},
+    start,
 };
 
 const POLLING: &str = "EIO=4&transport=polling";
@@ -62,18 +62,6 @@ async fn a_response_has_at_most_sixteen_packets_and_the_next_one_the_rest() {
     assert_eq!(received, want);
 }
 
-#[actix_rt::test]
-async fn connection_close_is_not_an_abort() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    let request = get(&poller.query()).replace("Host", "Connection: close\r\nHost");
-    let mut waiting = poller.wait_for(request.as_bytes()).await;
-    poller.send_text("421[\"a\"]").await;
-    assert_eq!(waiting.response().await.short(), (200, "431[\"a\",[],1]"));
-    assert_eq!(waiting.rest().await, "");
-    poller.assert_alive().await;
-}
-
 /// A proxy that drains limits a GET. What is queued meanwhile is in this or the next answer.
 #[actix_rt::test]
 async fn a_get_with_a_limit_waits_no_longer_and_loses_nothing() {
@@ -113,21 +101,6 @@ async fn a_get_with_a_limit_waits_no_longer_and_loses_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_post_is_answered_ok() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    let response = poller.post("3").await;
-    assert_eq!(response.short(), (200, "ok"));
-    assert_eq!(response.header("content-type"), Some("text/html"));
-    assert_eq!(response.header("content-length"), Some("2"));
-    assert_eq!(response.header("cache-control"), Some("no-store"));
-    for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
-        let request = post_as(&poller.query(), kind, "3");
-        assert_eq!(poller.start(&request).await.response().await.short(), (200, "ok"), "{kind:?}");
-    }
-}
-
-#[actix_rt::test]
 async fn a_second_poll_ends_the_session() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
@@ -164,25 +137,6 @@ async fn an_aborted_poll_ends_the_session() {
 }
 
 #[actix_rt::test]
-async fn a_poll_whose_connection_is_reset_ends_the_session() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    poller.wait().await.reset();
-    assert_eq!(server.next_close(), CloseReason::TransportClose);
-    poller.assert_unknown().await;
-}
-
-#[actix_rt::test]
-async fn an_aborted_post_ends_the_session() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    let request = post(&poller.query(), "421[\"a\"]");
-    drop(poller.wait_for(&request.as_bytes()[..request.len() - 3]).await);
-    assert_eq!(server.next_close(), CloseReason::TransportError);
-    poller.assert_unknown().await;
-}
-
-#[actix_rt::test]
 async fn a_close_packet_ends_the_session_and_releases_the_poll() {
     let server = start(Config::default());
     let poller = Poller::join(&server).await;
@@ -195,28 +149,6 @@ async fn a_close_packet_ends_the_session_and_releases_the_poll() {
     let poller = Poller::join(&server).await;
     poller.send_text("41\x1e1").await;
     assert_eq!(server.next_close(), CloseReason::ClientDisconnect);
-    poller.assert_unknown().await;
-}
-
-#[actix_rt::test]
-async fn other_methods_are_refused_and_the_session_stays_open() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    for method in ["PUT", "DELETE", "PATCH", "OPTIONS"] {
-        let request = get(&poller.query()).replacen("GET", method, 1);
-        assert_eq!(poller.start(&request).await.response().await.status, 400, "{method}");
-    }
-    poller.assert_alive().await;
-}
-
-#[actix_rt::test]
-async fn a_server_close_answers_the_pending_poll() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    poller.send_text("42[\"join\",\"r\"]").await;
-    let mut waiting = poller.wait().await;
-    server.io.close_all(CloseReason::ShuttingDown, 1, Duration::ZERO).await;
-    assert_eq!(waiting.response().await.short(), (200, "1"));
     poller.assert_unknown().await;
 }
 
@@ -242,18 +174,6 @@ async fn a_server_close_flushes_the_queue_and_waits_for_the_next_poll() {
 }
 
 #[actix_rt::test]
-async fn either_side_can_disconnect_a_namespace() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    poller.send_text("42[\"disconnect me\"]").await;
-    assert_eq!(poller.poll().await.short(), (200, "41"));
-    assert_eq!(server.next_close(), CloseReason::ServerDisconnect);
-    poller.send_text("40\x1e41\x1e40").await;
-    let response = poller.poll().await;
-    assert!(response.packets()[0].starts_with("40{"), "{response:?}");
-}
-
-#[actix_rt::test]
 async fn pings_are_sent_with_polls_and_a_missing_pong_ends_the_session() {
     let config = Config {
         ping_interval: Duration::from_millis(300),
@@ -271,14 +191,6 @@ async fn pings_are_sent_with_polls_and_a_missing_pong_ends_the_session() {
     let mut waiting = poller.start_poll().await;
     assert_eq!(waiting.response().await.short(), (200, "1"));
     assert_eq!(server.next_close(), CloseReason::PingTimeout);
-    poller.assert_unknown().await;
-}
-
-#[actix_rt::test]
-async fn a_session_that_joins_nothing_is_closed() {
-    let server = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
-    let poller = Poller::open(&server).await;
-    assert_eq!(poller.poll().await.short(), (200, "1"));
     poller.assert_unknown().await;
 }
 
@@ -310,46 +222,5 @@ async fn sessions_are_found_from_any_worker() {
         drop(remote);
         assert_eq!(server.next_close(), CloseReason::TransportClose, "an abort on another worker");
         poller.assert_unknown().await;
-    }
-}
-
-#[actix_rt::test]
-async fn a_websocket_session_refuses_polling_requests() {
-    let server = start(Config::default());
-    let mut client = Client::dial(server.address, None).await;
-    client.request(&upgrade_request("EIO=4&transport=websocket")).await;
-    let Frame::Text(open) = client.next().await else { panic!("the open packet") };
-    let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
-    let query = format!("{POLLING}&sid={}", open["sid"].as_str().unwrap());
-    for request in [get(&query), post(&query, "1")] {
-        let response = Client::dial(server.address, None).await.fetch(&request).await;
-        assert_eq!(response.short(), (400, BAD_REQUEST));
-    }
-    client.connect().await;
-}
-
-#[actix_rt::test]
-async fn many_sessions_poll_at_once_and_each_receives_its_own_events() {
-    let server = start(Config::default());
-    let mut pollers = Vec::new();
-    for index in 0..20 {
-        let poller = Poller::join(&server).await;
-        poller.send_text(&format!("42[\"join\",\"all\"]\x1e42[\"join\",\"{index}\"]")).await;
-        pollers.push(poller);
-    }
-    let mut waiting = Vec::new();
-    for poller in &pollers {
-        waiting.push(poller.start_poll().await);
-    }
-    for index in 0..20 {
-        server.broadcast(&index.to_string(), "own", json!(index)).await;
-    }
-    for (index, waiting) in waiting.iter_mut().enumerate() {
-        assert_eq!(waiting.response().await.short(), (200, format!("42[\"own\",{index}]").as_str()));
-    }
-    server.broadcast("all", "news", json!(1)).await;
-    let answers = futures_util::future::join_all(pollers.iter().map(Poller::poll));
-    for response in tokio::time::timeout(DEADLINE, answers).await.unwrap() {
-        assert_eq!(response.short(), (200, "42[\"news\",1]"));
     }
 }

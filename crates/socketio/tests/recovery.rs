@@ -164,21 +164,6 @@ async fn a_client_recovers_its_id_its_rooms_and_the_missed_events_in_every_names
 }
 
 #[actix_rt::test]
-async fn a_private_id_of_one_namespace_does_not_resume_in_another() {
-    let (address, _) = start();
-    let client = Stock::connect(address, "/admin", &json!({})).await;
-    for other in ["/", "/news"] {
-        let auth = json!({"pid": client.pid, "offset": null});
-        let mut other_client = Stock::connect(address, other, &auth).await;
-        assert_ne!((&other_client.pid, &other_client.sid), (&client.pid, &client.sid));
-        let state = other_client.ask("state", &json!([])).await;
-        assert_eq!(state, json!([false, other_client.sid, [other_client.sid]]));
-    }
-    let mut client = client;
-    assert_eq!(client.ask("state", &json!([])).await[0], json!(false), "the session was not closed");
-}
-
-#[actix_rt::test]
 async fn events_to_one_socket_and_broadcasts_are_recovered_in_one_order() {
     let (address, io) = start();
     let mut client = Stock::connect(address, "/", &json!({})).await;

@@ -64,11 +64,3 @@ async fn a_peer_reads_the_heads_of_the_handshake_and_of_the_request_with_the_eve
     let Frame::Text(ack) = probe.next().await else { panic!("an ack") };
     assert_eq!(heads(&ack, 3), json!([handshake, ["GET", "upgrade", upgrade, true]]));
 }
-
-#[actix_rt::test]
-async fn heads_are_not_kept_without_the_option() {
-    let server = start(Config::default());
-    let poller = join(&server).await;
-    poller.send_text("421[\"request\"]").await;
-    assert_eq!(heads(poller.poll().await.packets()[0], 1), json!([null, null]));
-}

@@ -28,18 +28,6 @@ async fn probed(server: &TestServer) -> (Poller, Client) {
     (poller, probe)
 }
 
-/// Whether a WebSocket can probe now. It closes the probe again.
-async fn can_probe(poller: &Poller) -> bool {
-    let mut probe = Client::probe(poller.address, &poller.sid).await;
-    probe.send_text("2probe").await;
-    if probe.next().await != text("3probe") {
-        return false;
-    }
-    probe.send_text("invalid").await;
-    assert!(matches!(probe.next().await, Frame::Close(_)));
-    true
-}
-
 /// A second WebSocket is closed at once.
 async fn assert_probe_refused(address: std::net::SocketAddr, sid: &str) {
     let mut probe = Client::probe(address, sid).await;
@@ -105,43 +93,6 @@ async fn the_pending_poll_is_released_and_the_session_is_upgraded() {
 }
 
 #[actix_rt::test]
-async fn a_session_can_be_upgraded_before_it_joins_a_namespace() {
-    let server = start(Config::default());
-    let poller = Poller::open(&server).await;
-    let mut probe = Client::probe(server.address, &poller.sid).await;
-    probe.send_text("2probe").await;
-    assert_eq!(probe.next().await, text("3probe"));
-    probe.send_text("5").await;
-    probe.connect().await;
-}
-
-#[actix_rt::test]
-async fn a_pending_poll_is_released_by_an_upgrade_without_probe() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    let mut waiting = poller.wait().await;
-    let mut probe = Client::probe(server.address, &poller.sid).await;
-    probe.send_text("5").await;
-    assert_active(&mut probe).await;
-    assert_eq!(waiting.response().await.short(), (200, "6"));
-    assert_polling_refused(&poller).await;
-}
-
-#[actix_rt::test]
-async fn probe_and_upgrade_at_once_send_no_extra_packet() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    let mut waiting = poller.wait().await;
-    let mut probe = Client::probe(server.address, &poller.sid).await;
-    let both =
-        [support::frame(0x81, b"2probe"), support::frame(0x81, b"5"), support::frame(0x81, b"421[\"a\"]")];
-    probe.send(&both.concat()).await;
-    assert_eq!(probe.next().await, text("3probe"));
-    assert_eq!(probe.next().await, text("431[\"a\",[],1]"));
-    assert_eq!(waiting.response().await.short(), (200, "6"));
-}
-
-#[actix_rt::test]
 async fn packets_while_probing_are_sent_to_a_poll_or_wait_for_the_upgrade() {
     let server = start(Config::default());
     let (poller, mut probe) = probed(&server).await;
@@ -166,19 +117,6 @@ async fn a_post_in_progress_during_the_upgrade_is_processed() {
     posting.send(tail).await;
     assert_eq!(posting.response().await.short(), (200, "ok"));
     assert_eq!(probe.next().await, text("431[\"a\",[],1]"));
-}
-
-#[actix_rt::test]
-async fn an_aborted_post_after_the_upgrade_does_not_end_the_session() {
-    let server = start(Config::default());
-    let (poller, mut probe) = probed(&server).await;
-    let request = post(&poller.query(), "421[\"a\"]");
-    let posting = poller.wait_for(&request.as_bytes()[..request.len() - 3]).await;
-    probe.send_text("5").await;
-    assert_active(&mut probe).await;
-    drop(posting);
-    Client::dial_worker(server.address, &poller.worker, true).await;
-    assert_active(&mut probe).await;
 }
 
 #[actix_rt::test]
@@ -216,43 +154,6 @@ async fn only_one_websocket_may_probe_and_the_first_one_continues() {
 }
 
 #[actix_rt::test]
-async fn a_closed_probe_allows_another_one() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    for end in [&support::frame(0x88, &[0x03, 0xE8])[..], &[0xC1, 0x80][..], b""] {
-        let mut probe = Client::probe(server.address, &poller.sid).await;
-        probe.send_text("2probe").await;
-        assert_eq!(probe.next().await, text("3probe"));
-        probe.send(end).await;
-        if !end.is_empty() {
-            assert!(matches!(probe.next().await, Frame::Close(_)));
-            assert_eq!(probe.next().await, Frame::End);
-        }
-        drop(probe);
-        poller.assert_alive().await;
-        // The end of a lost connection and the next probe reach the session in any order.
-        while !can_probe(&poller).await {}
-    }
-}
-
-#[actix_rt::test]
-async fn an_invalid_probe_is_closed_and_the_session_continues() {
-    let server = start(Config::default());
-    let poller = Poller::join(&server).await;
-    for invalid in ["2", "2other", "3probe", "1", "42[\"a\"]", "", "x"] {
-        let mut probe = Client::probe(server.address, &poller.sid).await;
-        probe.send_text(invalid).await;
-        assert!(matches!(probe.next().await, Frame::Close(_)), "{invalid:?}");
-        assert_eq!(probe.next().await, Frame::End, "{invalid:?}");
-        poller.assert_alive().await;
-    }
-    let mut probe = Client::probe(server.address, &poller.sid).await;
-    probe.send(&support::frame(0x82, b"binary")).await;
-    assert!(matches!(probe.next().await, Frame::Close(_)));
-    poller.assert_alive().await;
-}
-
-#[actix_rt::test]
 async fn an_upgrade_timeout_closes_only_the_probe() {
     let server = start(Config { upgrade_timeout: Duration::from_millis(200), ..Config::default() });
     let (poller, mut probe) = probed(&server).await;
@@ -283,45 +184,6 @@ async fn a_session_that_ends_while_probing_closes_the_probe() {
     let head = late.request(&upgrade_request(&query)).await;
     assert!(head.starts_with("HTTP/1.1 400"), "{head}");
     assert_eq!(late.rest().await, "Session ID unknown");
-}
-
-#[actix_rt::test]
-async fn an_upgraded_session_ends_with_its_websocket() {
-    let server = start(Config::default());
-    let (poller, mut probe) = probed(&server).await;
-    probe.send_text("5").await;
-    assert_active(&mut probe).await;
-    drop(probe);
-    assert_eq!(server.next_close(), CloseReason::TransportClose);
-    poller.assert_unknown().await;
-}
-
-#[actix_rt::test]
-async fn an_upgraded_session_is_closed_by_the_server_with_a_frame() {
-    let server = start(Config::default());
-    let (_, mut probe) = probed(&server).await;
-    probe.send_text("5").await;
-    probe.send_text("42[\"join\",\"u\"]").await;
-    assert_active(&mut probe).await;
-    server
-        .io
-        .send(vec![Operation::Disconnect { of: "u".into(), close: Some(CloseReason::ServerClose) }])
-        .await;
-    assert_eq!(probe.next().await, text("41"));
-    assert_eq!(probe.next().await, Frame::Close(1000));
-    assert_eq!(probe.next().await, Frame::End);
-}
-
-#[actix_rt::test]
-async fn a_websocket_session_refuses_probes() {
-    let server = start(Config::default());
-    let mut client = Client::dial(server.address, None).await;
-    client.request(&upgrade_request("EIO=4&transport=websocket")).await;
-    let Frame::Text(open) = client.next().await else { panic!("the open packet") };
-    let open: serde_json::Value = serde_json::from_str(&open[1..]).unwrap();
-    assert_eq!(open["upgrades"], json!([]));
-    assert_probe_refused(server.address, open["sid"].as_str().unwrap()).await;
-    client.connect().await;
 }
 
 #[actix_rt::test]

@@ -26,49 +26,6 @@ async fn a_client_connects_and_its_events_are_answered_in_order() {
 }
 
 #[actix_rt::test]
-async fn a_dropped_reply_is_not_pending() {
-    let server = start(Config::default());
-    let mut client = Client::join(&server).await;
-    client.send_text("421[\"drop ack\"]").await;
-    client.send_text("422[\"b\"]").await;
-    assert_eq!(client.next().await, text("432[\"b\",[],1]"), "one pending ack: its own");
-}
-
-#[actix_rt::test]
-async fn a_refused_client_receives_the_reason_and_may_retry() {
-    let server = start(Config::default());
-    let mut client = Client::open(&server).await;
-    client.send_text("40{\"fail\":true}").await;
-    assert_eq!(client.next().await, text("44{\"message\":\"no\",\"data\":{\"code\":42}}"));
-    client.send_text("40/unknown,").await;
-    assert_eq!(client.next().await, text("44/unknown,{\"message\":\"Invalid namespace\"}"));
-    client.connect().await;
-}
-
-#[actix_rt::test]
-async fn an_event_reaches_only_the_sockets_of_its_room() {
-    let server = start(Config::default());
-    let mut inside = [Client::join(&server).await, Client::join(&server).await, Client::join(&server).await];
-    let mut outside = Client::join(&server).await;
-    for client in &mut inside {
-        client.send_text("420[\"join\",\"r\"]").await;
-        assert_eq!(client.next().await, text("430[\"join\",[null],1]"));
-    }
-    server.broadcast("r", "news", json!(7)).await;
-    for client in &mut inside {
-        assert_eq!(client.next().await, text("42[\"news\",7]"));
-    }
-    inside[0].send_text("420[\"leave\",\"r\"]").await;
-    assert!(matches!(inside[0].next().await, Frame::Text(_)));
-    server.broadcast("r", "news", json!(8)).await;
-    assert_eq!(inside[1].next().await, text("42[\"news\",8]"));
-    for client in [&mut inside[0], &mut outside] {
-        client.send_text("429[\"ping\"]").await;
-        assert_eq!(client.next().await, text("439[\"ping\",[],1]"), "no event of the room");
-    }
-}
-
-#[actix_rt::test]
 async fn a_batch_is_applied_in_order_on_every_worker() {
     let server = start(Config::default());
     let mut clients = Vec::new();
@@ -127,14 +84,6 @@ async fn the_first_ping_is_sent_after_one_interval_and_a_missing_pong_ends_the_s
 }
 
 #[actix_rt::test]
-async fn a_client_that_joins_nothing_is_closed() {
-    let server = start(Config { connect_timeout: Duration::from_millis(200), ..Config::default() });
-    let mut client = Client::open(&server).await;
-    assert_eq!(client.next().await, Frame::Close(1008));
-    assert_eq!(client.next().await, Frame::End);
-}
-
-#[actix_rt::test]
 async fn the_peer_receives_the_reason_of_every_kind_of_close() {
     let server = start(Config::default());
     let mut client = Client::join(&server).await;
@@ -162,52 +111,6 @@ async fn the_peer_receives_the_reason_of_every_kind_of_close() {
 
     drop(Client::join(&server).await);
     assert_eq!(server.next_close(), CloseReason::TransportClose);
-}
-
-#[actix_rt::test]
-async fn a_malformed_packet_ends_only_its_connection() {
-    let server = start(Config::default());
-    let mut control = Client::join(&server).await;
-    for bad in [
-        "42[]",
-        "42[\"connect\"]",
-        "2",
-        "9",
-        "",
-        "40",
-        "44{\"message\":\"x\"}",
-        "42/x,[\"a\"]",
-        "450-[\"a\"]",
-    ] {
-        let mut client = Client::join(&server).await;
-        client.send_text(bad).await;
-        assert_eq!(client.next().await, Frame::Close(1002), "{bad}");
-        assert_eq!(client.next().await, Frame::End, "{bad}");
-    }
-    control.send_text("429[\"ping\"]").await;
-    assert_eq!(control.next().await, text("439[\"ping\",[],1]"));
-}
-
-#[actix_rt::test]
-async fn invalid_frames_are_refused_at_their_header_with_the_expected_code() {
-    let server = start(Config { max_payload: 65_536, ..Config::default() });
-    let table: [(&str, Vec<u8>, u16); 9] = [
-        ("2^40 bytes declared", vec![0x82, 0xFF, 0, 0, 1, 0, 0, 0, 0, 0], 1009),
-        ("one byte over the limit", vec![0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 1], 1009),
-        ("most significant bit", vec![0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 1], 1002),
-        ("not the shortest form", vec![0x81, 0xFE, 0, 5], 1002),
-        ("unmasked", vec![0x81, 0x05], 1002),
-        ("reserved bit", vec![0xC1], 1002),
-        ("unknown opcode", vec![0x83], 1002),
-        ("continuation of nothing", vec![0x80], 1002),
-        ("text that is not UTF-8", frame(0x81, &[0xC3, 0x28]), 1007),
-    ];
-    for (name, bytes, code) in table {
-        let mut client = Client::join(&server).await;
-        client.send(&bytes).await;
-        assert_eq!(client.next().await, Frame::Close(code), "{name}");
-        assert_eq!(client.next().await, Frame::End, "{name}");
-    }
 }
 
 #[actix_rt::test]
@@ -318,29 +221,4 @@ async fn a_message_that_exceeds_the_body_timeout_closes_the_connection() {
     }
     assert_eq!(client.next().await, Frame::Close(1008));
     assert_eq!(client.next().await, Frame::End);
-}
-
-#[actix_rt::test]
-async fn every_message_has_its_own_body_timeout() {
-    let server = start(Config { body_timeout: Duration::from_millis(400), ..Config::default() });
-    let mut client = Client::join(&server).await;
-    for number in 0..8 {
-        let message = frame(0x81, format!("42{number}[\"a\"]").as_bytes());
-        let (head, tail) = message.split_at(9);
-        client.send(head).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        client.send(tail).await;
-        assert_eq!(client.next().await, text(&format!("43{number}[\"a\",[],1]")));
-    }
-}
-
-#[actix_rt::test]
-async fn draining_closes_every_connection_with_going_away() {
-    let server = start(Config::default());
-    let mut clients = [Client::join(&server).await, Client::join(&server).await, Client::join(&server).await];
-    server.io.close_all(CloseReason::ShuttingDown, 2, Duration::from_millis(1)).await;
-    for client in &mut clients {
-        assert_eq!(client.next().await, Frame::Close(1001));
-        assert_eq!(client.next().await, Frame::End);
-    }
 }

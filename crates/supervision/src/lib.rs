@@ -13,7 +13,7 @@ mod part;
 mod restart;
 
 pub use busy::BusyTimer;
-pub use part::{Part, count_panic, drain, ended, essential, failed, report_exit, start};
+pub use part::{Part, count_panic, drain, ended, essential, failed, start};
 pub use restart::restart;
 
 /// Panics if [`fault::arm`] has armed this part. Expands to nothing in release builds.

@@ -3,11 +3,10 @@
 use std::{
     borrow::Cow,
     collections::BTreeSet,
-    io,
     panic::PanicHookInfo,
     process,
     sync::{
-        LazyLock, Mutex, MutexGuard, OnceLock, PoisonError,
+        LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     thread,
@@ -30,9 +29,6 @@ const EXIT_DEADLINE: Duration = Duration::from_secs(3);
 /// The name of a part in `/readyz`, metrics and logs.
 type Name = Cow<'static, str>;
 
-/// Called before an exit without a deadline, with the error of the thread that could not be started.
-static REPORT: OnceLock<fn(&io::Error)> = OnceLock::new();
-
 static PHASE: AtomicU8 = AtomicU8::new(OFF);
 static FAILED: LazyLock<watch::Sender<Option<Name>>> = LazyLock::new(|| watch::Sender::new(None));
 static ENDED: Mutex<BTreeSet<Name>> = Mutex::new(BTreeSet::new());
@@ -45,12 +41,6 @@ pub struct Part(Name);
 /// Starts supervision: from now on the end of a [`Part`] ends the process.
 pub fn start() {
     PHASE.store(RUNNING, Ordering::Release);
-}
-
-/// Sets the function that reports why the process exits at once after the failure of a part: no thread can be started, which is often the
-/// cause of the failure, too. It must write its report before it returns. Further calls have no effect.
-pub fn report_exit(report: fn(&io::Error)) {
-    _ = REPORT.set(report);
 }
 
 /// The process is shutting down: from now on parts may end, but not by a panic.
@@ -141,10 +131,7 @@ fn exit_after_deadline() {
         thread::sleep(EXIT_DEADLINE);
         process::exit(1);
     });
-    if let Err(error) = exit_deadline {
-        if let Some(report) = REPORT.get() {
-            report(&error);
-        }
+    if exit_deadline.is_err() {
         process::exit(1);
     }
 }

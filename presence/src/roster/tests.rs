@@ -1,321 +1,141 @@
-//! Tests of the roster with tables and random histories: replayed diffs must equal its state.
+//! Tests of the roster with the calls that the gRPC service makes.
 
-use std::collections::BTreeSet;
-
-use proptest::prelude::*;
+use tokio::time::timeout;
 
 use super::*;
 
-const LIMITS: Limits = Limits { lease: 15_000, typing: 8_000, users: 3, typing_entries: 4 };
-
-fn user(name: &str) -> Username {
-    name.parse().unwrap()
-}
-
-fn users(of: &[(&str, u32)]) -> Connections {
-    of.iter().map(|(name, count)| (user(name), *count)).collect()
-}
-
-fn names(of: &[&str]) -> Vec<Username> {
-    of.iter().map(|name| user(name)).collect()
-}
-
-fn node(name: &str) -> Node {
-    name.parse().unwrap()
-}
-
-/// Users that came online and went offline since the last diff.
-fn moves(state: &mut State) -> (Vec<Username>, Vec<Username>) {
-    state.take_diff().map(|diff| (diff.joined, diff.left)).unwrap_or_default()
-}
-
-#[test]
-fn a_user_with_two_tabs_is_online_until_the_last_one_closes() {
-    let mut state = State::new(LIMITS);
-    let lease = state.open(node("n1"), users(&[]), 0).unwrap();
-    for (count, joined, left) in [(1, &["a"][..], &[][..]), (2, &[], &[]), (1, &[], &[]), (0, &[], &["a"])] {
-        state.change(&lease, user("a"), count, 1).unwrap();
-        assert_eq!(moves(&mut state), (names(joined), names(left)), "{count}");
+/// A short interval, and a lease that does not expire during a test.
+fn quick() -> Config {
+    Config {
+        presence_flush: Duration::from_millis(10),
+        presence_lease: Duration::from_secs(60),
+        ..Config::default()
     }
 }
 
-#[test]
-fn a_user_on_two_nodes_is_online_until_both_are_gone() {
-    let mut state = State::new(LIMITS);
-    let first = state.open(node("n1"), users(&[("a", 1)]), 0).unwrap();
-    let second = state.open(node("n2"), users(&[("a", 2), ("b", 1)]), 0).unwrap();
-    assert_eq!(moves(&mut state), (names(&["a", "b"]), vec![]));
-    assert!(state.close(&second));
-    assert_eq!(moves(&mut state), (vec![], names(&["b"])));
-    assert!(state.close(&first));
-    assert_eq!(moves(&mut state), (vec![], names(&["a"])));
+fn start(config: &Config) -> Roster {
+    let roster = Roster::new(config);
+    actix_rt::spawn(roster.clone().run(config.presence_flush));
+    roster
 }
 
-#[test]
-fn a_later_stream_replaces_the_earlier_stream_whose_end_removes_no_user() {
-    let mut state = State::new(LIMITS);
-    let old = state.open(node("n1"), users(&[("a", 1), ("b", 1)]), 0).unwrap();
-    moves(&mut state);
-    let new = state.open(node("n1"), users(&[("b", 1), ("c", 1)]), 1).unwrap();
-    assert_eq!(moves(&mut state), (names(&["c"]), names(&["a"])));
-    assert!(!state.close(&old));
-    assert!(matches!(state.change(&old, user("z"), 1, 2), Err(Error::Stale)));
-    assert!(matches!(state.heartbeat(&old, 2), Err(Error::Stale)));
-    assert_eq!(state.take_diff(), None);
-    assert!(state.close(&new));
-    assert_eq!(moves(&mut state), (vec![], names(&["b", "c"])));
+fn open(roster: &Roster, node: &str, users: &[&str]) -> Opened {
+    roster.open(node, users.iter().map(|name| (name.parse().unwrap(), 1)).collect()).unwrap()
 }
 
-#[test]
-fn a_later_snapshot_replaces_all_users_of_the_node() {
-    let mut state = State::new(LIMITS);
-    let lease = state.open(node("n1"), users(&[("a", 1), ("b", 3)]), 0).unwrap();
-    moves(&mut state);
-    state.replace(&lease, users(&[("b", 1), ("c", 1), ("d", 0)]), 1).unwrap();
-    assert_eq!(moves(&mut state), (names(&["c"]), names(&["a"])));
+fn change(roster: &Roster, lease: &Lease, name: &str, count: u32) -> Result<(), Error> {
+    roster.with(|state, now| state.change(lease, name.parse().unwrap(), count, now))
 }
 
-#[test]
-fn a_node_whose_lease_expires_is_removed_with_its_users() {
-    let mut state = State::new(LIMITS);
-    let quiet = state.open(node("n1"), users(&[("a", 1)]), 0).unwrap();
-    let alive = state.open(node("n2"), users(&[("b", 1)]), 0).unwrap();
-    state.connected(user("c")).unwrap();
-    moves(&mut state);
-    state.heartbeat(&alive, 14_000).unwrap();
-    assert_eq!(state.sweep(14_999), []);
-    assert_eq!(state.sweep(15_000), std::slice::from_ref(&quiet));
-    assert_eq!(moves(&mut state), (vec![], names(&["a"])));
-    assert!(matches!(state.heartbeat(&quiet, 15_001), Err(Error::Stale)));
-    assert_eq!(state.sweep(29_000), [alive]);
-    assert_eq!(state.sweep(u64::MAX), [], "calls without a lease never expire");
-    assert_eq!(state.online().collect::<Vec<_>>(), [&user("c")]);
+fn set_typing(roster: &Roster, name: &str) {
+    let (user, room) = (name.parse().unwrap(), "r".parse().unwrap());
+    roster.with(|state, now| state.set_typing(user, room, true, now)).unwrap();
 }
 
-#[test]
-fn changes_that_cancel_out_between_two_diffs_are_not_published() {
-    let mut state = State::new(LIMITS);
-    let lease = state.open(node("n1"), users(&[("stays", 1)]), 0).unwrap();
-    moves(&mut state);
-    state.change(&lease, user("a"), 1, 1).unwrap();
-    state.change(&lease, user("a"), 0, 2).unwrap();
-    state.change(&lease, user("stays"), 0, 3).unwrap();
-    state.change(&lease, user("stays"), 1, 4).unwrap();
-    assert_eq!(state.take_diff(), None);
-}
-
-#[test]
-fn counts_of_unary_calls_do_not_fall_below_zero() {
-    let mut state = State::new(LIMITS);
-    for _ in 0..3 {
-        state.disconnected(user("a")).unwrap();
-    }
-    state.connected(user("a")).unwrap();
-    assert_eq!(moves(&mut state), (names(&["a"]), vec![]));
-    state.disconnected(user("a")).unwrap();
-    assert_eq!(moves(&mut state), (vec![], names(&["a"])));
-}
-
-#[test]
-fn typing_expires_and_the_expiry_is_published() {
-    let mut state = State::new(LIMITS);
-    let lobby = RoomName::lobby();
-    state.set_typing(user("b"), lobby.clone(), true, 0).unwrap();
-    state.set_typing(user("a"), lobby.clone(), true, 100).unwrap();
-    let typing = |state: &mut State| state.take_diff().map(|diff| diff.typing).unwrap_or_default();
-    assert_eq!(typing(&mut state), [(lobby.clone(), names(&["a", "b"]))]);
-    state.set_typing(user("b"), lobby.clone(), true, 4_000).unwrap();
-    assert_eq!(typing(&mut state), [], "a renewal is not published");
-    state.sweep(8_099);
-    assert_eq!(typing(&mut state), []);
-    state.sweep(8_100);
-    assert_eq!(typing(&mut state), [(lobby.clone(), names(&["b"]))]);
-    state.sweep(12_000);
-    assert_eq!(typing(&mut state), [(lobby, vec![])]);
-}
-
-#[test]
-fn typing_stops_on_request_and_a_start_and_stop_in_one_interval_cancel_out() {
-    let mut state = State::new(LIMITS);
-    let room: RoomName = "r".parse().unwrap();
-    state.set_typing(user("a"), room.clone(), true, 0).unwrap();
-    state.set_typing(user("a"), room.clone(), false, 1).unwrap();
-    assert_eq!(state.take_diff(), None);
-    state.set_typing(user("a"), room.clone(), true, 2).unwrap();
-    state.take_diff();
-    state.set_typing(user("a"), room.clone(), false, 3).unwrap();
-    assert_eq!(state.take_diff().unwrap().typing, [(room, vec![])]);
-}
-
-#[test]
-fn typing_ends_with_the_last_connection_of_a_user() {
-    let mut state = State::new(LIMITS);
-    let lease = state.open(node("n1"), users(&[("a", 2)]), 0).unwrap();
-    state.set_typing(user("a"), RoomName::lobby(), true, 0).unwrap();
-    state.take_diff();
-    state.change(&lease, user("a"), 1, 1).unwrap();
-    assert_eq!(state.take_diff(), None);
-    state.change(&lease, user("a"), 0, 2).unwrap();
-    let diff = state.take_diff().unwrap();
-    assert_eq!((diff.left, diff.count, diff.typing), (names(&["a"]), 0, vec![(RoomName::lobby(), vec![])]));
-}
-
-#[test]
-fn a_full_roster_refuses_additions_and_keeps_its_users() {
-    let mut state = State::new(LIMITS);
-    let four = users(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]);
-    assert!(matches!(state.open(node("n1"), four.clone(), 0), Err(Error::Full)));
-    let lease = state.open(node("n1"), users(&[("a", 1), ("b", 1), ("c", 1)]), 0).unwrap();
-    assert!(matches!(state.change(&lease, user("d"), 1, 0), Err(Error::Full)));
-    assert!(matches!(state.replace(&lease, four, 0), Err(Error::Full)));
-    state.change(&lease, user("a"), 9, 0).unwrap();
-    assert_eq!(state.online().len(), 3);
-    for name in ["a", "b", "c", "d"] {
-        state.set_typing(user(name), RoomName::lobby(), true, 0).unwrap();
-    }
-    assert!(matches!(state.set_typing(user("e"), RoomName::lobby(), true, 0), Err(Error::Full)));
-    state.set_typing(user("a"), RoomName::lobby(), true, 1).unwrap();
-    state.set_typing(user("a"), RoomName::lobby(), false, 1).unwrap();
-    state.set_typing(user("e"), RoomName::lobby(), true, 2).unwrap();
-}
-
-/// One operation on the roster. Names and nodes are small numbers, so that operations collide.
-#[derive(Debug, Clone)]
-enum Step {
-    Open(u8, Vec<(u8, u32)>),
-    Replace(u8, Vec<(u8, u32)>),
-    Change(u8, u8, u32),
-    Close(u8),
-    Connected(u8),
-    Disconnected(u8),
-    Typing(u8, u8, bool),
-    Wait(u64),
-    TakeDiff,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let users = || prop::collection::vec((0..6u8, 0..3u32), 0..5);
-    prop_oneof![
-        (0..3u8, users()).prop_map(|(at, of)| Step::Open(at, of)),
-        (0..3u8, users()).prop_map(|(at, of)| Step::Replace(at, of)),
-        (0..3u8, 0..6u8, 0..3u32).prop_map(|(at, who, count)| Step::Change(at, who, count)),
-        (0..3u8).prop_map(Step::Close),
-        (0..6u8).prop_map(Step::Connected),
-        (0..6u8).prop_map(Step::Disconnected),
-        (0..6u8, 0..3u8, any::<bool>()).prop_map(|(who, room, on)| Step::Typing(who, room, on)),
-        (0..20_000u64).prop_map(Step::Wait),
-        Just(Step::TakeDiff),
-    ]
-}
-
-/// A simpler model: counts of each node as numbers, and the state that a subscriber computes from diffs.
-#[derive(Default)]
-struct Model {
-    now: u64,
-    /// Node (3 has no lease) -> time of the last report, users.
-    nodes: HashMap<u8, (u64, HashMap<u8, u32>)>,
-    leases: HashMap<u8, Lease>,
-    online_by_diffs: BTreeSet<Username>,
-    typing_by_diffs: BTreeMap<RoomName, Vec<Username>>,
-}
-
-impl Model {
-    fn online(&self) -> BTreeSet<Username> {
-        let counts = self.nodes.values().flat_map(|(_, users)| users);
-        counts.filter(|(_, count)| **count > 0).map(|(who, _)| user(&format!("u{who}"))).collect()
-    }
-
-    fn apply(&mut self, state: &mut State, step: Step) {
-        let name = |who: u8| user(&format!("u{who}"));
-        let connections =
-            |of: &[(u8, u32)]| of.iter().map(|(who, count)| (name(*who), *count)).collect::<Connections>();
-        let now = self.now;
-        match step {
-            Step::Open(at, of) => {
-                let lease = state.open(node(&format!("n{at}")), connections(&of), now).unwrap();
-                self.leases.insert(at, lease);
-                self.nodes.insert(at, (now, of.into_iter().collect()));
-            }
-            Step::Replace(at, of) => {
-                let Some(lease) = self.leases.get(&at) else { return };
-                let held = state.replace(lease, connections(&of), now).is_ok();
-                assert_eq!(held, self.nodes.contains_key(&at));
-                self.nodes.entry(at).and_modify(|node| *node = (now, of.into_iter().collect()));
-            }
-            Step::Change(at, who, count) => {
-                let Some(lease) = self.leases.get(&at) else { return };
-                let held = state.change(lease, name(who), count, now).is_ok();
-                assert_eq!(held, self.nodes.contains_key(&at));
-                if let Some((last_report, users)) = self.nodes.get_mut(&at) {
-                    *last_report = now;
-                    users.insert(who, count);
-                }
-            }
-            Step::Close(at) => {
-                let Some(lease) = self.leases.get(&at) else { return };
-                assert_eq!(state.close(lease), self.nodes.remove(&at).is_some());
-            }
-            Step::Connected(who) => {
-                state.connected(name(who)).unwrap();
-                *self.nodes.entry(3).or_default().1.entry(who).or_default() += 1;
-            }
-            Step::Disconnected(who) => {
-                state.disconnected(name(who)).unwrap();
-                let count = self.nodes.entry(3).or_default().1.entry(who).or_default();
-                *count = count.saturating_sub(1);
-            }
-            Step::Typing(who, room, on) => {
-                state.set_typing(name(who), format!("r{room}").parse().unwrap(), on, now).unwrap();
-            }
-            Step::Wait(time) => {
-                self.now += time;
-                state.sweep(self.now);
-                let now = self.now;
-                self.nodes.retain(|at, (last_report, _)| *at == 3 || now - *last_report < 15_000);
-            }
-            Step::TakeDiff => self.take_diff(state),
+/// The next update that is not a heartbeat; `None` when the stream has ended.
+async fn next(opened: &mut Opened) -> Option<Update> {
+    loop {
+        let update =
+            timeout(Duration::from_secs(10), opened.updates.recv()).await.expect("an update in time");
+        match update.map(|update| update.update.unwrap()) {
+            Some(Update::Heartbeat(_)) => {}
+            other => return other,
         }
     }
+}
 
-    /// Applies the diff as a subscriber does, and compares the result with the roster.
-    fn take_diff(&mut self, state: &mut State) {
-        if let Some(diff) = state.take_diff() {
-            assert!(diff.joined.is_sorted() && diff.left.is_sorted());
-            for name in diff.joined {
-                assert!(self.online_by_diffs.insert(name), "joined twice");
-            }
-            for name in diff.left {
-                assert!(self.online_by_diffs.remove(&name), "left without having joined");
-            }
-            assert_eq!(diff.count, self.online_by_diffs.len());
-            for (room, typists) in diff.typing {
-                assert!(typists.is_sorted());
-                if typists.is_empty() {
-                    assert!(self.typing_by_diffs.remove(&room).is_some(), "stopped without having typed");
-                } else {
-                    assert_ne!(
-                        self.typing_by_diffs.insert(room, typists.clone()),
-                        Some(typists),
-                        "unchanged"
-                    );
-                }
-            }
-        }
-        assert_eq!(self.online_by_diffs, state.online().cloned().collect());
-        let typing = state.typing().map(|(room, users)| (room.clone(), users.into_iter().cloned().collect()));
-        assert_eq!(self.typing_by_diffs, typing.collect::<BTreeMap<_, Vec<_>>>());
+async fn next_diff(opened: &mut Opened) -> (Vec<String>, Vec<String>, u32) {
+    match next(opened).await {
+        Some(Update::Diff(diff)) => (diff.joined, diff.left, diff.count),
+        other => panic!("no diff but {other:?}"),
     }
 }
 
-proptest! {
-    #[test]
-    fn replayed_diffs_equal_the_roster_after_any_history(steps in prop::collection::vec(step(), 0..80)) {
-        let mut state = State::new(Limits { users: 100, typing_entries: 100, ..LIMITS });
-        let mut model = Model::default();
-        for step in steps {
-            model.apply(&mut state, step);
-            prop_assert_eq!(model.online(), state.online().cloned().collect());
-        }
-        model.take_diff(&mut state);
+fn strings(of: &[&str]) -> Vec<String> {
+    of.iter().map(ToString::to_string).collect()
+}
+
+#[actix_rt::test]
+async fn a_new_stream_receives_the_whole_roster_and_other_streams_receive_the_diff() {
+    let roster = start(&quick());
+    let mut first = open(&roster, "n1", &["alice"]);
+    set_typing(&roster, "alice");
+    let second = open(&roster, "n2", &["bob"]);
+    let typist = RoomTyping { room: "r".into(), usernames: strings(&["alice"]) };
+    let online = OnlineUsersResponse { usernames: strings(&["alice", "bob"]) };
+    assert_eq!(second.first, [update(Update::Online(online)), update(Update::Typing(typist.clone()))]);
+    assert_eq!(next_diff(&mut first).await, (strings(&["bob"]), vec![], 2));
+    assert_eq!(next(&mut first).await, Some(Update::Typing(typist)));
+}
+
+#[actix_rt::test]
+async fn changes_within_one_interval_are_published_as_one_net_diff() {
+    let roster = start(&quick());
+    let mut stream = open(&roster, "n1", &[]);
+    for (name, count) in [("b", 1), ("a", 1), ("c", 1), ("c", 0), ("a", 2)] {
+        change(&roster, &stream.lease, name, count).unwrap();
     }
+    assert_eq!(next_diff(&mut stream).await, (strings(&["a", "b"]), vec![], 2));
+}
+
+#[actix_rt::test]
+async fn a_node_whose_lease_expires_loses_its_stream_and_its_users_and_typing_ends() {
+    let roster = start(&Config {
+        presence_lease: Duration::from_millis(200),
+        typing_expiry: Duration::from_millis(50),
+        ..quick()
+    });
+    let mut silent = open(&roster, "n1", &["alice"]);
+    set_typing(&roster, "alice");
+    while next(&mut silent).await.is_some() {}
+    assert!(matches!(change(&roster, &silent.lease, "alice", 1), Err(Error::Stale)));
+    assert_eq!((roster.online(), roster.typing_users()), (vec![], vec![]));
+}
+
+#[actix_rt::test]
+async fn a_later_stream_of_the_node_ends_the_earlier_one() {
+    let roster = start(&quick());
+    let mut old = open(&roster, "n1", &["alice"]);
+    let mut new = open(&roster, "n1", &["alice"]);
+    while next(&mut old).await.is_some() {}
+    roster.end(&old.lease);
+    change(&roster, &new.lease, "bob", 1).unwrap();
+    assert_eq!(next_diff(&mut new).await, (strings(&["bob"]), vec![], 2));
+    assert_eq!(roster.online(), strings(&["alice", "bob"]));
+}
+
+#[actix_rt::test]
+async fn a_stream_that_does_not_read_is_ended_and_other_streams_continue() {
+    let roster = Roster::new(&quick());
+    let mut slow = open(&roster, "n1", &[]);
+    for n in 0..=QUEUE {
+        // Opening a stream publishes to the other streams at once.
+        drop(open(&roster, &format!("other-{n}"), &[&format!("u{n}")]));
+    }
+    for _ in 0..QUEUE {
+        assert!(next(&mut slow).await.is_some());
+    }
+    assert_eq!(next(&mut slow).await, None);
+    let mut reopened = open(&roster, "n1", &[]);
+    assert_eq!(roster.online().len(), QUEUE + 1);
+    drop(open(&roster, "last", &["zoe"]));
+    assert_eq!(next_diff(&mut reopened).await.0, strings(&["zoe"]));
+}
+
+#[test]
+fn a_list_too_long_for_one_update_continues_in_diffs() {
+    let roster = Roster::new(&quick());
+    let mut first = open(&roster, "n1", &[]);
+    let users: Connections = (0..45_000).map(|n| (format!("u{n}").parse().unwrap(), 1)).collect();
+    let full = roster.open("n2", users).unwrap().first;
+    let size = |update: &RosterUpdate| match &update.update {
+        Some(Update::Online(online)) => (online.usernames.len(), 0),
+        Some(Update::Diff(diff)) => (diff.joined.len() + diff.left.len(), diff.count),
+        _ => (0, 0),
+    };
+    let sizes: Vec<_> = full.iter().map(size).collect();
+    assert_eq!(sizes, [(20_000, 0), (20_000, 40_000), (5_000, 45_000)]);
+    let diffs: Vec<_> = std::iter::from_fn(|| first.updates.try_recv().ok()).collect();
+    let sizes: Vec<_> = diffs.iter().map(size).collect();
+    assert_eq!(sizes, [(20_000, 45_000), (20_000, 45_000), (5_000, 45_000)]);
 }

@@ -7,13 +7,12 @@ use clap::Args;
 
 use crate::{
     config::shared,
-    doctor::{Environment, Finding},
     error::Error,
     role::{
-        definition::{Context, Definition, Neighbours, OwnListen, Requirements, RoleConfig, Together},
+        definition::{Context, Definition, Requirements, RoleConfig},
         harness::Role,
     },
-    storage::{self, StoreUrl, redis::Use},
+    storage::{StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -21,16 +20,7 @@ pub const ROLE: Definition = Definition::new::<Config>(
     "accounts",
     "Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway",
     EXAMPLES,
-)
-.together(Together {
-    about: "Register, login, logout and me",
-    listen: Some(OwnListen {
-        name: "--accounts-listen (GODZILLA_ACCOUNTS_LISTEN)",
-        heading: "Accounts",
-        help: "Where accounts listens (plain HTTP, for gateways: a private network only)",
-    }),
-    services: &[],
-});
+);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,16 +74,7 @@ impl RoleConfig for Config {
         }
     }
 
-    fn has_secure_cookies(&self) -> bool {
-        self.accounts.cookie_secure
-    }
-
-    async fn examine(&self, _: &Environment, _: &Neighbours) -> Vec<Finding> {
-        let url = StoreUrl::of_services(&self.mongo);
-        storage::examine_claim(&url, &self.redis, &self.deployment).await.into_iter().collect()
-    }
-
-    async fn open(self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+    async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
         Ok(Box::new(super::Accounts::open(*self, context).await?))
     }
 }

@@ -8,16 +8,13 @@ use cluster::NodeLease;
 
 use crate::{
     config::{Sockets, check_limits, shared},
-    doctor::{self, Environment, Finding},
     error::Error,
-    limits::budgets::{Budget, queued_bytes},
+    limits,
     role::{
-        definition::{
-            Context, Definition, Neighbours, OwnListen, Requirements, RoleConfig, Service, Together,
-        },
+        definition::{Context, Definition, Requirements, RoleConfig},
         harness::Role,
     },
-    storage::{self, StoreUrl, redis::Use},
+    storage::{StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -25,16 +22,7 @@ pub const ROLE: Definition = Definition::new::<Config>(
     "chat",
     "Run one chat node: rooms, sockets and history, on MongoDB and Redis, behind gateways; as many as are needed",
     EXAMPLES,
-)
-.together(Together {
-    about: "A chat node",
-    listen: Some(OwnListen {
-        name: "--chat-listen (GODZILLA_CHAT_LISTEN)",
-        heading: "Chat",
-        help: "Where the chat node listens (plain HTTP, for gateways: a private network only)",
-    }),
-    services: &[Service { role: "presence", id: "presence_url", flag: PRESENCE_FLAG }],
-});
+);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,8 +32,6 @@ Examples:
     --mongo-uri-file mongo --redis-url-file redis --secret-file key --presence-url http://10.0.0.5:50051
 Every node has a name of its own, by which gateways find the sockets that are on it. It starts without MongoDB and Redis;
 /readyz on the admin address names the stores that it waits for.";
-
-const PRESENCE_FLAG: &str = "--presence-url (GODZILLA_PRESENCE_URL)";
 
 /// The flags.
 #[derive(Debug, Clone, Args)]
@@ -96,8 +82,8 @@ impl RoleConfig for Config {
         check_limits(&self.sockets, &self.chat)
     }
 
-    fn budgets(&mut self) -> Vec<Budget<'_>> {
-        vec![queued_bytes(&mut self.sockets)]
+    fn fit_memory(&mut self) {
+        limits::fit(&mut self.sockets.queued_bytes);
     }
 
     fn requirements(&self) -> Requirements<'_> {
@@ -109,24 +95,13 @@ impl RoleConfig for Config {
         }
     }
 
-    async fn examine(&self, _: &Environment, neighbours: &Neighbours) -> Vec<Finding> {
-        let advertised = self.address().map(|address| address.to_string());
-        let mut findings: Vec<_> =
-            doctor::addresses::examine_advertised(advertised).await.into_iter().collect();
-        if !neighbours.has("presence") {
-            findings.extend(doctor::addresses::examine_service(PRESENCE_FLAG, &self.chat.presence_url).await);
+    fn set_neighbour(&mut self, role: &str, url: &str) {
+        if role == "presence" {
+            self.chat.presence_url = url.to_owned();
         }
-        if !neighbours.has("accounts") {
-            let url = StoreUrl::of_services(&self.mongo);
-            findings.extend(storage::examine_claim(&url, &self.redis, &self.deployment).await);
-        }
-        findings
     }
 
-    async fn open(mut self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
-        if let Some(url) = context.neighbours.url("presence") {
-            self.chat.presence_url = url;
-        }
+    async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
         Ok(Box::new(super::Chat::open(*self, context).await?))
     }
 }

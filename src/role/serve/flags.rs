@@ -7,11 +7,10 @@ use clap::{Args, Command};
 
 use crate::{
     config::{Sockets, Store, check_limits},
-    doctor::{self, Environment, Finding},
     error::Error,
-    limits::budgets::{Budget, queued_bytes, unread_answers},
+    limits,
     role::{
-        definition::{Context, Definition, Neighbours, Requirements, RoleConfig},
+        definition::{Context, Definition, Requirements, RoleConfig},
         harness::Role,
     },
     storage::StoreUrl,
@@ -19,7 +18,6 @@ use crate::{
 
 /// The row of the table of roles.
 pub const ROLE: Definition = Definition {
-    has_embedded_store: true,
     add_flags,
     ..Definition::new::<Config>(
         "serve",
@@ -35,7 +33,7 @@ Examples:
   godzilla serve --allow-origin https://app.example.org --trusted-proxy 10.0.0.7
   GODZILLA_LOG_FORMAT=json godzilla                 every flag has a variable; a flag wins over it
 
-Every variable that starts with GODZILLA_ must be one of those above: a misspelt one stops the start.";
+A misspelt variable that starts with GODZILLA_ stops the start.";
 
 const PRESENCE_FLAG: &str = "--presence-listen (GODZILLA_PRESENCE_LISTEN)";
 
@@ -83,10 +81,6 @@ impl RoleConfig for Config {
         self.gateway.listen = address;
     }
 
-    fn further_listens(&self) -> Vec<(&'static str, SocketAddr)> {
-        vec![(PRESENCE_FLAG, self.presence_listen)]
-    }
-
     fn check(&self) -> Result<(), String> {
         if !self.presence_listen.ip().is_loopback() {
             return Err(format!(
@@ -104,38 +98,16 @@ impl RoleConfig for Config {
         check_limits(&self.sockets, &self.chat)
     }
 
-    fn check_variables(&self, is_set: &dyn Fn(&str) -> bool) -> Result<(), String> {
-        const OTHERS: [&str; 6] = [
-            "GODZILLA_MONGO_URI",
-            "GODZILLA_MONGO_URI_FILE",
-            "GODZILLA_REDIS_URL",
-            "GODZILLA_REDIS_URL_FILE",
-            "GODZILLA_ACCOUNTS_URL",
-            "GODZILLA_DEPLOYMENT",
-        ];
-        match OTHERS.into_iter().find(|other| is_set(other)) {
-            None => Ok(()),
-            Some(other) => Err(format!(
-                "{other} has no effect in `serve`, which stores all data in --data-dir; run the roles gateway, accounts, chat and presence"
-            )),
-        }
-    }
-
     fn requirements(&self) -> Requirements<'_> {
         Requirements { store: Some(Ok(StoreUrl::of_data_dir(&self.store))), ..Requirements::default() }
     }
 
-    fn budgets(&mut self) -> Vec<Budget<'_>> {
-        vec![unread_answers(&mut self.gateway), queued_bytes(&mut self.sockets)]
+    fn fit_memory(&mut self) {
+        limits::fit_kib(&mut self.gateway.unread_answers);
+        limits::fit(&mut self.sockets.queued_bytes);
     }
 
-    async fn examine(&self, environment: &Environment, _: &Neighbours) -> Vec<Finding> {
-        let mut findings: Vec<_> = environment.examine_port(self.gateway.listen).into_iter().collect();
-        findings.extend(doctor::clients::examine(&self.gateway, self.accounts.cookie_secure));
-        findings
-    }
-
-    async fn open(self: Box<Self>, context: Context<'_>) -> Result<Box<dyn Role>, Error> {
+    async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
         Ok(Box::new(super::Serve::open(*self, context).await?))
     }
 }

@@ -10,10 +10,7 @@ use accounts::MongoUsers;
 use async_trait::async_trait;
 use chat::MongoStore;
 use futures_util::FutureExt;
-use remote::{
-    Deployment,
-    mongo::{CollectionSettings, Identity, Store},
-};
+use remote::mongo::{CollectionSettings, Identity, Store};
 
 use self::connection::Hosts;
 use super::{Backend, DatabaseIdentity, Health, Shared, SharedStores, StoreUrl};
@@ -70,12 +67,6 @@ fn stores(store: &Store, hosts: Hosts) -> SharedStores {
         identity: Arc::new(Identity::new(store)),
         health: Arc::new(MongoHealth { users, hosts, chat, users_settings, chat_settings }),
     }
-}
-
-/// The id that the database at `url` has for `deployment`, or `None` in it before its creation. `None` when MongoDB does not answer.
-pub async fn stored_id(url: &StoreUrl, deployment: &Deployment) -> Option<Option<String>> {
-    let store = connection::store_once(url, deployment).await.ok()?;
-    Identity::new(&store).stored().await.ok()
 }
 
 #[async_trait]

@@ -14,12 +14,9 @@ use std::{
 };
 
 use actix_web::rt::{spawn, time::sleep};
-use remote::{Location, Redis, StoreGate, Unanswered, redis::AsyncCommands};
+use remote::{Location, Redis, StoreGate, Unanswered};
 
-use super::{
-    claim_script::{CLAIM, run},
-    refused,
-};
+use super::{claim_script::run, refused};
 use crate::{error::Error, storage::DatabaseIdentity, supervision::restart};
 
 /// How long the lease is valid without a renewal.
@@ -231,22 +228,6 @@ impl Claim {
         self.0.gate.set(reason);
         progress.state = next;
     }
-}
-
-/// The conflict of a role that uses the keys `at` and the database with this id, as text for the doctor. `None` when the keys are free or
-/// held for this database, and when Redis does not answer.
-pub async fn examine(at: Location, database: Option<&str>) -> Option<String> {
-    let redis = Redis::new(at, 1).ok()?;
-    let key = redis.key(CLAIM);
-    let lease: Option<String> = redis.ask(async |mut redis| redis.get(&key).await).await.ok()?;
-    let lease = lease?;
-    let (holder, name) = lease.split_once(' ').and_then(|(id, rest)| Some((id, rest.split_once(' ')?.1)))?;
-    let conflict = || {
-        format!(
-            "holds the keys of this deployment for another MongoDB database, {name} (id {holder}), whose roles run; {REMEDY}"
-        )
-    };
-    (Some(holder) != database).then(conflict)
 }
 
 /// When a role can make a claim that others hold.

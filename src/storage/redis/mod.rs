@@ -11,7 +11,7 @@ use remote::Location;
 use sessions::RedisSessions;
 
 pub use self::{
-    claim::{Claim, examine as examine_claim},
+    claim::Claim,
     examine::{Use, examine},
 };
 use crate::{config::shared, error::Error};

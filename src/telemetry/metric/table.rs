@@ -17,7 +17,6 @@ const fn histogram(name: &'static str, unit: &'static str, labels: Labels, help:
 }
 
 const CLOSE_REASON: (&str, &str) = ("reason", "a [close reason](events.md#close-reasons)");
-const DEPLOYMENT: (&str, &str) = ("deployment", "the value of `--deployment`");
 const METHOD: (&str, &str) = ("method", "an HTTP method of the route");
 const PART: (&str, &str) = ("part", "the name of the part, as in the log");
 const ROUTE: (&str, &str) = ("route", "a path of the [route table](http.md#routes), with its placeholders");
@@ -104,15 +103,13 @@ pub const GROUPS: &[Group] = &[
     Group { folder: "presence", roles: "`serve`, `presence`", metrics: &[
         counter("godzilla_presence_calls_total", "calls", &[],
             "Calls of gRPC that change the presence of a user."),
-        counter("godzilla_presence_floods_total", "connections", &[("frame", "the type of the last HTTP/2 frame")],
-            "Connections that were closed because they sent too many HTTP/2 frames without a call."),
         counter("godzilla_presence_leases_lost_total", "leases", &[],
             "Leases of chat nodes that expired, after which the users of the node are offline."),
-        gauge("godzilla_presence_online", "users", &[DEPLOYMENT],
+        gauge("godzilla_presence_online", "users", &[],
             "Users online."),
         counter("godzilla_presence_reports_total", "reports", &[],
             "Reports that chat nodes sent."),
-        gauge("godzilla_presence_streams", "streams", &[DEPLOYMENT],
+        gauge("godzilla_presence_streams", "streams", &[],
             "Streams of chat nodes."),
         counter("godzilla_presence_streams_lagged_total", "streams", &[],
             "Streams that were ended because the chat node did not read its updates."),
@@ -140,14 +137,10 @@ pub const GROUPS: &[Group] = &[
             "Jobs in one transaction."),
         histogram("godzilla_store_commit_seconds", "seconds", &[STORE],
             "Time of a commit, until it is durable."),
-        counter("godzilla_store_damaged_reads_total", "reads", &[],
-            "Reads that found damaged content."),
         counter("godzilla_store_failed_commits_total", "transactions", &[STORE],
             "Transactions that failed."),
         gauge("godzilla_store_log_pages", "pages", &[STORE],
             "Pages in the write-ahead log."),
-        counter("godzilla_store_lost_files_total", "events", &[STORE],
-            "Times that the files of a store were found to be gone, after which it rejects all writes."),
         counter("godzilla_store_queue_full_total", "jobs", &[("queue", "`read`, `write`"), STORE],
             "Jobs that were refused because the queue was full."),
         counter("godzilla_store_timeouts_total", "jobs", &[STORE],
@@ -166,14 +159,10 @@ pub const GROUPS: &[Group] = &[
             "1 while the role works with less than all of its parts, else 0."),
         counter("godzilla_http_connections_refused_total", "connections", &[],
             "Connections that were closed because their address had its share of connections."),
-        counter("godzilla_http_idle_connections_closed_total", "connections", &[],
-            "Idle connections that were closed to make room for others."),
         counter("godzilla_identity_refused_total", "requests", &[],
             "Requests that were refused because they had no valid signature of the gateway."),
-        counter("godzilla_log_lines_dropped_total", "lines", &[("reason", "`queue`, `rate`, `write`")],
-            "Log lines that were not written."),
-        gauge("godzilla_thread_heartbeat_age_seconds", "seconds", &[("thread", "the name of the thread")],
-            "Time since the thread last ran."),
+        counter("godzilla_log_lines_dropped_total", "lines", &[],
+            "Log lines that did not fit into the queue of the log."),
         counter("godzilla_thread_stalls_total", "events", &[],
             "Times that threads stalled, counted when the first of them stalls."),
     ] },

@@ -11,7 +11,6 @@ use crate::{
         change::{Part, PresentState},
     },
     room_change::MAX_CHANGED,
-    rows::{BAD_CHANGE, refuse_bad},
 };
 
 /// The numbers of a room.
@@ -54,30 +53,25 @@ pub fn record(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomCh
             true => since_of(conn, room, &key)?,
             false => offset,
         };
-        let insert = "INSERT OR REPLACE INTO changes (room, type, key, rev, \"offset\", since, sum)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_sum(?1, ?2, ?3, ?4, ?5, ?6))";
+        let insert = "INSERT OR REPLACE INTO changes (room, type, key, rev, \"offset\", since)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let values = params![room.as_str(), kind.name(), key, integer(rev), integer(offset), integer(since)];
         conn.prepare_cached(insert)?.execute(values)?;
     }
     Ok(change)
 }
 
-/// The numbers of a room. Zero for a room that was never changed by this release.
+/// The numbers of a room. Zero for a room that was never changed.
 pub fn revs(conn: &Connection, room: &RoomName) -> rusqlite::Result<Revs> {
-    let query = "SELECT rev, floor, sum <> row_sum(?1, rev, floor, renewed) FROM revs WHERE room = ?1";
-    let row = |row: &Row<'_>| {
-        refuse_bad(row, 2, || format!("the number of changes of the room {room}"))?;
-        Ok(Revs { last: number(row, 0)?, floor: number(row, 1)? })
-    };
+    let query = "SELECT rev, floor FROM revs WHERE room = ?1";
+    let row = |row: &Row<'_>| Ok(Revs { last: number(row, 0)?, floor: number(row, 1)? });
     Ok(conn.prepare_cached(query)?.query_row([room.as_str()], row).optional()?.unwrap_or_default())
 }
 
 /// Deletes the parts of an earlier room of the same name. Its number of changes is continued.
 pub fn delete(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
-    revs(conn, room)?;
     conn.prepare_cached("DELETE FROM changes WHERE room = ?")?.execute([room.as_str()])?;
-    let update =
-        "UPDATE revs SET floor = rev, renewed = ?2, sum = row_sum(room, rev, rev, ?2) WHERE room = ?1";
+    let update = "UPDATE revs SET floor = rev, renewed = ?2 WHERE room = ?1";
     let renewed = integer(next_offset(conn)?);
     conn.prepare_cached(update)?.execute(params![room.as_str(), renewed]).map(drop)
 }
@@ -95,7 +89,7 @@ pub fn since(
         return Ok(ChangesSince::reset(last));
     }
     let query = format!(
-        "SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND rev > ? ORDER BY rev, type DESC, key LIMIT ?"
+        "SELECT {COLUMNS} FROM changes WHERE room = ? AND rev > ? ORDER BY rev, type DESC, key LIMIT ?"
     );
     let keys = params![room.as_str(), integer(rev), integer(MAX_CHANGED as u64 + 1)];
     let mut statement = conn.prepare_cached(&query)?;
@@ -108,12 +102,8 @@ pub fn since(
     Ok(ChangesSince::page(last, parts.map(|part| (part.rev, present.item(&part.part))).collect()))
 }
 
-/// Reads a row of [`COLUMNS`] and [`BAD_CHANGE`]. `None` for a type that a later release stores.
-///
-/// # Errors
-/// When the row is damaged.
+/// Reads a row of [`COLUMNS`]. `None` for a type that a later release stores.
 pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<Option<ChangedPart>> {
-    refuse_bad(row, 6, || "a change of a room".to_owned())?;
     let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
     let part = Part::stored(&kind, name)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, Type::Text, Box::new(error)))?;
@@ -122,10 +112,8 @@ pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<Option<ChangedPart>> {
 }
 
 fn next_rev(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
-    revs(conn, room)?;
-    let update = "INSERT INTO revs (room, rev, floor, sum) VALUES (?1, 1, 0, row_sum(?1, 1, 0, 0))
-                  ON CONFLICT (room) DO UPDATE SET rev = rev + 1, sum = row_sum(room, rev + 1, floor, renewed)
-                  RETURNING rev";
+    let update = "INSERT INTO revs (room, rev, floor) VALUES (?1, 1, 0)
+                  ON CONFLICT (room) DO UPDATE SET rev = rev + 1 RETURNING rev";
     conn.prepare_cached(update)?.query_row([room.as_str()], |row| number(row, 0))
 }
 
@@ -142,8 +130,7 @@ fn next_offset(conn: &Connection) -> rusqlite::Result<u64> {
 
 /// The offset at which the membership of `user` began or ended, as far as it was recorded.
 fn since_of(conn: &Connection, room: &RoomName, user: &str) -> rusqlite::Result<u64> {
-    let query =
-        format!("SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE room = ? AND type = 'member' AND key = ?");
+    let query = format!("SELECT {COLUMNS} FROM changes WHERE room = ? AND type = 'member' AND key = ?");
     let found = conn.prepare_cached(&query)?.query_row([room.as_str(), user], changed_part).optional()?;
     Ok(found.flatten().map_or(0, |part| part.since))
 }

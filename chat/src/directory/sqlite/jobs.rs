@@ -16,7 +16,6 @@ use crate::{
         Decision, DepartureChange, Limits, Member, MemberChange, NewRoom, Request, RoomChange, RoomInfo,
         RoomRecord,
     },
-    rows::{refuse_cut, refuse_orphans, seal_room},
 };
 
 /// The result of a job, besides SQLite's own errors: the change, if there is one, together with the answer, or the refusal.
@@ -27,14 +26,12 @@ pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     if let Some(refused) = check_own_limit(conn, &room.owner, limit)? {
         return Ok(Err(refused));
     }
-    let insert = "INSERT INTO rooms (name, private, ephemeral, settings, sum)
-                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, 0, 0, 0, ?4)) ON CONFLICT DO NOTHING";
+    let insert = "INSERT INTO rooms (name, private, ephemeral, settings) VALUES (?1, ?2, ?3, ?4)
+                  ON CONFLICT DO NOTHING";
     let Settings { private, ephemeral, .. } = room.settings;
     let values = params![room.name.as_str(), private, ephemeral, other_settings(&room.settings)];
     let is_new = conn.prepare_cached(insert)?.execute(values)? > 0;
-    if is_new {
-        refuse_orphans(conn, &room.name)?;
-    } else if let Some(refused) = renew(conn, &room)? {
+    if !is_new && let Some(refused) = renew(conn, &room)? {
         return Ok(Err(refused));
     }
     let decision = Decision::creation(&room, !is_new);
@@ -71,7 +68,6 @@ pub fn change(
 
 /// Writes what was decided, and records it in the change log.
 fn write(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange> {
-    refuse_cut(conn)?;
     let room = &decision.room_info.name;
     match &decision.departure {
         None => (),
@@ -88,9 +84,6 @@ fn write(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange>
     if decision.ends {
         conn.prepare_cached("UPDATE rooms SET archived = 1 WHERE name = ?")?.execute([room.as_str()])?;
     }
-    if decision.settings.is_some() || decision.ends {
-        seal_room(conn, room)?;
-    }
     change_log::record(conn, decision)
 }
 
@@ -98,15 +91,13 @@ fn write_member(conn: &Connection, room: &RoomName, change: &MemberChange) -> ru
     let room = room.as_str();
     match change {
         MemberChange::Joined(Member { username, role, added_by }) => {
-            let insert = "INSERT INTO members (room, user, owner, added_by, sum)
-                          VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
+            let insert = "INSERT INTO members (room, user, owner, added_by) VALUES (?1, ?2, ?3, ?4)";
             let adder = added_by.as_ref().map(Username::as_str);
             let values = params![room, username.as_str(), role.number(), adder];
             conn.prepare_cached(insert)?.execute(values)?;
         }
         MemberChange::Role(member) => {
-            let update = "UPDATE members SET owner = ?3, sum = row_sum(room, user, ?3, added_by)
-                          WHERE room = ?1 AND user = ?2";
+            let update = "UPDATE members SET owner = ?3 WHERE room = ?1 AND user = ?2";
             let values = params![room, member.username.as_str(), member.role.number()];
             conn.prepare_cached(update)?.execute(values)?;
         }

@@ -8,7 +8,6 @@ use crate::{
     Error,
     column::integer,
     directory::{Additions, DEPARTURES, oldest_departure, refusal},
-    rows::BAD_DEPARTURE,
 };
 
 /// The refusal when `user` may not create or join another room.
@@ -30,10 +29,6 @@ pub fn check_addition(
     limits: Additions,
 ) -> rusqlite::Result<Option<Error>> {
     let (user_name, adder, oldest) = (user.as_str(), by.as_str(), integer(oldest_departure().0));
-    let damaged = format!("departures WHERE user = ? AND {BAD_DEPARTURE}");
-    if count(conn, &damaged, [user_name])? > 0 {
-        return Err(embedded::damaged_row(&format!("a departure of {user}")));
-    }
     let departed = "departures WHERE user = ? AND at > ? AND room = ?";
     if count(conn, departed, params![user_name, oldest, room.as_str()])? > 0 {
         return Ok(Some(refusal::left_room()));
@@ -59,8 +54,7 @@ pub fn store_departure(
 ) -> rusqlite::Result<()> {
     let delete = "DELETE FROM departures WHERE at <= ?";
     conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
-    let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at, sum)
-                  VALUES (?1, ?2, ?3, ?4, row_sum(?1, ?2, ?3, ?4))";
+    let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at) VALUES (?1, ?2, ?3, ?4)";
     let at = integer(Timestamp::now().0);
     conn.prepare_cached(insert)?.execute(params![room.as_str(), user.as_str(), adder.as_str(), at]).map(drop)
 }

@@ -7,13 +7,11 @@ use super::{change_log, other_settings};
 use crate::{
     Error,
     directory::{NewRoom, refusal},
-    rows::{refuse_bad_room, seal_room},
 };
 
 /// Replaces an archived room by a new one of the same name, or returns the refusal. Only the number of the old room's last message is
 /// kept, and the new room continues after it, so that a position that a client or a node still holds cannot refer to another message.
 pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error>> {
-    refuse_bad_room(conn, &room.name)?;
     let name = room.name.as_str();
     let query = "SELECT archived AND (ephemeral OR (private AND NOT EXISTS (SELECT 1 FROM members WHERE room = name))),
                         archived AND NOT private
@@ -30,7 +28,6 @@ pub fn renew(conn: &Connection, room: &NewRoom) -> rusqlite::Result<Option<Error
     let Settings { private, ephemeral, .. } = room.settings;
     let values = params![name, private, ephemeral, other_settings(&room.settings)];
     conn.prepare_cached(update)?.execute(values)?;
-    seal_room(conn, &room.name)?;
     for delete in ["messages", "members", "departures"] {
         conn.prepare_cached(&format!("DELETE FROM {delete} WHERE room = ?"))?.execute([name])?;
     }

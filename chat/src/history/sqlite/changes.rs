@@ -18,7 +18,6 @@ use crate::{
         },
     },
     history::{MissedBy, MissedChange},
-    rows::BAD_CHANGE,
 };
 
 /// The bytes of an item as it is sent, approximately: two names and the names of the fields.
@@ -41,9 +40,8 @@ pub fn missed(
     if conn.prepare_cached(renewed)?.query_row([integer(after)], |row| row.get(0))? {
         return Ok(None);
     }
-    let query = format!(
-        "SELECT {COLUMNS}, {BAD_CHANGE} FROM changes WHERE \"offset\" > ? ORDER BY \"offset\", type DESC, key"
-    );
+    let query =
+        format!("SELECT {COLUMNS} FROM changes WHERE \"offset\" > ? ORDER BY \"offset\", type DESC, key");
     let mut changes: Vec<(u64, MissedChange)> = Vec::new();
     let mut records: Vec<RoomRecord> = Vec::new();
     let (mut statement, mut items) = (conn.prepare_cached(&query)?, 0);

@@ -2,15 +2,14 @@
 
 use async_trait::async_trait;
 use proto::RoomName;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{SqliteHistory, changes, message};
+use super::{COLUMNS, SqliteHistory, changes, message};
 use crate::{
     Error,
     column::{integer, number},
     config,
     history::{Journal, Missed, MissedBy, weight},
-    rows::{refuse_bad, refuse_bad_room},
 };
 
 #[async_trait]
@@ -28,21 +27,10 @@ impl Journal for SqliteHistory {
     }
 
     async fn epoch(&self) -> Result<String, Error> {
-        let query = "SELECT value, sum <> row_sum(key, value) FROM meta WHERE key = 'epoch'";
-        let epoch = |row: &Row<'_>| {
-            refuse_bad(row, 1, || "the log's epoch".to_owned())?;
-            row.get(0)
-        };
-        let read = move |conn: &Connection| {
-            let found: Option<String> = conn.prepare_cached(query)?.query_row([], epoch).optional()?;
-            found.ok_or_else(|| embedded::damaged_row("the log's epoch"))
-        };
-        Ok(self.database.read(read).await?)
+        let query = "SELECT value FROM meta WHERE key = 'epoch'";
+        Ok(self.database.read(move |conn| conn.query_row(query, [], |row| row.get(0))).await?)
     }
 }
-
-/// SQL expression: whether the checksum of a message of any room is wrong.
-const BAD: &str = "sum <> row_sum(room, seq, id, author, client_id, text, timestamp, origin)";
 
 /// The offset of the last change or message, even if the message was deleted since.
 pub(super) fn last_offset(conn: &Connection) -> rusqlite::Result<u64> {
@@ -57,7 +45,7 @@ fn missed(conn: &Connection, client: MissedBy<'_>, after: u64) -> rusqlite::Resu
         return Ok(None);
     }
     let query = format!(
-        "SELECT id, seq, author, text, timestamp, {BAD}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
+        "SELECT {COLUMNS}, room, \"offset\" FROM messages WHERE \"offset\" > ? AND origin IS NOT ? ORDER BY \"offset\""
     );
     let Some(changes) = changes::missed(conn, client, after)? else { return Ok(None) };
     let mut bytes: usize = changes.iter().map(|(_, missed)| changes::weight(missed)).sum();
@@ -65,16 +53,14 @@ fn missed(conn: &Connection, client: MissedBy<'_>, after: u64) -> rusqlite::Resu
     let mut statement = conn.prepare_cached(&query)?;
     let mut rows = statement.query(params![integer(after), socket])?;
     while let Some(row) = rows.next()? {
-        // Checked before the room's name is compared, because the name itself may be damaged.
-        refuse_bad(row, 5, || "a message of the log".to_owned())?;
-        let name = row.get_ref(6)?.as_str()?;
+        let name = row.get_ref(5)?.as_str()?;
         let Some(room) = rooms.iter().find(|room| room.as_str() == name) else { continue };
         let message = message(row, room)?;
         bytes += weight(&message.data.text);
         if messages.len() == most || bytes > config::RECOVERY_BYTES {
             return Ok(None);
         }
-        messages.push((number(row, 7)?, message));
+        messages.push((number(row, 6)?, message));
     }
     let is_too_long = messages.len() > most || bytes > config::RECOVERY_BYTES;
     Ok((!is_too_long).then_some(Missed { messages, changes, reached }))
@@ -84,7 +70,6 @@ fn missed(conn: &Connection, client: MissedBy<'_>, after: u64) -> rusqlite::Resu
 fn is_trimmed(conn: &Connection, rooms: &[RoomName], after: u64) -> rusqlite::Result<bool> {
     let mut statement = conn.prepare_cached("SELECT trimmed FROM rooms WHERE name = ?")?;
     for room in rooms {
-        refuse_bad_room(conn, room)?;
         let trimmed = statement.query_row([room.as_str()], |row| number(row, 0)).optional()?;
         if trimmed.unwrap_or(0) > after {
             return Ok(true);

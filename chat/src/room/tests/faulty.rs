@@ -117,10 +117,6 @@ impl Directory for FaultyDirectory {
         self.directory.rooms_of(user).await
     }
 
-    async fn has_member(&self, name: &Username) -> Result<bool, Error> {
-        self.directory.has_member(name).await
-    }
-
     /// The fault is one of requests that end a membership.
     async fn change(
         &self,

@@ -121,14 +121,6 @@ fn lagging_clients_are_closed_first_when_the_shared_budget_is_exceeded() {
 }
 
 #[test]
-fn an_idle_queue_never_stalls() {
-    let (send_queue, start) = (SendQueue::new(limits()), Instant::now());
-    assert_eq!(send_queue.push(frame(1), false, start), PushOutcome::Queued);
-    assert!(take(&send_queue).is_ready());
-    assert_eq!(send_queue.push(frame(1), false, start + Duration::from_secs(3600)), PushOutcome::Queued);
-}
-
-#[test]
 fn finish_sends_the_queued_frames_then_the_last_frame_then_ends() {
     let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
     assert_eq!(send_queue.push(Bytes::from("a"), false, now), PushOutcome::Queued);
@@ -147,15 +139,6 @@ fn a_transport_moves_on_when_the_queue_is_drained() {
     assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Closed);
     assert_eq!(take(&send_queue), taken("a"));
     assert_eq!(take(&send_queue), Poll::Ready(Taken::Moved));
-}
-
-#[test]
-fn abort_drops_the_queued_frames() {
-    let (send_queue, now) = (SendQueue::new(limits()), Instant::now());
-    assert_eq!(send_queue.push(frame(1), false, now), PushOutcome::Queued);
-    send_queue.abort();
-    send_queue.finish(Bytes::from("too late"));
-    assert_eq!(take(&send_queue), Poll::Ready(Taken::Ended));
 }
 
 #[test]

@@ -225,14 +225,6 @@ mod tests {
     }
 
     #[test]
-    fn a_transport_that_is_off_is_unknown() {
-        let config = Config { polling: false, ..Config::default() };
-        let kind = RequestKind { is_get: true, is_upgrade: false };
-        let error = query("EIO=4&transport=polling").check(kind, &config);
-        assert_eq!(error, Err(HandshakeError::TransportUnknown));
-    }
-
-    #[test]
     fn the_open_packet_has_exactly_five_keys() {
         let text = open_packet("abc", &[], &Config::default());
         let want =

@@ -103,18 +103,6 @@ fn a_session_receives_exactly_the_missed_events_of_its_rooms() {
 }
 
 #[test]
-fn a_session_is_resumed_in_its_own_namespace_only() {
-    let log = log(Recovery::in_memory());
-    let since = start(&log, "alice");
-    leave(&log, "alice", &[], since);
-    for other in ["/x", "/admin", ""] {
-        assert_eq!(resume_in(&log, "alice", None, other), Err("the session belongs to another namespace"));
-        assert_eq!(log.connected_socket("alice", other), None);
-    }
-    assert_eq!(resume(&log, "alice", None), Ok(vec![]));
-}
-
-#[test]
 fn a_session_without_an_offset_recovers_from_its_connect() {
     let log = log(Recovery::in_memory());
     let before = publish(&log, Target::all("/"), &event("before"), false).unwrap();
@@ -171,18 +159,6 @@ fn a_session_is_not_recovered_in_part() {
         assert_eq!(resume(&log, "alice", None), dropped);
         assert_eq!(resume(&log, "alice", Some(&second)), Ok(vec!["third".into(), "fourth".into()]));
     }
-}
-
-#[test]
-fn a_client_that_has_received_everything_needs_only_the_events_since_its_disconnect() {
-    let log = log(Recovery { max_events: 2, ..Recovery::in_memory() });
-    start(&log, "alice");
-    let last = publish(&log, to("alice"), &event("last"), false).unwrap();
-    (0..10).for_each(|_| drop(publish(&log, to("others"), &event("not for alice"), false)));
-    leave(&log, "alice", &[], Position::broadcast(1));
-    publish(&log, to("alice"), &event("missed"), false);
-    assert_eq!(resume(&log, "alice", Some(&last)).unwrap(), ["missed"]);
-    assert!(resume(&log, "alice", None).is_err(), "a client that has not received the last event");
 }
 
 #[test]

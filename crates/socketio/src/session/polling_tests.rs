@@ -79,14 +79,6 @@ async fn a_get_that_overtakes_the_upgrade_uses_the_wrong_transport() {
 }
 
 #[actix_rt::test]
-async fn a_get_while_probing_is_released_when_no_upgrade_follows() {
-    let (session, _link) = joined().await;
-    probe(&session).await;
-    send_text(&session, "2probe").await;
-    assert_eq!(poll(&session).await, Ok("6".to_owned()));
-}
-
-#[actix_rt::test]
 async fn the_close_packet_is_sent_alone_after_the_queued_packets() {
     let (session, connection) = joined().await;
     assert_eq!(session.send(Post("421[\"a\"]".into())).await.unwrap(), Ok(()));

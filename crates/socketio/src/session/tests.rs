@@ -70,17 +70,6 @@ async fn pending_connects_of_one_client_are_bounded() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_floods_pongs_is_closed() {
-    let client = open_session(&worker(Config::default()));
-    for _ in 0..10 {
-        client.send("3").await;
-    }
-    assert_eq!(client.received().len(), 1, "the open packet only");
-    client.send("6").await;
-    assert_eq!(client.received(), ["close 1008 flood"]);
-}
-
-#[actix_rt::test]
 async fn a_client_that_floods_refused_connects_is_closed() {
     let client = open_session(&worker(Config::default()));
     for _ in 0..20 {
@@ -117,18 +106,6 @@ async fn a_client_that_floods_unexpected_acks_is_closed() {
 }
 
 #[actix_rt::test]
-async fn an_early_event_is_delivered_after_connected() {
-    let client = open_session(&worker(Config::default()));
-    client.send("40{\"wait\":1}").await;
-    client.send("421[\"early\"]").await;
-    client.gate.notify_one();
-    tokio::task::yield_now().await;
-    client.send("42[\"late\"]").await;
-    assert_eq!(*client.events.borrow(), ["connected", "early", "late"]);
-    assert_eq!(client.received()[2..], ["431[\"early\"]"]);
-}
-
-#[actix_rt::test]
 async fn a_peer_can_emit_before_its_client_is_closed_for_exceeding_a_limit() {
     // The tests of the official client expect 1009 without a reason.
     for (reason, close) in [(CloseReason::Flood, "close 1008 flood"), (CloseReason::TooLarge, "close 1009")] {
@@ -147,24 +124,6 @@ async fn a_peer_can_emit_before_its_client_is_closed_for_exceeding_a_limit() {
 }
 
 #[actix_rt::test]
-async fn the_answer_to_a_close_frame_contains_its_code() {
-    for (code, answer) in [(Some(3999), "close 3999"), (None, "close 1000")] {
-        let client = open_session(&worker(Config::default()));
-        let _ =
-            client.session.send(Inbound { pipe: PIPE, input: PipeInput::Closed(code), permit: None }).await;
-        assert_eq!(client.received()[1..], [answer]);
-    }
-}
-
-#[actix_rt::test]
-async fn a_refused_client_leaves_no_socket() {
-    let client = open_session(&worker(Config::default()));
-    client.send("40{\"fail\":1}").await;
-    assert_eq!(client.received()[1..], ["44{\"message\":\"no\"}"]);
-    assert_eq!(client.worker.local.count(), 0);
-}
-
-#[actix_rt::test]
 async fn only_the_first_reason_takes_effect_and_closed_is_called_once() {
     let client = open_session(&worker(Config::default()));
     client.send("40").await;
@@ -176,14 +135,4 @@ async fn only_the_first_reason_takes_effect_and_closed_is_called_once() {
     assert_eq!(client.received().last().map(String::as_str), Some("close 1008 ping timeout"));
     assert_eq!(client.worker.local.count(), 0);
     assert!(!client.session.connected());
-}
-
-#[actix_rt::test]
-async fn a_violation_ends_the_session_with_its_code() {
-    let client = open_session(&worker(Config::default()));
-    let _ = client
-        .session
-        .send(Inbound { pipe: PIPE, input: PipeInput::Failed(CloseReason::TooLarge), permit: None })
-        .await;
-    assert_eq!(client.received().last().map(String::as_str), Some("close 1009"));
 }

@@ -90,19 +90,6 @@ async fn a_target_is_sent_to_fetched_and_queried() {
 }
 
 #[actix_rt::test]
-async fn a_socket_that_has_left_returns_its_last_rooms() {
-    let worker = worker(Config::default());
-    let (alice, alice_id) = client(&worker).await;
-    let mut found = None;
-    worker.0.local.each(&alice_id.room(), |socket| found = Some(socket.clone()));
-    let socket = found.unwrap();
-    socket.join(&"!".into());
-    alice.send("41").await;
-    assert_eq!(socket.rooms(), ["!".into(), alice_id.room()]);
-    assert!(!socket.is_in(&"!".into()));
-}
-
-#[actix_rt::test]
 async fn disconnect_sends_a_packet_and_keeps_the_connection_open() {
     let worker = worker(Config::default());
     let (alice, alice_id) = client(&worker).await;
@@ -132,21 +119,6 @@ async fn disconnect_with_close_sends_a_packet_in_every_joined_namespace() {
     alice.send("3").await;
     assert_eq!(alice.received(), ["41", "41/other,", "close 1000 forced server close"]);
     assert!(!alice.session.connected());
-}
-
-#[actix_rt::test]
-async fn a_full_send_queue_closes_only_its_session() {
-    let worker = worker(Config { send_queue_frames: 2, ..Config::default() });
-    let (alice, _) = client(&worker).await;
-    let (bob, _) = client(&worker).await;
-    for _ in 0..3 {
-        apply(&worker.0.local, &emit(&[], None), &mut LaggingClients::default());
-        assert_eq!(alice.received().len(), 1);
-    }
-    bob.send("3").await;
-    assert_eq!(*bob.events.borrow(), ["connected", "closed: slow"]);
-    assert_eq!(*alice.events.borrow(), ["connected"]);
-    assert_eq!(worker.0.local.count(), 1);
 }
 
 #[actix_rt::test]

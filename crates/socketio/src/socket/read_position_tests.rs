@@ -31,13 +31,6 @@ async fn a_client_that_closed_with_an_empty_queue_is_at_the_last_position() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_received_nothing_of_the_log_is_at_the_start() {
-    let (client, socket) = joined().await;
-    client.connection.end(CloseReason::TransportClose);
-    assert_eq!(socket.read_position(), ReadPosition::Start);
-}
-
-#[actix_rt::test]
 async fn the_position_is_unknown_while_events_are_queued() {
     let (client, socket) = joined().await;
     socket.send(&entry(3));

@@ -87,12 +87,6 @@ fn invalid_headers_are_refused_at_the_first_invalid_byte() {
 }
 
 #[test]
-fn a_new_message_inside_a_fragmented_one_is_refused() {
-    let bytes = [frame(0x01, b"a"), frame(0x81, b"b")].concat();
-    assert_eq!(follow_all(&bytes, 3), Err(Violation::Protocol));
-}
-
-#[test]
 fn fragments_are_bounded_in_total_bytes_and_in_number() {
     let half = vec![0; MAX / 2 + 1];
     let bytes = [frame(0x02, &half), frame(0x80, &half)].concat();

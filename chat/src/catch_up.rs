@@ -75,8 +75,7 @@ impl From<&Join> for Position {
 }
 
 /// Reads what `user`, who is a member of the room or becomes one if `enters`, has missed. The membership is published before the room is
-/// read, so everything later arrives as an event. What is in both has the same `seq` or `rev`. `is_replaced`: the client holds messages of
-/// a history that was replaced.
+/// read, so everything later arrives as an event. What is in both has the same `seq` or `rev`.
 ///
 /// # Errors
 /// The room's refusal of users who are not members or may not join.
@@ -86,12 +85,11 @@ pub async fn read(
     room: &RoomName,
     position: Position,
     enters: bool,
-    is_replaced: bool,
     deadline: Instant,
 ) -> Result<CatchUp, Error> {
     let broker = chat.broker();
     let offset = position.offset.as_deref();
-    let is_replaced = is_replaced || offset.is_some_and(|offset| broker.is_of_replaced_history(offset));
+    let is_replaced = offset.is_some_and(|offset| broker.is_of_replaced_history(offset));
     let offset = offset.map(|_| broker.format_position());
     let entered = match enters {
         true => chat.ask(room, Change(Request::Join { user: user.clone() }), deadline).await?,

@@ -27,8 +27,8 @@ pub struct Change {
     pub what: ChangeKind,
     /// The user that made the change. `None` for changes of earlier releases.
     pub by: Option<Username>,
-    /// The changed parts of the room in their state after the change. `None` when the room cannot be read.
-    pub items: Option<Vec<Item>>,
+    /// The changed parts of the room in their state after the change.
+    pub items: Vec<Item>,
     /// Whether this process made the change.
     pub is_own: bool,
 }
@@ -63,16 +63,4 @@ pub trait Changes: Send + Sync + 'static {
 
     /// The members of a room. For an archived room, the members at that time. Empty when the room does not exist.
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error>;
-}
-
-impl Changed {
-    /// Whether the latest change is in [`Changed::changes`]. Earlier releases change rooms without an entry there.
-    pub fn is_tracked(&self) -> bool {
-        self.changes.last().is_some_and(|last| last.version == self.version)
-    }
-
-    /// The version of the latest change of a kind that `what` accepts.
-    pub fn version_of(&self, what: impl Fn(&ChangeKind) -> bool) -> Option<u64> {
-        self.changes.iter().rev().find(|change| what(&change.what)).map(|change| change.version)
-    }
 }

@@ -26,7 +26,7 @@ use crate::{
     reconnects::LastReadPositions,
     recovery_sessions::RecoverySessions,
     room::{Change, Room},
-    rooms::{self, Refresh, Rooms, SettleAll},
+    rooms::{self, Rooms, SettleAll},
     socket_quota::SocketQuota,
     turns::{Turn, Turns},
     user_lookup::UserLookup,
@@ -58,8 +58,6 @@ pub(crate) struct Inner {
     pub(crate) read_turns: Turns,
     /// The rate limit of each user's HTTP writes.
     pub(crate) writes: Mutex<Buckets>,
-    /// The rate limit of each user's additions of other users to rooms.
-    pub(crate) additions: Mutex<Buckets>,
     /// New clients are refused.
     pub(crate) connects_stopped: AtomicBool,
     /// New clients and posts are refused.
@@ -132,24 +130,14 @@ impl Chat {
     /// Counts a write over HTTP against the user's rate limit.
     pub(crate) fn check_write(&self, user: &Username) -> Result<(), Error> {
         self.check_open()?;
-        take(&self.inner.writes, user, "too many requests")
-    }
-
-    /// Counts an addition of another user to a room against the caller's rate limit.
-    pub(crate) fn check_addition(&self, user: &Username) -> Result<(), Error> {
-        take(&self.inner.additions, user, "too many people added to rooms")
+        let mut writes = self.inner.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = writes.take(&user.key(), Instant::now());
+        taken.map_err(|retry_after| Error::RateLimited { what: "too many requests", retry_after })
     }
 
     /// The actor of a room. It is started if it does not run.
     pub(crate) async fn room(&self, name: &RoomName) -> Result<Addr<Room>, Error> {
         rooms::find(&self.inner.rooms, name).await
-    }
-
-    /// Makes the actor of a room reload it, if the actor runs. Later questions are answered after the reload.
-    pub(crate) async fn refresh(&self, name: &RoomName) {
-        if timeout_at(deadline_now().into(), self.inner.rooms.send(Refresh(name.clone()))).await.is_err() {
-            tracing::warn!(room = %name, "a room does not answer its refresh; it reads the store at its next sweep");
-        }
     }
 
     /// Asks a room. If its actor has stopped in the meantime, the room is started once more.
@@ -237,12 +225,6 @@ impl Chat {
     pub(crate) fn connect_turns(&self) -> &Turns {
         &self.inner.connect_turns
     }
-}
-
-fn take(buckets: &Mutex<Buckets>, user: &Username, what: &'static str) -> Result<(), Error> {
-    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-    let taken = buckets.take(&user.key(), Instant::now());
-    taken.map_err(|retry_after| Error::RateLimited { what, retry_after })
 }
 
 /// The deadline of the answer to a request that arrives now: [`ANSWER_DEADLINE`] from now.

@@ -21,7 +21,7 @@ pub struct Config {
     /// Acks that one socket may wait for at the same time
     #[arg(long, env = "GODZILLA_OPEN_ACKS", default_value_t = 64, value_parser = at_least_one, value_name = "N")]
     pub open_acks: usize,
-    /// Rooms that one user may make or enter, and again as many into which others may add them; the lobby is not counted
+    /// Rooms that one user may make or enter; the lobby and rooms into which others have added the user are not counted
     #[arg(long, env = "GODZILLA_ROOMS_PER_USER", default_value_t = 100, value_parser = at_least_one, value_name = "N")]
     pub rooms_per_user: usize,
     /// Memberships that one user may have made for others by adding them to rooms

@@ -27,9 +27,6 @@ pub(crate) const MESSAGES: &str = "messages";
 /// Name of the collection of rooms.
 pub(crate) const ROOMS: &str = "rooms";
 
-/// Name of the collection of older changes of rooms.
-pub(crate) const CHANGES: &str = "changes";
-
 /// Deadline of the creation of indexes of existing collections at start.
 pub(crate) const PREPARATION: Duration = Duration::from_secs(60);
 

@@ -22,7 +22,7 @@ const FORKED: &str =
 /// Reason when the indexes cannot be read or created.
 const UNPREPARED: &str = "does not let the indexes of messages and rooms be read or created";
 
-/// The collections `messages`, `rooms`, `changes`, `untold` and `lineage`. Cheap to clone.
+/// The collections `messages`, `rooms`, `untold` and `lineage`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoStore {
     history: MongoHistory,
@@ -36,22 +36,13 @@ impl MongoStore {
     /// The collections of `store`. MongoDB need not be reachable yet.
     pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let directory = MongoDirectory::new(&store);
         Self {
             history: MongoHistory::new(&store),
-            lineage: MongoLineage::new(&store, directory.clone()),
-            directory,
+            lineage: MongoLineage::new(&store),
+            directory: MongoDirectory::new(&store),
             unpublished: MongoUnpublished::new(&store),
             writes: Writes::new(&store),
         }
-    }
-
-    /// A store that reuses the names of ended rooms without delay. For tests.
-    #[cfg(test)]
-    pub fn without_reuse_delay(store: impl Into<Store>) -> Self {
-        let mut this = Self::new(store);
-        this.directory = this.directory.without_reuse_delay();
-        this
     }
 
     /// Creates the missing indexes. Writes that require them create them as well; this reports an error at start, and allows enough time
@@ -96,11 +87,7 @@ impl MongoStore {
 
     /// The reason why messages cannot be stored in MongoDB, as a text that follows its name. `None` when they can. Creates missing indexes.
     pub async fn not_ready_reason(&self) -> Option<String> {
-        let checked = async {
-            self.history.check().await?;
-            self.directory.check_indexes().await
-        };
-        match checked.await {
+        match self.history.check().await {
             Err(Error::Store(why)) if why.contains(TWICE) => Some(FORKED.to_owned()),
             Err(error) => Some(format!("{UNPREPARED}: {error}")),
             Ok(()) => self.writes.not_ready_reason().await,

@@ -4,24 +4,14 @@
 //! Offsets are consecutive numbers, and the id of a record in the stream is `OFFSET-0`. They stay below 2^53, up to which numbers in Lua
 //! are exact.
 
-mod epoch_script;
-
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 
 use remote::{
     Connection, Hook, HookError, Location, Unanswered,
-    redis::{self, FromRedisValue, RedisError, aio::ConnectionLike},
+    redis::{self, RedisError, Script, aio::ConnectionLike},
 };
 use tokio::time::timeout;
 
-use self::epoch_script::OPEN_EPOCH;
-pub use self::epoch_script::{MAX_NUMBER, script};
 use crate::{Error, id::new_id};
 
 /// The incarnation of Redis that was last seen: it changes when Redis starts.
@@ -36,17 +26,10 @@ pub const BASE: &str = "{log}:base";
 pub const STREAM: &str = "{log}:stream";
 /// A hash of the last `seq` of each room.
 pub const HEADS: &str = "{log}:heads";
-/// A hash of the last message of each room, as its `seq`, a space and its id. It verifies [`HEADS`].
-pub const LAST: &str = "{log}:last";
 /// A hash: for each room, the number of its last change that has a record in the stream.
 pub const REVS: &str = "{log}:revs";
 /// A sorted set: offsets, each scored with a time at which it was the last offset of the stream.
 pub const MARKS: &str = "{log}:marks";
-/// The number of replacements of the store of messages by an older one.
-const REPLACED: &str = "{log}:replaced";
-/// The first offset after the last replacement. Records before it are of another history.
-const SINCE: &str = "{log}:since";
-
 /// The timeout of a connection that reads the stream, and of each read. Longer than a read waits for new records.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -86,16 +69,6 @@ pub const EPOCH_LENGTH: usize = 16;
 pub struct Redis {
     redis: remote::Redis,
     at: Location,
-    watermarks: Arc<Watermarks>,
-}
-
-/// The largest values in any reply so far. A new epoch begins after them, even when Redis has lost its data.
-#[derive(Debug, Default)]
-struct Watermarks {
-    /// The last offset.
-    offset: AtomicU64,
-    /// The number of replacements.
-    replaced: AtomicU64,
 }
 
 /// The state of the current epoch.
@@ -107,19 +80,6 @@ pub struct EpochState {
     pub last: u64,
     /// The first offset of the epoch, before its first record.
     pub base: u64,
-    /// The number of replacements of the store of messages by an older one.
-    pub replaced: u64,
-    /// The first offset after the last replacement, before its first record; 0 without a replacement.
-    pub since: u64,
-}
-
-/// An epoch that must end.
-#[derive(Debug, Clone, Copy)]
-pub struct DamagedEpoch<'a> {
-    /// The epoch. Nothing is done when another epoch is current.
-    pub epoch: &'a str,
-    /// Whether the store of messages was replaced by an older one.
-    pub is_replaced: bool,
 }
 
 impl Redis {
@@ -128,19 +88,19 @@ impl Redis {
     /// # Errors
     /// [`Error::BadRequest`] when `at` is not an address of Redis. The error does not quote it, because it may contain a password.
     pub fn new(at: impl Into<Location>) -> Result<Self, Error> {
-        let (at, watermarks) = (at.into(), Arc::<Watermarks>::default());
+        let at = at.into();
         // Each new connection validates the stream before its first use, because Redis may have restarted with other data.
-        let (location, shared) = (at.clone(), watermarks.clone());
+        let location = at.clone();
         let validate = Hook::async_fn(move |connection, _| {
-            let (location, watermarks) = (location.clone(), shared.clone());
+            let location = location.clone();
             Box::pin(async move {
-                open_epoch(connection, &location, &watermarks, None).await.map_err(HookError::Backend)?;
+                open_epoch(connection, &location).await.map_err(HookError::Backend)?;
                 Ok(())
             })
         });
         let redis = remote::Redis::with_hook(at.clone(), CONNECTIONS, Some(validate));
         let redis = redis.map_err(|error| Error::BadRequest(error.to_string()))?;
-        Ok(Self { redis, at, watermarks })
+        Ok(Self { redis, at })
     }
 
     /// The name of a key in this deployment.
@@ -192,13 +152,7 @@ impl Redis {
 
     /// The state of the current epoch. Begins a new epoch when Redis has restarted or the stream is not intact.
     pub async fn open_epoch(&self) -> Result<EpochState, Error> {
-        self.ask(async |mut redis| open_epoch(&mut redis, &self.at, &self.watermarks, None).await).await
-    }
-
-    /// Ends an epoch. Returns the state of the next one.
-    pub async fn end_epoch(&self, damaged: DamagedEpoch<'_>) -> Result<EpochState, Error> {
-        self.ask(async |mut redis| open_epoch(&mut redis, &self.at, &self.watermarks, Some(damaged)).await)
-            .await
+        self.ask(async |mut redis| open_epoch(&mut redis, &self.at).await).await
     }
 
     /// A connection for reads that wait for new records, and the state of the current epoch.
@@ -212,41 +166,49 @@ impl Redis {
                 .get_multiplexed_async_connection_with_config(&config)
                 .await
                 .map_err(unavailable)?;
-            let state =
-                open_epoch(&mut connection, &self.at, &self.watermarks, None).await.map_err(unavailable)?;
+            let state = open_epoch(&mut connection, &self.at).await.map_err(unavailable)?;
             Ok((connection, state))
         };
         timeout(CONNECT_TIMEOUT, connect).await.map_err(unavailable)?
     }
 }
 
-/// The reply of [`OPEN_EPOCH`]: the fields of [`EpochState`], and a key whose value was invalid.
-type Reply = (String, u64, u64, Option<u64>, Option<u64>, Option<String>);
+/// Begins a new epoch if the stream is not intact. Returns the epoch, the last offset and the base.
+///
+/// Keys: incarnation, epoch, offset, base, stream, heads, revs. Arguments: the incarnation of this Redis, the id of a new epoch.
+///
+/// A new epoch begins after every offset that was assigned, and without rooms. It begins when Redis has started since, because it may have
+/// lost data, and when a part of the stream is missing, because Redis has evicted it. Offsets begin at the time in microseconds.
+static OPEN_EPOCH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local incarnation, epoch, last, base = unpack(redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4]))
+        last, base = tonumber(last or nil), tonumber(base or nil)
+        local newest = redis.call('XREVRANGE', KEYS[5], '+', '-', 'COUNT', 1)[1]
+        local top = newest and tonumber(string.match(newest[1], '^%d+')) or 0
+        local fits = last and base and (top == last or (last == base and top < base))
+        if not (fits and epoch and incarnation == ARGV[1]) then
+            local time = redis.call('TIME')
+            local begins = math.max(time[1] * 1000000 + time[2], (last or 0) + 1, top + 1)
+            local first = string.format('%.0f', begins)
+            redis.call('DEL', KEYS[6], KEYS[7])
+            redis.call('MSET', KEYS[1], ARGV[1], KEYS[2], ARGV[2], KEYS[3], first, KEYS[4], first)
+        end
+        return redis.call('MGET', KEYS[2], KEYS[3], KEYS[4])
+        ",
+    )
+});
 
-async fn open_epoch<C: ConnectionLike>(
-    connection: &mut C,
-    at: &Location,
-    watermarks: &Watermarks,
-    damaged: Option<DamagedEpoch<'_>>,
-) -> Result<EpochState, RedisError> {
+async fn open_epoch<C: ConnectionLike>(connection: &mut C, at: &Location) -> Result<EpochState, RedisError> {
     let incarnation = remote::run(connection).await?;
     let epoch = new_id().map_err(|error| RedisError::from(std::io::Error::other(error)))?;
     let mut script = OPEN_EPOCH.prepare_invoke();
-    for key in [INCARNATION, EPOCH, OFFSET, BASE, STREAM, HEADS, LAST, MARKS, REPLACED, SINCE, REVS] {
+    for key in [INCARNATION, EPOCH, OFFSET, BASE, STREAM, HEADS, REVS] {
         script.key(at.key(key));
     }
-    script.arg(incarnation).arg(&epoch[..EPOCH_LENGTH]).arg(watermarks.offset.load(Ordering::Acquire));
-    let (epoch, is_replaced) = damaged.map_or(("", false), |damaged| (damaged.epoch, damaged.is_replaced));
-    script.arg(epoch).arg(u8::from(is_replaced)).arg(watermarks.replaced.load(Ordering::Acquire));
-    let value: redis::Value = script.invoke_async(connection).await?;
-    let (epoch, last, base, replaced, since, damaged): Reply = FromRedisValue::from_redis_value(value)?;
-    if let Some(key) = damaged {
-        tracing::warn!(key, "a value of the stream in Redis is invalid or out of range: a new epoch begins");
-    }
-    let (replaced, since) = (replaced.unwrap_or_default(), since.unwrap_or_default());
-    watermarks.offset.fetch_max(last, Ordering::AcqRel);
-    watermarks.replaced.fetch_max(replaced, Ordering::AcqRel);
-    Ok(EpochState { epoch, last, base, replaced, since })
+    script.arg(incarnation).arg(&epoch[..EPOCH_LENGTH]);
+    let (epoch, last, base) = script.invoke_async(connection).await?;
+    Ok(EpochState { epoch, last, base })
 }
 
 /// Whether Redis did not answer in time. The request may have been executed.

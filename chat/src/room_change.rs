@@ -4,6 +4,7 @@ use proto::{
     RoomName, Username,
     event::{Item, Role},
 };
+use serde::{Deserialize, Serialize};
 
 /// The maximum number of items in one answer of [`crate::directory::Directory::changes_since`].
 pub const ITEMS: usize = 500;
@@ -32,14 +33,12 @@ pub struct RoomChange {
 }
 
 /// The kind of a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangeKind {
     /// The user became a member. Also the creation of a room, by its owner.
     Joined(Username),
     /// The membership of the user ended.
     Left(Username),
-    /// A new room took the place of one that had ended, with this owner.
-    Renewed(Username),
     /// The room ended.
     Archived,
     /// A change of other properties of the room.
@@ -99,7 +98,7 @@ impl RoomChange {
 
     /// Whether a user becomes a member by the change.
     pub fn begins_membership(&self) -> bool {
-        matches!(self.what, ChangeKind::Joined(_) | ChangeKind::Renewed(_))
+        matches!(self.what, ChangeKind::Joined(_))
     }
 
     /// The role of `user` after the change. `None` when the user is not a member or the change does not concern them.

@@ -7,14 +7,14 @@ use std::time::Instant;
 use futures_util::future::try_join;
 use proto::{
     RoomName, Username,
-    event::{ItemType, Page},
+    event::{Act, ItemType, Page},
 };
 
 use crate::{
     Chat, Error,
     directory::ChangesSince,
     history::{RoomHead, Slice},
-    room::membership::MayRead,
+    room::membership::Check,
 };
 
 /// The stored messages and changes of one room. Exists during [`read`].
@@ -24,12 +24,10 @@ pub struct RoomReader<'a> {
     rev: u64,
 }
 
-/// Calls `read` if `user` may read the room, and returns its answer if the user still may. The data that `read` returns is that of one
-/// room, and not partly that of a later one with the same name.
+/// Calls `read` if `user` may read the room, and returns its answer if the user still may.
 ///
 /// # Errors
-/// The refusal of the room before or after the read, the error of `read`, and [`Error::Unavailable`] when the room has ended meanwhile and
-/// the user may read a new room of the same name.
+/// The refusal of the room before or after the read, and the error of `read`.
 pub async fn read<T>(
     chat: &Chat,
     user: &Username,
@@ -37,10 +35,11 @@ pub async fn read<T>(
     deadline: Instant,
     read: impl AsyncFnOnce(RoomReader<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let before = chat.ask(room, MayRead(user.clone()), deadline).await?;
-    let answer = read(RoomReader { chat, room, rev: before.rev }).await?;
-    let after = chat.ask(room, MayRead(user.clone()), deadline).await?;
-    if before.incarnation == after.incarnation { Ok(answer) } else { Err(Error::gone()) }
+    let check = || Check { user: user.clone(), act: Act::Read };
+    let rev = chat.ask(room, check(), deadline).await?;
+    let answer = read(RoomReader { chat, room, rev }).await?;
+    chat.ask(room, check(), deadline).await?;
+    Ok(answer)
 }
 
 impl RoomReader<'_> {

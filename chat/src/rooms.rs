@@ -131,8 +131,7 @@ impl Handler<Refresh> for Rooms {
 
     fn handle(&mut self, Refresh(name): Refresh, _: &mut Self::Context) {
         if let Some(Slot::Live(room)) = self.rooms.get(&name) {
-            // A room whose mailbox is full reloads at its next sweep.
-            let _ = room.try_send(Reload);
+            room.do_send(Reload);
         }
     }
 }
@@ -143,7 +142,7 @@ impl Handler<RefreshAll> for Rooms {
     fn handle(&mut self, _: RefreshAll, _: &mut Self::Context) {
         for slot in self.rooms.values() {
             if let Slot::Live(room) = slot {
-                let _ = room.try_send(Reload);
+                room.do_send(Reload);
             }
         }
     }

@@ -4,7 +4,7 @@ use proto::{RoomName, Timestamp, Username, event::Settings};
 
 use crate::{
     Error, SqliteStore, Text,
-    directory::{Additions, Limits, NewRoom, Request},
+    directory::{Limits, NewRoom, Request},
     history::{Draft, RoomHead},
     id::new_id,
 };
@@ -21,10 +21,7 @@ pub struct Sample {
 }
 
 /// The samples are written before there are users.
-const UNLIMITED: Limits = Limits {
-    rooms_per_user: usize::MAX,
-    additions: Additions { per_user: usize::MAX, per_adder: usize::MAX },
-};
+const UNLIMITED: Limits = Limits { rooms_per_user: usize::MAX, additions_per_user: usize::MAX };
 
 /// Stores `samples` in their order. Must be called before [`crate::start`], because the messages are not published.
 ///

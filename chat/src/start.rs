@@ -1,13 +1,10 @@
 //! The start of the chat, and the assignment of its parts to threads. Called once by the binary.
 
-use std::{
-    sync::{Arc, Mutex, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use actix::{Addr, Arbiter};
 use sessions::SharedSessions;
-use socketio::{CloseReason, Io};
+use socketio::Io;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -19,7 +16,7 @@ use crate::{
     bucket::{Buckets, Rate},
     chat::Inner,
     config::check_presence_url,
-    directory::{Additions, Directory, Limits},
+    directory::{Directory, Limits},
     history::{History, Journal},
     presence::Presence,
     reconnects::LastReadPositions,
@@ -66,15 +63,6 @@ const CONNECT_TURNS: usize = 256;
 /// The maximum number of large answers that are read at the same time: about 10 MiB.
 const READ_TURNS: usize = 32;
 
-/// How often one user may add others to rooms.
-const ADDITIONS: Rate = Rate { per_second: 1.0, burst: 100.0 };
-
-/// The number of steps in which all sockets are closed after the store was replaced, so that their clients reload.
-const RELOAD_STEPS: u32 = 10;
-
-/// The delay between two of these steps.
-const RELOAD_PAUSE: Duration = Duration::from_millis(100);
-
 /// The maximum number of queued signals of the presence client.
 const PRESENCE_SIGNALS: usize = 64;
 
@@ -101,7 +89,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         broker: broker.clone(),
         limits: Limits {
             rooms_per_user: config.rooms_per_user,
-            additions: Additions { per_user: config.rooms_per_user, per_adder: config.additions_per_user },
+            additions_per_user: config.additions_per_user,
         },
     };
     let (inward, outward) = (Arbiter::new(), Arbiter::new());
@@ -112,7 +100,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
     };
     let reconnects = Arc::new(LastReadPositions::new());
     if let Some((opened, to)) = shared {
-        let on_news = news_handler(rooms.clone(), reconnects.clone(), io.clone());
+        let on_news = news_handler(rooms.clone(), reconnects.clone());
         outward.spawn(supervision::essential("log follower", stream::follow(opened, to, on_news)));
     }
     let socket_quota = SocketQuota::new(config.sockets_per_user);
@@ -134,7 +122,6 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         connect_turns: Turns::new(CONNECT_TURNS),
         read_turns: Turns::new(READ_TURNS),
         writes,
-        additions: Mutex::new(Buckets::new(ADDITIONS)),
         connects_stopped: AtomicBool::new(false),
         draining: AtomicBool::new(false),
         threads: [("rooms", inward.handle()), ("outward", outward.handle())],
@@ -150,22 +137,12 @@ fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: Sock
     }));
 }
 
-/// Handles changes of other nodes and of the store that the stream of a cluster reports.
-fn news_handler(
-    rooms: Addr<Rooms>,
-    reconnects: Arc<LastReadPositions>,
-    sockets: Io,
-) -> stream::OnRemoteChange {
+/// Handles changes of other nodes that the stream of a cluster reports.
+fn news_handler(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>) -> stream::OnRemoteChange {
     Box::new(move |news| match news {
         RemoteChange::RoomChanged(room) => rooms.do_send(Refresh(room)),
         RemoteChange::SocketSuperseded(socket) => reconnects.remove(&socket),
-        RemoteChange::HistoryReplaced => {
-            rooms.do_send(RefreshAll);
-            let sockets = sockets.clone();
-            actix_rt::spawn(async move {
-                sockets.close_all(CloseReason::ServerClose, RELOAD_STEPS, RELOAD_PAUSE).await;
-            });
-        }
+        RemoteChange::AnyRoomChanged => rooms.do_send(RefreshAll),
     })
 }
 

@@ -37,19 +37,6 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(value: D) -> Result<Opt
     value.deserialize_any(Whole(PhantomData))
 }
 
-/// Parses a non-negative integer of a query string. An empty value, `null` and `undefined` give `None`.
-///
-/// # Errors
-/// As [`whole`], with the words for what is expected.
-pub fn whole_text<T: TryFrom<u64>>(text: &str) -> Result<Option<T>, &'static str> {
-    if matches!(text, "" | "null" | "undefined") {
-        return Ok(None);
-    }
-    let number = text.parse().ok().or_else(|| text.parse().ok().and_then(exact));
-    let fitting = number.and_then(|number: u64| T::try_from(number).ok());
-    fitting.map(Some).ok_or(EXPECTED)
-}
-
 const EXPECTED: &str = "a whole number that is not negative";
 
 /// Converts a double that is an exact non-negative integer.

@@ -177,7 +177,7 @@ fn changed(change: &RoomChange, at: LogPosition<'_>) -> Vec<Operation> {
     };
     let mut first = Vec::new();
     match &change.what {
-        ChangeKind::Joined(user) | ChangeKind::Renewed(user) => {
+        ChangeKind::Joined(user) => {
             first.push(Operation::Join { of: user_sockets(user), room: members });
             first.extend(membership(name::ROOM_JOINED, user).map(|packet| to_members(room, packet)));
         }

@@ -1,10 +1,7 @@
 //! The fan-out actor of one process: takes entries from the broker's queue in order and sends them to the sockets' workers. Started
 //! by [`crate::start`] on an arbiter of its own; calls [`socketio::Io`].
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture, fut};
 use futures_util::StreamExt;
@@ -66,7 +63,6 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
     fn handle(&mut self, entries: Vec<Entry>, ctx: &mut Self::Context) {
         self.work.begin();
         metrics::histogram!("godzilla_chat_broker_batch_entries").record(entries.len() as f64);
-        let now = Instant::now();
         let (mut batch, mut flushed, mut last) = (Vec::with_capacity(entries.len()), Vec::new(), 0);
         for entry in entries {
             match entry {
@@ -74,9 +70,9 @@ impl StreamHandler<Vec<Entry>> for FanoutActor {
                 Entry::Control(Control::Reached(offset)) => last = offset,
                 Entry::Event(RoomEvent { offset, is_resumable: true, .. }) => {
                     last = offset.unwrap_or(last);
-                    batch.extend(self.typing_lists.operations(entry, &self.position, &self.tokens, now));
+                    batch.extend(self.typing_lists.operations(entry, &self.position, &self.tokens));
                 }
-                other => batch.extend(self.typing_lists.operations(other, &self.position, &self.tokens, now)),
+                other => batch.extend(self.typing_lists.operations(other, &self.position, &self.tokens)),
             }
         }
         let sent = send(self.io.clone(), batch).into_actor(self);

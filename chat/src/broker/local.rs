@@ -1,12 +1,12 @@
 //! The log of one process. The store of messages is the log: it gives every message and change its offset in the commit.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use proto::{RoomName, event::Message};
 use socketio::SocketId;
 
-use super::{EventLog, Queue, RevWatch, RoomEvent};
+use super::{EventLog, Queue, RoomEvent};
 use crate::{
     Error,
     directory::RoomChange,
@@ -45,10 +45,6 @@ impl Journal for LocalLog {
 /// No other node publishes or receives events. So there is nothing to subscribe to and to wait for.
 #[async_trait]
 impl EventLog for LocalLog {
-    fn is_shared(&self) -> bool {
-        false
-    }
-
     fn not_ready_reason(&self) -> Option<String> {
         None
     }
@@ -72,7 +68,7 @@ impl EventLog for LocalLog {
 
     async fn wait_for_change(&self, _: &RoomName, _: u64, _: bool) {}
 
-    fn watch_rev(&self, _: &RoomName) -> Option<RevWatch> {
+    fn changes_read_up_to(&self) -> Option<Instant> {
         None
     }
 

@@ -1,11 +1,12 @@
 //! The trait of the log behind the broker. [`super::local`] implements it for one process, and [`super::stream`] for a cluster. Both
 //! pass `conformance.rs`.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use proto::{RoomName, event::Message};
 use socketio::SocketId;
 
-use super::RevWatch;
 use crate::{
     Error,
     directory::RoomChange,
@@ -16,9 +17,6 @@ use crate::{
 /// published. A published event is delivered to the sockets of every node once, and those of one room in the order of their numbers.
 #[async_trait]
 pub trait EventLog: Journal {
-    /// Whether other nodes publish to the same rooms.
-    fn is_shared(&self) -> bool;
-
     /// The reason for which events of other nodes are not received, in words that follow "the log". `None` when they are. For `/readyz`.
     fn not_ready_reason(&self) -> Option<String>;
 
@@ -49,8 +47,8 @@ pub trait EventLog: Journal {
     /// if no socket of this node is in the room.
     async fn wait_for_change(&self, room: &RoomName, rev: u64, subscribed: bool);
 
-    /// The latest version of a room that this node has read from the store. `None` when no other node changes the room.
-    fn watch_rev(&self, room: &RoomName) -> Option<RevWatch>;
+    /// The time up to which this node has read which rooms were changed. `None` when no other node changes rooms.
+    fn changes_read_up_to(&self) -> Option<Instant>;
 
     /// Waits until everything that this node has published so far is in the broker's queue. The wait is bounded.
     async fn flush(&self);

@@ -18,7 +18,10 @@ mod stream_position;
 mod tests;
 mod typing;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use proto::{RoomName, event::Message};
 use socketio::{Encoded, SocketId};
@@ -36,7 +39,7 @@ pub use fanout::{encode, member_sockets, presence_unknown, session_sockets, user
 pub use log::EventLog;
 pub use queue::Queue;
 pub use room_backpressure::PendingBatch;
-pub use stream::{MAX_AGE, RevWatch, Stream};
+pub use stream::Stream;
 pub use stream_position::{ParsedOffset, StreamPosition};
 
 /// The handle of the broker. Cheap to clone.
@@ -70,11 +73,6 @@ impl Broker {
         let broker =
             Self { queue: queue.clone(), position, log, work: Arc::default(), tokens: RoomTokens::default() };
         (broker, entries, queue)
-    }
-
-    /// As [`EventLog::is_shared`].
-    pub fn is_shared(&self) -> bool {
-        self.log.is_shared()
     }
 
     /// As [`EventLog::not_ready_reason`].
@@ -116,9 +114,9 @@ impl Broker {
         }
     }
 
-    /// As [`EventLog::watch_rev`].
-    pub fn watch_rev(&self, room: &RoomName) -> Option<RevWatch> {
-        self.log.watch_rev(room)
+    /// As [`EventLog::changes_read_up_to`].
+    pub fn changes_read_up_to(&self) -> Option<Instant> {
+        self.log.changes_read_up_to()
     }
 
     /// As [`EventLog::subscribe`].

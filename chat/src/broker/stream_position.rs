@@ -68,12 +68,6 @@ impl StreamPosition {
         self.ids.write().unwrap_or_else(PoisonError::into_inner).epoch = epoch.into();
     }
 
-    /// Begins another history and epoch.
-    pub(super) fn begin_history(&self, history: &str, epoch: &str) {
-        let ids = Ids { history: history.into(), epoch: epoch.into() };
-        *self.ids.write().unwrap_or_else(PoisonError::into_inner) = ids;
-    }
-
     pub(super) fn reached(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
@@ -86,11 +80,6 @@ impl StreamPosition {
     /// The current epoch.
     pub(super) fn epoch(&self) -> Arc<str> {
         self.ids().epoch
-    }
-
-    /// The id of the current history.
-    pub(super) fn history(&self) -> Arc<str> {
-        self.ids().history
     }
 
     /// The id of the stores: of the history, or of the epoch in the log of one process.
@@ -199,7 +188,5 @@ mod tests {
         }
         cluster.begin_epoch(OTHER);
         assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::OtherEpoch);
-        cluster.begin_history(RESTORED, EPOCH);
-        assert_eq!(cluster.parse(&format!("{EPOCH}{HISTORY}-7")), ParsedOffset::ReplacedHistory);
     }
 }

@@ -69,9 +69,7 @@ pub async fn connect(chat: Chat, connect: Connect<Admission>) -> Result<Accepted
     };
     match with_deadline(deadline_now(), attempts).await {
         Ok((identity, slot, recovery)) => {
-            let is_replaced = recovery::is_of_replaced_history(&chat, connect.resume.as_ref());
-            let connection = Connection::new(socket, is_replaced);
-            let queue = Rc::new(CommandQueue::new(chat, identity.username, connection));
+            let queue = Rc::new(CommandQueue::new(chat, identity.username, Connection::new(socket)));
             let Recovery { pid, recovered, offset } = recovery;
             Ok(Accepted {
                 peer: Client::new(queue, connect.admission.limits.clone(), slot, offset),

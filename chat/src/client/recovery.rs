@@ -111,12 +111,6 @@ fn not_recovered(why: &str) -> Option<Recovery> {
     None
 }
 
-/// Whether the client's offset is older than a restored backup or an accepted data loss.
-pub fn is_of_replaced_history(chat: &Chat, resume: Option<&Resume>) -> bool {
-    let offset = resume.and_then(|resume| resume.offset.as_deref());
-    offset.is_some_and(|offset| chat.broker().is_of_replaced_history(offset))
-}
-
 /// Starts a new recovery session for a client at the stream offset `reached`.
 pub async fn start(
     chat: &Chat,

@@ -1,10 +1,6 @@
 //! The user that runs commands, and the state that the commands of one socket share.
 
-use std::{
-    cell::RefCell,
-    collections::{HashMap, HashSet},
-    time::Instant,
-};
+use std::{cell::RefCell, collections::HashMap, time::Instant};
 
 use actix::{Addr, Handler};
 use proto::{RoomName, Username, event::Act};
@@ -32,8 +28,6 @@ pub struct Connection {
     /// The actors of rooms that the client has posted to, so that the room registry is asked once per room.
     rooms: RefCell<HashMap<RoomName, Addr<Room>>>,
     typing_throttle: RefCell<TypingThrottle>,
-    /// The rooms that the client has reloaded. `Some` if the client connected with an offset of a history that was replaced.
-    reloaded: Option<RefCell<HashSet<RoomName>>>,
 }
 
 impl Caller {
@@ -72,7 +66,7 @@ impl Caller {
     /// # Errors
     /// The refusal of the room.
     pub async fn check(&self, room: &RoomName, act: Act, deadline: Instant) -> Result<(), Error> {
-        self.chat.ask(room, Check { user: self.user.clone(), act }, deadline).await
+        self.chat.ask(room, Check { user: self.user.clone(), act }, deadline).await.map(drop)
     }
 
     /// Sends a question to a room, in the order of the caller's questions. If the room's actor has stopped since the last question, it is
@@ -121,13 +115,12 @@ impl Caller {
 }
 
 impl Connection {
-    /// The state of a new socket. `is_replaced`: the client connected with an offset of a history that was replaced by the current one.
-    pub fn new(socket: Socket, is_replaced: bool) -> Self {
+    /// The state of a new socket.
+    pub fn new(socket: Socket) -> Self {
         Self {
             socket,
             rooms: RefCell::default(),
             typing_throttle: RefCell::new(TypingThrottle::new(Instant::now())),
-            reloaded: is_replaced.then(RefCell::default),
         }
     }
 
@@ -139,17 +132,5 @@ impl Connection {
     /// The rate limit of the client's typing changes.
     pub(super) fn typing_throttle(&self) -> &RefCell<TypingThrottle> {
         &self.typing_throttle
-    }
-
-    /// Whether the client's messages of this room belong to a history that was replaced, and the client has not reloaded them.
-    pub(super) fn needs_reload(&self, room: &RoomName) -> bool {
-        self.reloaded.as_ref().is_some_and(|reloaded| !reloaded.borrow().contains(room))
-    }
-
-    /// Records that the client reloads this room.
-    pub(super) fn set_reloaded(&self, room: &RoomName) {
-        if let Some(reloaded) = &self.reloaded {
-            reloaded.borrow_mut().insert(room.clone());
-        }
     }
 }

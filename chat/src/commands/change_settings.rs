@@ -7,7 +7,7 @@ use proto::{
     event::{Act, SettingsPatch},
 };
 
-use super::{Caller, Command, FixedProperties, Outcome, RateClass};
+use super::{Caller, Command, Outcome, RateClass};
 use crate::{
     Error,
     directory::Request,
@@ -24,8 +24,6 @@ pub struct ChangeSettings {
     pub room: RoomName,
     /// The new values.
     pub patch: SettingsPatch,
-    /// The properties in the body that cannot be changed. They must have their present values.
-    pub fixed: FixedProperties,
 }
 
 impl Command for ChangeSettings {
@@ -37,13 +35,9 @@ impl Command for ChangeSettings {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Description>, Error> {
         let (chat, by) = (caller.chat(), caller.user().clone());
-        if self.patch.is_empty() || !self.fixed.is_empty() {
+        if self.patch.is_empty() {
             Self::check_permission(caller, &self.room, deadline).await?;
-        }
-        if !self.fixed.is_empty() {
-            self.fixed.check(&chat.ask(&self.room, Describe(by.clone()), deadline).await?)?;
-        }
-        if !self.patch.is_empty() {
+        } else {
             let request = Request::Settings { by: by.clone(), patch: self.patch };
             chat.ask(&self.room, Change(request), deadline).await?;
         }

@@ -14,12 +14,11 @@ use proto::{
     event::{Act, Settings},
 };
 
-use super::{Caller, Command, FixedProperties, Outcome, RateClass};
+use super::{Caller, Command, Outcome, RateClass};
 use crate::{
     Chat, Error,
     chat::with_deadline,
-    directory::{Committed, Member, NewRoom, Role, RoomInfo},
-    room::settings::Description,
+    directory::{Committed, NewRoom, RoomInfo},
 };
 
 /// The new room.
@@ -29,8 +28,6 @@ pub struct CreateRoom {
     pub name: RoomName,
     /// The settings.
     pub settings: Settings,
-    /// The properties in the body that cannot be chosen. They must have the values that the new room gets.
-    pub fixed: FixedProperties,
 }
 
 impl Command for CreateRoom {
@@ -42,32 +39,15 @@ impl Command for CreateRoom {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<RoomInfo>, Error> {
         let (chat, owner) = (caller.chat(), caller.user().clone());
-        let Self { name, settings, fixed } = self;
-        fixed.check(&described(RoomInfo {
-            name: name.clone(),
-            settings: settings.clone(),
-            owner: Some(owner.clone()),
-        }))?;
+        let Self { name, settings } = self;
         let committed = Arc::new(AtomicU64::new(0));
         let new = NewRoom { name, owner, settings };
         let limit = chat.config().rooms_per_user;
         let create = chat.directory().create(new, limit, publish(chat, committed.clone()));
         let room = with_deadline(deadline, create).await?;
         chat.broker().wait_for_change(&room.name, committed.load(Ordering::Acquire)).await;
-        // The actor of an earlier room with this name may still run on this node.
-        chat.refresh(&room.name).await;
         Ok(Outcome::Done(room))
     }
-}
-
-/// A new room as its owner sees it.
-fn described(room_info: RoomInfo) -> Description {
-    let members = room_info.owner.iter().map(|owner| Member {
-        username: owner.clone(),
-        role: Role::Owner,
-        added_by: None,
-    });
-    Description { members: Some(members.collect()), role: Some(Role::Owner), room_info }
 }
 
 /// Publishes the first change of the room, and stores its number in `rev`.

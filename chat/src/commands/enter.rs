@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Instant};
 
 use proto::{RoomName, event::Act};
 
-use super::{Caller, Command, Empty, Outcome, RateClass, add_member::check_role};
+use super::{Caller, Command, Empty, Outcome, RateClass};
 use crate::{Error, directory::Request, room::Change};
 
 /// The room.
@@ -12,8 +12,6 @@ use crate::{Error, directory::Request, room::Change};
 pub struct Enter {
     /// The room.
     pub room: RoomName,
-    /// As [`super::AddMember::role`].
-    pub role: Option<String>,
 }
 
 impl Command for Enter {
@@ -25,7 +23,6 @@ impl Command for Enter {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Empty>, Error> {
         Self::check_permission(caller, &self.room, deadline).await?;
-        check_role(self.role.as_deref())?;
         let request = Request::Join { user: caller.user().clone() };
         caller.chat().ask(&self.room, Change(request), deadline).await?;
         Ok(Outcome::Done(Empty {}))

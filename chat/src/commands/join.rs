@@ -20,13 +20,7 @@ impl Command for Join {
 
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<CatchUp>, Error> {
         let (position, room, enters) = (Position::from(&self), self.room, self.enter.unwrap_or(true));
-        let is_replaced = caller.connection().is_some_and(|connection| connection.needs_reload(&room));
-        let answer =
-            catch_up::read(caller.chat(), caller.user(), &room, position, enters, is_replaced, deadline)
-                .await?;
-        if let Some(connection) = caller.connection() {
-            connection.set_reloaded(&room);
-        }
+        let answer = catch_up::read(caller.chat(), caller.user(), &room, position, enters, deadline).await?;
         Ok(Outcome::Done(answer))
     }
 }

@@ -29,7 +29,6 @@ mod create_room;
 mod describe_room;
 mod enter;
 mod event;
-mod fixed;
 mod history;
 mod join;
 mod leave;
@@ -60,7 +59,6 @@ pub use self::{
     describe_room::DescribeRoom,
     enter::Enter,
     event::{ParseEvent, QueuedCommand},
-    fixed::FixedProperties,
     list_rooms::ListRooms,
     read_online::ReadOnline,
     read_typing::ReadTyping,

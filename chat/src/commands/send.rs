@@ -18,13 +18,13 @@ impl Command for Post {
     type Answer = Posted;
 
     fn check(&self, config: &Config) -> Result<(), Error> {
-        Text::check(&self.text, config.text_limit, self.client_id.is_some())
+        Text::check(&self.text, config.text_limit)
     }
 
     /// Sends the post to its room, in the order of the caller's posts. The caller does not wait for the store.
     async fn run(self, caller: &Rc<Caller>, deadline: Instant) -> Result<Outcome<Posted>, Error> {
         caller.chat().check_open()?;
-        let text = Text::parse_repeatable(self.text, caller.chat().config().text_limit)?;
+        let text = Text::parse(self.text, caller.chat().config().text_limit)?;
         let (author, origin) = (caller.user().clone(), caller.origin());
         let post = post::Post { author, text, client_id: self.client_id, origin, deadline };
         caller.submit(&self.room, post, deadline).await.map(Outcome::Accepted)

@@ -42,16 +42,21 @@ pub enum MemberChange {
     Left(Username),
 }
 
+/// A user has left a room to which another user had added them. The other user cannot add them again for
+/// [`DEPARTURE_MS`](super::DEPARTURE_MS).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    /// The user.
+    pub user: Username,
+    /// The user who had added them.
+    pub adder: Username,
+}
+
 /// A departure to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DepartureChange {
-    /// `user` has left a room to which `adder` had added them.
-    Record {
-        /// The user.
-        user: Username,
-        /// The user who had added them.
-        adder: Username,
-    },
+    /// The user has left.
+    Record(Departure),
     /// The user has joined the room themselves.
     Clear(Username),
 }
@@ -64,12 +69,11 @@ impl Decision {
         Self { what, by: by.clone(), room_info, all_members, members, settings, departure, ends: false }
     }
 
-    /// The creation of a room, or of one that takes the name of an ended one (`is_renewed`).
-    pub fn creation(room: &NewRoom, is_renewed: bool) -> Self {
+    /// The creation of a room.
+    pub fn creation(room: &NewRoom) -> Self {
         let owner = Member { username: room.owner.clone(), role: Role::Owner, added_by: None };
-        let what = if is_renewed { ChangeKind::Renewed } else { ChangeKind::Joined };
-        let mut decision =
-            Self::new(what(room.owner.clone()), &room.owner, room.room_info(), vec![owner.clone()]);
+        let what = ChangeKind::Joined(room.owner.clone());
+        let mut decision = Self::new(what, &room.owner, room.room_info(), vec![owner.clone()]);
         decision.members = vec![MemberChange::Joined(owner)];
         decision
     }
@@ -106,10 +110,10 @@ impl Decision {
         }
     }
 
-    /// The room after the change, which has the number `rev`. `None` when it has ended.
+    /// The room after the change, which has the number `rev`, without its departures. `None` when it has ended.
     pub fn record(self, rev: u64) -> Option<RoomRecord> {
         let Self { room_info, all_members: members, ends, .. } = self;
-        (!ends).then_some(RoomRecord { room_info, members, rev })
+        (!ends).then_some(RoomRecord { room_info, members, departures: vec![], rev })
     }
 }
 

@@ -20,7 +20,7 @@ use proto::{
 use serde::Serialize;
 
 pub use self::{
-    change::{Decision, DepartureChange, MemberChange},
+    change::{Decision, Departure, DepartureChange, MemberChange},
     request::{Limits, Request},
 };
 pub use crate::room_change::{ChangeKind, ChangesSince, RoomChange};
@@ -30,7 +30,7 @@ pub use proto::event::Role;
 /// A room's properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoomInfo {
-    /// The room's name. An archived room keeps its name, unless it was ephemeral or a private room without members.
+    /// The room's name. An archived room keeps its name.
     pub name: RoomName,
     /// The settings.
     #[serde(flatten)]
@@ -51,21 +51,8 @@ pub struct Member {
     pub added_by: Option<Username>,
 }
 
-/// Limits on memberships that users create for others.
-#[derive(Debug, Clone, Copy)]
-pub struct Additions {
-    /// Maximum number of rooms that other users may have added one user to.
-    pub per_user: usize,
-    /// Maximum number of memberships that one user may have created for others.
-    pub per_adder: usize,
-}
-
-/// Retention of departures in milliseconds (7 days). A departure records that a user has left a room that another user had added
-/// them to.
+/// Retention of departures in milliseconds (7 days).
 pub const DEPARTURE_MS: u64 = 7 * 24 * 3_600_000;
-
-/// When user B has left this number of rooms within [`DEPARTURE_MS`] to which user A had added B, A cannot add B to further rooms.
-pub const DEPARTURES: usize = 3;
 
 /// A room's properties and members.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +61,9 @@ pub struct RoomRecord {
     pub room_info: RoomInfo,
     /// The members in the order in which they joined. Empty for the lobby, of which every user is a member.
     pub members: Vec<Member>,
-    /// The number of changes so far, also of earlier rooms of the same name. 0 for the lobby, which has no changes.
+    /// The departures within [`DEPARTURE_MS`].
+    pub departures: Vec<Departure>,
+    /// The number of changes so far. 0 for the lobby, which has no changes.
     pub rev: u64,
 }
 
@@ -100,8 +89,7 @@ pub type Committed = Box<dyn FnOnce(RoomChange) + Send>;
 /// after the caller read it.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// Creates a room with its owner as the only member. The name of an archived ephemeral room, and of a private room without
-    /// members, can be reused: the old room's messages are deleted first, and the new room continues the numbering of messages.
+    /// Creates a room with its owner as the only member.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the name is taken, [`Error::Forbidden`] when the owner has created or joined `limit` rooms already.
@@ -117,9 +105,7 @@ pub trait Directory: Send + Sync + 'static {
     /// there is nothing to change.
     ///
     /// # Errors
-    /// As [`Request::decide`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is
-    /// reached, when a user to add has left this room within [`DEPARTURE_MS`], or has left [`DEPARTURES`] rooms that the caller had
-    /// added them to.
+    /// As [`Request::decide`]. [`Error::NotFound`] when the room does not exist. [`Error::Forbidden`] when one of `limits` is reached.
     async fn change(
         &self,
         room: &RoomName,
@@ -141,20 +127,12 @@ pub trait Directory: Send + Sync + 'static {
 pub(crate) mod refusal {
     use crate::Error;
 
-    /// The name is taken. `kept`: an archived public room keeps it. For a private room the text must not reveal that it is archived.
-    pub fn taken(is_public: bool) -> Error {
-        Error::Conflict(match is_public {
-            true => "this name belongs to an archived room, which keeps it",
-            false => "this name is taken: a room has it, or an archived room keeps it",
-        })
+    pub fn taken() -> Error {
+        Error::Conflict("this name is taken: a room has it, or an archived room keeps it")
     }
 
     pub fn own_room_limit() -> Error {
         Error::Forbidden("the user is a member of too many rooms")
-    }
-
-    pub fn added_room_limit() -> Error {
-        Error::Forbidden("others have added the user to too many rooms: only the user can enter more")
     }
 
     pub fn additions_limit() -> Error {
@@ -163,10 +141,6 @@ pub(crate) mod refusal {
 
     pub fn left_room() -> Error {
         Error::Forbidden("the user has left this room: add them again after 7 days, or let them enter it")
-    }
-
-    pub fn left_several_rooms() -> Error {
-        Error::Forbidden("the user has left several rooms that you added them to: try again after 7 days")
     }
 }
 
@@ -199,7 +173,7 @@ impl RoomRecord {
 
     /// The lobby.
     pub fn lobby() -> Self {
-        Self { room_info: RoomInfo::lobby(), members: vec![], rev: 0 }
+        Self { room_info: RoomInfo::lobby(), members: vec![], departures: vec![], rev: 0 }
     }
 }
 

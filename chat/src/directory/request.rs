@@ -6,7 +6,7 @@ use proto::{
     event::{Act, RoomKind, Settings, SettingsPatch},
 };
 
-use super::{Additions, Decision, DepartureChange, Member, MemberChange, Role, RoomRecord};
+use super::{Decision, Departure, DepartureChange, Member, MemberChange, Role, RoomRecord, refusal};
 use crate::{Error, permission, room_change::ChangeKind};
 
 /// What a user asks to change in an existing room.
@@ -57,8 +57,8 @@ pub enum Request {
 pub struct Limits {
     /// The maximum number of rooms that a user may have created or joined.
     pub rooms_per_user: usize,
-    /// The limits on memberships that users create for others.
-    pub additions: Additions,
+    /// The maximum number of memberships that one user may have created for others.
+    pub additions_per_user: usize,
 }
 
 impl Request {
@@ -130,7 +130,8 @@ impl Request {
     /// What the request results in. `None` when nothing is to be changed. The caller of the request may have read an earlier state.
     ///
     /// # Errors
-    /// As [`RoomRecord::check`]. [`Error::NotFound`] for a change of a room that always exists.
+    /// As [`RoomRecord::check`]. [`Error::NotFound`] for a change of a room that always exists. [`Error::Forbidden`] when the user to add has
+    /// left the room to which the caller had added them.
     pub fn decide(&self, record: &RoomRecord) -> Result<Option<Decision>, Error> {
         let kind = record.room_info.kind();
         if self.is_about_members() && !kind.lists_members() {
@@ -146,6 +147,9 @@ impl Request {
         let (room_info, members) = (record.room_info.clone(), record.members.clone());
         Ok(match self {
             Self::Join { user } => addition(record, user, None),
+            Self::Add { user, by } if record.member(user).is_none() && has_left(record, user, by) => {
+                return Err(refusal::left_room());
+            }
             Self::Add { user, by } => addition(record, user, Some(by)),
             Self::Leave { user } => removal(record, user, None),
             Self::Remove { user, by } => removal(record, user, Some(by)),
@@ -163,6 +167,11 @@ impl Request {
             }
         })
     }
+}
+
+/// Whether `user` has left the room to which `by` had added them.
+fn has_left(record: &RoomRecord, user: &Username, by: &Username) -> bool {
+    record.departures.iter().any(|left| left.user.key() == user.key() && left.adder.key() == by.key())
 }
 
 /// `user` becomes a member. `by` is the user who adds, `None` when `user` joins. `None` when `user` is a member.
@@ -194,7 +203,7 @@ fn removal(record: &RoomRecord, user: &Username, by: Option<&Username>) -> Optio
     let mut decision =
         Decision::new(what, by.unwrap_or(&removed.username), record.room_info.clone(), members);
     decision.departure = match (by, removed.added_by) {
-        (None, Some(adder)) => Some(DepartureChange::Record { user: removed.username, adder }),
+        (None, Some(adder)) => Some(DepartureChange::Record(Departure { user: removed.username, adder })),
         _ => None,
     };
     (decision.members, decision.ends) = (changed, ends);

@@ -3,15 +3,14 @@
 use async_trait::async_trait;
 use proto::{RoomName, Username, event::SettingsPatch};
 
-use super::{Additions, Committed, Directory, Limits, Member, Request};
+use super::{Committed, Directory, Limits, Member, Request};
 use crate::Error;
 
 /// No limit is reached in tests of other things.
 const UNLIMITED: usize = usize::MAX;
 
-fn limits(rooms_per_user: usize, additions: Option<Additions>) -> Limits {
-    let additions = additions.unwrap_or(Additions { per_user: UNLIMITED, per_adder: UNLIMITED });
-    Limits { rooms_per_user, additions }
+fn limits(rooms_per_user: usize) -> Limits {
+    Limits { rooms_per_user, additions_per_user: UNLIMITED }
 }
 
 /// [`Directory::change`] with each [`Request`]. The members after the change are returned; of a room that has ended there are no members.
@@ -26,7 +25,7 @@ pub trait Shorthand: Directory {
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         let request = Request::Join { user: user.clone() };
-        members(self.change(room, request, limits(limit, None), committed).await)
+        members(self.change(room, request, limits(limit), committed).await)
     }
 
     /// [`Request::Add`].
@@ -35,11 +34,14 @@ pub trait Shorthand: Directory {
         room: &RoomName,
         user: &Username,
         by: &Username,
-        additions: Additions,
+        additions_per_user: usize,
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         let request = Request::Add { user: user.clone(), by: by.clone() };
-        members(self.change(room, request, limits(UNLIMITED, Some(additions)), committed).await)
+        members(
+            self.change(room, request, Limits { rooms_per_user: UNLIMITED, additions_per_user }, committed)
+                .await,
+        )
     }
 
     /// [`Request::Leave`].
@@ -50,7 +52,7 @@ pub trait Shorthand: Directory {
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         let request = Request::Leave { user: user.clone() };
-        members(self.change(room, request, limits(UNLIMITED, None), committed).await)
+        members(self.change(room, request, limits(UNLIMITED), committed).await)
     }
 
     /// [`Request::Remove`].
@@ -62,7 +64,7 @@ pub trait Shorthand: Directory {
         committed: Committed,
     ) -> Result<Vec<Member>, Error> {
         let request = Request::Remove { user: user.clone(), by: by.clone() };
-        members(self.change(room, request, limits(UNLIMITED, None), committed).await)
+        members(self.change(room, request, limits(UNLIMITED), committed).await)
     }
 
     /// [`Request::Settings`].
@@ -74,13 +76,13 @@ pub trait Shorthand: Directory {
         committed: Committed,
     ) -> Result<(), Error> {
         let request = Request::Settings { patch: patch.clone(), by: by.clone() };
-        self.change(room, request, limits(UNLIMITED, None), committed).await.map(drop)
+        self.change(room, request, limits(UNLIMITED), committed).await.map(drop)
     }
 
     /// [`Request::Archive`].
     async fn archive(&self, room: &RoomName, by: &Username, committed: Committed) -> Result<(), Error> {
         let request = Request::Archive { by: by.clone() };
-        self.change(room, request, limits(UNLIMITED, None), committed).await.map(drop)
+        self.change(room, request, limits(UNLIMITED), committed).await.map(drop)
     }
 }
 

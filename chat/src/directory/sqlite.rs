@@ -3,7 +3,6 @@
 pub(crate) mod change_log;
 mod jobs;
 mod limits;
-mod renew;
 
 use async_trait::async_trait;
 use embedded::Database;
@@ -84,7 +83,7 @@ impl Directory for SqliteDirectory {
         let (room, types) = (room.clone(), types.to_vec());
         let read = move |conn: &Connection| {
             // Most clients that reconnect have missed nothing. The members are not read for them.
-            if is_open(conn, &room)? && change_log::revs(conn, &room)?.last == rev {
+            if is_open(conn, &room)? && change_log::last_rev(conn, &room)? == rev {
                 return Ok(Some(ChangesSince::page(rev, vec![])));
             }
             let record = find(conn, &room)?;
@@ -102,8 +101,8 @@ pub(crate) fn find(conn: &Connection, room: &RoomName) -> rusqlite::Result<Optio
     let members: Vec<Member> =
         conn.prepare_cached(query)?.query_map([room.as_str()], member)?.collect::<Result<_, _>>()?;
     room_info.owner = owner_of(&members);
-    let rev = change_log::revs(conn, room)?.last;
-    Ok(Some(RoomRecord { room_info, members, rev }))
+    let (departures, rev) = (limits::departures(conn, room)?, change_log::last_rev(conn, room)?);
+    Ok(Some(RoomRecord { room_info, members, departures, rev }))
 }
 
 fn is_open(conn: &Connection, room: &RoomName) -> rusqlite::Result<bool> {

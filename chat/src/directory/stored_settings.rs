@@ -29,15 +29,6 @@ pub fn settings(
     serde_json::from_value(Value::Object(others))
 }
 
-/// The fields that a change sets, by their paths in a document, in which `object` contains the other settings.
-#[cfg(feature = "mongodb")]
-pub fn paths(patch: &proto::event::SettingsPatch, object: &str) -> impl Iterator<Item = (String, Value)> {
-    fields(patch).into_iter().map(move |(name, value)| match OWN.contains(&name.as_str()) {
-        true => (name, value),
-        false => (format!("{object}.{name}"), value),
-    })
-}
-
 fn fields(object: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(object).expect("settings have values that JSON has") {
         Value::Object(fields) => fields,
@@ -47,7 +38,6 @@ fn fields(object: &impl Serialize) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use proto::event::SettingsPatch;
     use serde_json::json;
 
     use super::*;
@@ -66,12 +56,5 @@ mod tests {
         let stale = Map::from_iter([("private".to_owned(), json!(false)), ("later".to_owned(), json!(1))]);
         let read = settings(true, false, stale).unwrap();
         assert_eq!(read, Settings { private: true, ephemeral: false }, "the own field decides");
-    }
-
-    #[test]
-    fn a_change_sets_its_fields_only() {
-        let set = |patch: SettingsPatch| paths(&patch, "settings").collect::<Vec<_>>();
-        assert_eq!(set(SettingsPatch::default()), []);
-        assert_eq!(set(SettingsPatch { private: Some(true) }), [("private".to_owned(), json!(true))]);
     }
 }

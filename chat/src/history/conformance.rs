@@ -15,7 +15,6 @@ pub async fn run<Guard>(fresh: impl Fn() -> (Arc<dyn History>, Guard)) {
     numbers_start_at_one_without_gaps(&*fresh().0).await;
     stale_head_is_fenced(&*fresh().0).await;
     resend_returns_the_first_result(&*fresh().0).await;
-    resend_over_the_limit_returns_the_first_result(&*fresh().0).await;
     duplicates_within_a_batch_are_found(&*fresh().0).await;
     callback_runs_for_stored_batches_only(&*fresh().0).await;
     pages_are_newest_first(&*fresh().0).await;
@@ -89,26 +88,6 @@ async fn resend_returns_the_first_result(history: &dyn History) {
     let elsewhere: RoomName = "elsewhere".parse().expect("a name");
     let there = history.append(&elsewhere, 0, vec![first].into(), Box::new(|_| {})).await.expect("appends");
     assert_eq!(seq(&there.outcomes[0]), 1, "client ids are scoped to their room");
-}
-
-/// After the limit was lowered, a resend is answered with its first result, and a new message over the limit is refused.
-async fn resend_over_the_limit_returns_the_first_result(history: &dyn History) {
-    let over = |text: &str, id| Draft {
-        text: Text::parse_repeatable(text.to_owned(), 2).expect("tests use non-empty texts"),
-        ..draft("alice", text, Some(id))
-    };
-    let first = draft("alice", "long", Some("c1"));
-    append(history, 0, vec![first.clone()]).await.expect("appends");
-    let again = Draft { id: "another".into(), ..over("long", "c1") };
-    let batch = vec![again, over("other", "c1"), over("new one", "c2"), draft("alice", "ok", Some("c3"))];
-    let appended = append(history, 1, batch).await.expect("appends");
-    let duplicate = Outcome::Duplicate { id: first.id, seq: 1 };
-    assert_eq!(appended.outcomes[..3], [duplicate, Outcome::Conflict, Outcome::TooLarge]);
-    assert_eq!(
-        (seq(&appended.outcomes[3]), appended.head.seq),
-        (2, 2),
-        "a refused text is not assigned a number"
-    );
 }
 
 async fn duplicates_within_a_batch_are_found(history: &dyn History) {

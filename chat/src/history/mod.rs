@@ -59,8 +59,6 @@ pub enum Outcome {
     },
     /// The author has stored a message with the same `client_id` and another text before.
     Conflict,
-    /// The text is over the limit, and it is not a resend.
-    TooLarge,
 }
 
 /// The result of a batch.
@@ -158,7 +156,7 @@ pub trait History: Send + Sync + 'static {
     /// [`crate::config::ANSWER_BYTES`].
     async fn since(&self, room: &RoomName, seq: u64, max: usize) -> Result<Slice, Error>;
 
-    /// Returns the room's head. For a room without messages it is the default, or the last number of an earlier room of the same name.
+    /// Returns the room's head. For a room without messages it is the default.
     async fn head(&self, room: &RoomName) -> Result<RoomHead, Error>;
 
     /// Returns the smallest `seq` that is stored; one more than the head for a room without messages.

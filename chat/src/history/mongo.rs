@@ -28,8 +28,8 @@ use crate::{
     column::integer,
     config,
     mongo::{
-        DEADLINE, MESSAGES, PREPARATION, collection, count_failure, date, deadline_now, number, unique,
-        unprepared, with_deadline,
+        DEADLINE, MESSAGES, PREPARATION, collection, count_failure, date, deadline_now, unique, unprepared,
+        with_deadline,
     },
 };
 
@@ -37,10 +37,7 @@ use crate::{
 const UNIQUE: [&str; 2] = ["room_seq", "room_author_client"];
 
 /// The effect of refused deletions.
-const NOT_DELETED: &str = "ephemeral rooms keep old messages, and names of ended rooms cannot be used again";
-
-/// Name of the collection of [`crate::directory::mongo`].
-const ROOMS: &str = "rooms";
+const NOT_DELETED: &str = "ephemeral rooms keep old messages";
 
 /// Batch size of a cursor in documents. One batch is enough for most answers. A larger one would read long texts that are then discarded.
 const BATCH_SIZE: u32 = 128;
@@ -52,7 +49,6 @@ const BATCH_SIZE: u32 = 128;
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
     messages: Documents<Document>,
-    rooms: Documents<Document>,
     prepared: Prepared,
 }
 
@@ -64,8 +60,7 @@ impl MongoHistory {
             .with_unique_indexes(&UNIQUE)
             .with_trial(document::trial)
             .with_optional(Operation::Delete, NOT_DELETED);
-        let rooms = collection(&store, ROOMS);
-        Self { messages, rooms, prepared: Prepared::default() }
+        Self { messages, prepared: Prepared::default() }
     }
 
     /// Creates the missing indexes, with a longer deadline than that of a call. Called at start. Appends wait for it.
@@ -120,7 +115,7 @@ impl MongoHistory {
             .max_time(DEADLINE);
         match first.await? {
             Some(first) => Ok(first.head()?.seq),
-            None => Ok(self.base_of(room).await?.seq + 1),
+            None => Ok(1),
         }
     }
 
@@ -133,15 +128,8 @@ impl MongoHistory {
             .max_time(DEADLINE);
         match last.await? {
             Some(last) => last.head(),
-            None => self.base_of(room).await,
+            None => Ok(RoomHead::default()),
         }
-    }
-
-    /// The head of a room without messages: the last number of an earlier room of the same name.
-    async fn base_of(&self, room: &RoomName) -> Result<RoomHead, Error> {
-        let base = self.rooms.find_one(doc! { "_id": room.as_str() }).projection(doc! { "base": 1 });
-        let base = base.max_time(DEADLINE).await?.and_then(|found| found.get_i64("base").ok());
-        Ok(RoomHead { seq: number(base.unwrap_or(0))?, timestamp: Timestamp::default() })
     }
 
     /// The messages of a room with `after < seq < before`, ascending when `order` is 1, descending when it is -1.

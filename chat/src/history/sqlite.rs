@@ -114,10 +114,6 @@ fn append(
             outcomes.push(first);
             continue;
         }
-        if draft.text.exceeds().is_some() {
-            outcomes.push(Outcome::TooLarge);
-            continue;
-        }
         let timestamp = draft.timestamp.after(stored.timestamp, now);
         stored = RoomHead { seq: stored.seq + 1, timestamp };
         outcomes.push(Outcome::Stored { seq: stored.seq, offset: Some(insert(conn, room, stored, draft)?) });
@@ -158,11 +154,7 @@ fn insert(conn: &Connection, room: &RoomName, at: RoomHead, draft: &Draft) -> ru
 fn head_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
     let query = "SELECT seq, timestamp FROM messages WHERE room = ?1 ORDER BY seq DESC LIMIT 1";
     let head = |row: &Row<'_>| Ok(RoomHead { seq: number(row, 0)?, timestamp: Timestamp(number(row, 1)?) });
-    let head = conn.prepare_cached(query)?.query_row([room.as_str()], head).optional()?;
-    match head {
-        Some(head) => Ok(head),
-        None => base_of(conn, room),
-    }
+    Ok(conn.prepare_cached(query)?.query_row([room.as_str()], head).optional()?.unwrap_or_default())
 }
 
 fn first_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
@@ -172,13 +164,6 @@ fn first_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
         Some(first) => Ok(first),
         None => Ok(head_of(conn, room)?.seq + 1),
     }
-}
-
-/// The head of a room without messages: the last number of an earlier room of the same name.
-fn base_of(conn: &Connection, room: &RoomName) -> rusqlite::Result<RoomHead> {
-    let query = "SELECT base FROM rooms WHERE name = ?";
-    let base = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0)).optional()?;
-    Ok(RoomHead { seq: base.unwrap_or(0), timestamp: Timestamp::default() })
 }
 
 fn page(

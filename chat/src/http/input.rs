@@ -1,5 +1,5 @@
-//! Extractors of the handlers' input: the caller, a JSON body, names in the path. Invalid input is refused here with
-//! the common error response.
+//! Extractors of the handlers' input: the caller, a JSON body, names in the path, a query. Invalid input is refused here with the common
+//! error response, which is that of the crate's [`Error`].
 
 use std::{
     future::{Ready, ready},
@@ -8,18 +8,17 @@ use std::{
 };
 
 use actix_web::{
-    FromRequest, HttpMessage, HttpRequest,
+    FromRequest, HttpMessage, HttpRequest, HttpResponse, ResponseError,
     dev::Payload,
     error::PayloadError,
-    http::StatusCode,
-    web::{Bytes, Data, PathConfig, PayloadConfig},
+    http::{StatusCode, header},
+    web::{Bytes, Data, PathConfig, PayloadConfig, QueryConfig},
 };
 use futures_util::future::LocalBoxFuture;
-use proto::{Identity, Object};
+use proto::{Identity, Object, Refusal};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::refusal::other;
 use crate::{Chat, Error, commands};
 
 /// The session's user, who runs a command. Taken only from the identity that the gateway has verified.
@@ -27,31 +26,6 @@ pub struct Caller(pub Rc<commands::Caller>);
 
 /// A JSON body, received within [`BODY_DEADLINE`].
 pub struct Body<T>(pub T);
-
-/// A JSON body that is read as each type of a tuple, each of which has some of its fields. Unlike a flattened type, they ignore unknown fields
-/// with any value, also with numbers and nesting that cannot be represented.
-pub struct BodyParts<T>(pub T);
-
-/// The types of [`BodyParts`].
-pub trait ParseParts: Sized {
-    /// Reads all types from one body.
-    fn parse_parts(body: &[u8]) -> Result<Self, Error>;
-}
-
-impl<A: DeserializeOwned, B: DeserializeOwned> ParseParts for (A, B) {
-    fn parse_parts(body: &[u8]) -> Result<Self, Error> {
-        Ok((parse(body)?, parse(body)?))
-    }
-}
-
-impl<A: DeserializeOwned, B: DeserializeOwned, C: DeserializeOwned> ParseParts for (A, B, C) {
-    fn parse_parts(body: &[u8]) -> Result<Self, Error> {
-        Ok((parse(body)?, parse(body)?, parse(body)?))
-    }
-}
-
-/// A JSON body whose fields are all optional. An absent body and `null` count as an empty object.
-pub struct OptionalBody<T>(pub T);
 
 /// The maximum size of a body, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -86,77 +60,28 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read_json(request, payload);
-        Box::pin(async move { Ok(Self(parse(&body.await?)?)) })
-    }
-}
-
-impl<T: ParseParts + 'static> FromRequest for BodyParts<T> {
-    type Error = actix_web::Error;
-    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = read_json(request, payload);
-        Box::pin(async move { Ok(Self(T::parse_parts(&body.await?)?)) })
-    }
-}
-
-impl<T: DeserializeOwned + 'static> FromRequest for OptionalBody<T> {
-    type Error = actix_web::Error;
-    type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (is_json, body) = (is_json(request), read(request, payload));
+        let kind = request.content_type().to_ascii_lowercase();
+        let is_json =
+            kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+        let limit = request.app_data::<Limit>().map_or(BODY, |limit| limit.0);
+        let body = Bytes::from_request(request, payload);
         Box::pin(async move {
-            match &*body.await? {
-                b"" | b"null" => Ok(Self(parse(b"{}")?)),
-                body if is_json => Ok(Self(parse(body)?)),
-                _ => Err(media_type()),
+            if !is_json {
+                return Err(other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
             }
+            let late = |_| other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+            let body = timeout(BODY_DEADLINE, body).await.map_err(late)?.map_err(|error| match error
+                .as_error::<PayloadError>(
+            ) {
+                Some(PayloadError::Overflow) => Error::TooLarge { what: "the body", limit },
+                _ => Error::BadRequest("the body could not be read".to_owned()),
+            })?;
+            let text = std::str::from_utf8(&body)
+                .map_err(|_| Error::BadRequest("the body is not UTF-8".to_owned()))?;
+            let parsed = socketio::json::from_str::<Object<T>>(text);
+            Ok(Self(parsed.map_err(|error| Error::BadRequest(error.to_string()))?.0))
         })
     }
-}
-
-fn is_json(request: &HttpRequest) -> bool {
-    let kind = request.content_type().to_ascii_lowercase();
-    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-}
-
-fn media_type() -> actix_web::Error {
-    other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json")
-}
-
-/// Reads a body that must be JSON by its type.
-fn read_json(
-    request: &HttpRequest,
-    payload: &mut Payload,
-) -> impl Future<Output = Result<Bytes, actix_web::Error>> + use<> {
-    let (is_json, body) = (is_json(request), read(request, payload));
-    async move { if is_json { body.await } else { Err(media_type()) } }
-}
-
-/// Reads the whole body, within [`BODY_DEADLINE`] and [`limit`].
-fn read(
-    request: &HttpRequest,
-    payload: &mut Payload,
-) -> impl Future<Output = Result<Bytes, actix_web::Error>> + use<> {
-    let limit = request.app_data::<Limit>().map_or(BODY, |limit| limit.0);
-    let body = Bytes::from_request(request, payload);
-    async move {
-        let late = || other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
-        let read = timeout(BODY_DEADLINE, body).await.map_err(|_| late())?;
-        read.map_err(|error| match error.as_error::<PayloadError>() {
-            Some(PayloadError::Overflow) => Error::TooLarge { what: "the body", limit }.into(),
-            _ => Error::BadRequest("the body could not be read".to_owned()).into(),
-        })
-    }
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    let text =
-        std::str::from_utf8(body).map_err(|_| Error::BadRequest("the body is not UTF-8".to_owned()))?;
-    let parsed = socketio::json::from_str::<Object<T>>(text);
-    parsed.map(|Object(body)| body).map_err(|error| Error::BadRequest(error.to_string()))
 }
 
 /// The body limit for texts of at most `text_limit` bytes.
@@ -174,4 +99,35 @@ impl Limit {
 /// Invalid names in a path are answered with 404, like names that do not exist.
 pub fn path() -> PathConfig {
     PathConfig::default().error_handler(|_, _| Error::NotFound.into())
+}
+
+/// Invalid queries are answered with 400.
+pub fn query() -> QueryConfig {
+    QueryConfig::default().error_handler(|error, _| Error::BadRequest(error.to_string()).into())
+}
+
+/// The common JSON error body, with `Retry-After` where a retry can succeed.
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        if self.is_of_store() {
+            tracing::warn!(cause = self.cause(), error = %self, "request refused: the store failed");
+        }
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(wait) = self.retry_after() {
+            // Whole seconds, at least 1 (RFC 9110, section 10.2.3 allows no fractions).
+            let seconds = wait.as_secs_f64().ceil().max(1.0);
+            response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
+        }
+        response.json(Refusal::new(self.code().status(), self.public()))
+    }
+}
+
+/// A refusal with an HTTP status that the codes of acks do not have.
+fn other(status: StatusCode, message: &'static str) -> actix_web::Error {
+    let response = HttpResponse::build(status).json(Refusal::new(status.as_u16(), message));
+    actix_web::error::InternalError::from_response(message, response).into()
 }

@@ -1,15 +1,8 @@
 //! Rooms, members, messages and presence over HTTP. Handlers map routes, paths, bodies and queries to [`crate::commands`], and answers to
-//! statuses. The binary mounts the routes behind the gateway, which adds the caller's identity to the request. Each resource has its own
-//! file.
+//! statuses. The binary mounts the routes behind the gateway, which adds the caller's identity to the request.
 
+mod handlers;
 mod input;
-mod members;
-mod messages;
-mod presence;
-mod query;
-mod refusal;
-mod rooms;
-mod run;
 #[cfg(test)]
 mod tests;
 
@@ -34,28 +27,28 @@ impl Chat {
         service
             .service(
                 self.path_of::<ListRooms>()
-                    .route(on::<ListRooms>().to(rooms::list))
-                    .route(on::<CreateRoom>().to(rooms::create)),
+                    .route(on::<ListRooms>().to(handlers::list))
+                    .route(on::<CreateRoom>().to(handlers::create)),
             )
             .service(
                 self.path_of::<DescribeRoom>()
-                    .route(on::<DescribeRoom>().to(rooms::describe))
-                    .route(on::<ChangeSettings>().to(rooms::change))
-                    .route(on::<ArchiveRoom>().to(rooms::archive)),
+                    .route(on::<DescribeRoom>().to(handlers::describe))
+                    .route(on::<ChangeSettings>().to(handlers::change))
+                    .route(on::<ArchiveRoom>().to(handlers::archive)),
             )
             .service(
                 self.path_of::<AddMember>()
-                    .route(on::<AddMember>().to(members::add))
-                    .route(on::<RemoveMember>().to(members::remove)),
+                    .route(on::<AddMember>().to(handlers::add_member))
+                    .route(on::<RemoveMember>().to(handlers::remove_member)),
             )
             .service(
                 self.path_of::<History>()
-                    .route(on::<History>().to(messages::page))
-                    .route(on::<Post>().to(messages::post)),
+                    .route(on::<History>().to(handlers::page))
+                    .route(on::<Post>().to(handlers::post)),
             )
-            .service(self.path_of::<Join>().route(on::<Join>().to(messages::changes)))
-            .service(self.path_of::<ReadOnline>().route(on::<ReadOnline>().to(presence::online)))
-            .service(self.path_of::<ReadTyping>().route(on::<ReadTyping>().to(presence::typing)));
+            .service(self.path_of::<Join>().route(on::<Join>().to(handlers::changes)))
+            .service(self.path_of::<ReadOnline>().route(on::<ReadOnline>().to(handlers::online)))
+            .service(self.path_of::<ReadTyping>().route(on::<ReadTyping>().to(handlers::typing)));
     }
 
     /// The path of a command's route.
@@ -66,6 +59,7 @@ impl Chat {
             .app_data(limit)
             .app_data(limit.config())
             .app_data(input::path())
+            .app_data(input::query())
     }
 }
 

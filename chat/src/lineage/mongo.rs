@@ -19,9 +19,8 @@ use tokio::time::Instant;
 use super::{Lineage, lost_rooms::LostRooms};
 use crate::{
     Error,
-    directory::mongo::MongoDirectory,
     id::new_id,
-    mongo::{CHANGES, DEADLINE, MESSAGES, ROOMS, collection, deadline_now, with_deadline},
+    mongo::{DEADLINE, MESSAGES, ROOMS, collection, deadline_now, with_deadline},
     redis::EPOCH_LENGTH,
 };
 
@@ -39,10 +38,9 @@ const ABSENT: &str = "absent";
 pub struct MongoLineage {
     database: Database,
     rows: Documents<Row>,
-    directory: MongoDirectory,
     lost_rooms: LostRooms,
     /// The watched collections.
-    watched: [Watched; 3],
+    watched: [Watched; 2],
 }
 
 /// A collection whose UUID is stored.
@@ -77,11 +75,10 @@ impl Row {
 }
 
 impl MongoLineage {
-    /// The lineage in `store`, which may be unavailable. `directory` has the rooms of the same store.
-    pub fn new(store: impl Into<Store>, directory: MongoDirectory) -> Self {
+    /// The lineage in `store`, which may be unavailable.
+    pub fn new(store: impl Into<Store>) -> Self {
         let store = store.into();
-        let watched =
-            [("uuid", MESSAGES, "messages"), ("rooms", ROOMS, "rooms"), ("changes", CHANGES, "changes")];
+        let watched = [("uuid", MESSAGES, "messages"), ("rooms", ROOMS, "rooms")];
         let watched = watched.map(|(field, name, what)| Watched {
             name: store.deployment.collection(name),
             field,
@@ -91,7 +88,6 @@ impl MongoLineage {
             database: store.database.clone(),
             lost_rooms: LostRooms::new(&store),
             rows: collection(store, COLLECTION).with_trial(trial),
-            directory,
             watched,
         }
     }
@@ -178,19 +174,11 @@ impl MongoLineage {
             }
             Some(stored) if stored != uuid => {
                 let mut update = doc! { *field: uuid };
-                if *field == "changes" {
-                    tracing::warn!(
-                        collection = watched.name,
-                        "the collection of older changes was dropped or restored: clients that lack more than the latest changes of a room load the room anew"
-                    );
-                    self.directory.reset_older_changes().await?;
-                } else {
-                    tracing::error!(
-                        collection = watched.name,
-                        "the {what} were dropped or restored from a backup: a new history begins, clients reload"
-                    );
-                    update.insert("history", new_history()?);
-                }
+                tracing::error!(
+                    collection = watched.name,
+                    "the {what} were dropped or restored from a backup: a new history begins, clients reload"
+                );
+                update.insert("history", new_history()?);
                 if *field == "rooms" {
                     update.insert(LostRooms::FIELD, true);
                 }
@@ -260,7 +248,7 @@ mod tests {
     use crate::MongoStore;
 
     fn lineage(database: &Database) -> MongoLineage {
-        MongoLineage::new(database, MongoDirectory::new(database))
+        MongoLineage::new(database)
     }
 
     /// Drops a collection and creates it again with the same documents, as mongorestore does.
@@ -314,7 +302,7 @@ mod tests {
         MongoStore::new(&database).prepare().await.unwrap();
         let (here, there) = (lineage(&database), lineage(&database));
         let mut history = here.current().await.unwrap();
-        for (name, ends) in [(ROOMS, true), (CHANGES, false), (MESSAGES, true)] {
+        for (name, ends) in [(ROOMS, true), (MESSAGES, true)] {
             for how in ["restored", "dropped", "created"] {
                 match how {
                     "restored" => recreate(&database, name).await,

@@ -14,7 +14,7 @@ use super::{
     post::{Post, Posted},
 };
 use crate::{
-    Error, Text,
+    Error,
     ask::Reply,
     broker::{Broker, RoomEvent},
     history::{Appended, Committed, Draft, Outcome, RoomHead, StoredMessage},
@@ -27,8 +27,6 @@ pub type Written = (Option<RoomHead>, Result<Vec<Outcome>, Error>);
 pub struct PendingPost {
     /// The id that the message gets.
     pub id: String,
-    /// The text.
-    pub text: Text,
     /// Receives the outcome.
     pub reply: Reply<Posted>,
 }
@@ -60,11 +58,7 @@ pub async fn write(
             Ok(appended) => {
                 metrics::histogram!("godzilla_chat_batch_posts").record(posts.len() as f64);
                 metrics::histogram!("godzilla_chat_store_seconds").record(started.elapsed().as_secs_f64());
-                if appended
-                    .outcomes
-                    .iter()
-                    .any(|outcome| !matches!(outcome, Outcome::Conflict | Outcome::TooLarge))
-                {
+                if appended.outcomes.iter().any(|outcome| *outcome != Outcome::Conflict) {
                     // A message that cannot be published is not acked. The author's resend publishes it.
                     if let Err(error) = parts.broker.publish(&room, stored(&room, &drafts, &appended)).await {
                         return (Some(appended.head), Err(failed(&room, error)));
@@ -157,12 +151,11 @@ pub fn answer(posts: Vec<PendingPost>, result: Result<Vec<Outcome>, Error>) {
             return posts.into_iter().for_each(|PendingPost { reply, .. }| reply.send(Err(error.clone())));
         }
     };
-    for (PendingPost { id, text, reply }, outcome) in posts.into_iter().zip(outcomes) {
+    for (PendingPost { id, reply }, outcome) in posts.into_iter().zip(outcomes) {
         let (label, answer) = match outcome {
             Outcome::Stored { seq, .. } => ("stored", Ok(Posted { id, seq })),
             Outcome::Duplicate { id, seq } => ("duplicate", Ok(Posted { id, seq })),
             Outcome::Conflict => ("conflict", Err(Error::Conflict("this clientId has another text"))),
-            Outcome::TooLarge => ("too_large", Err(text.exceeds().unwrap_or(Error::full()))),
         };
         count(label, 1);
         reply.send(answer);

@@ -13,7 +13,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture}
 use proto::event::RoomKind;
 use tokio::time::timeout;
 
-use super::{Room, State, members::Members, next_incarnation};
+use super::{Room, State, members::Members};
 use crate::{
     Error,
     ask::{Ask, Question, Reply},
@@ -38,7 +38,7 @@ pub struct Changed {
     rev: u64,
 }
 
-/// Another node has changed this room.
+/// Another node may have changed this room. The next question reads the room again.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Reload;
@@ -46,19 +46,18 @@ pub struct Reload;
 impl Handler<Reload> for Room {
     type Result = ();
 
-    fn handle(&mut self, _: Reload, ctx: &mut Self::Context) {
-        self.reload(ctx);
+    fn handle(&mut self, _: Reload, _: &mut Self::Context) {
+        self.changed_at = Instant::now();
     }
 }
 
 impl Handler<Changed> for Room {
     type Result = ();
 
-    fn handle(&mut self, changed: Changed, ctx: &mut Self::Context) {
-        let is_complete = self.note_rev(changed.rev);
+    fn handle(&mut self, changed: Changed, _: &mut Self::Context) {
         // A change with a certain outcome was applied to the room's own state when its result arrived.
-        if self.has_unknown_outcome || !is_complete {
-            self.reload(ctx);
+        if changed.rev > self.rev {
+            self.changed_at = Instant::now();
         }
     }
 }
@@ -122,83 +121,33 @@ impl Room {
             }
             (result, rev)
         };
-        ctx.wait(result.into_actor(self).map(move |(result, rev), room, ctx| {
+        ctx.wait(result.into_actor(self).map(move |(result, rev), room, _| {
             room.revalidation.invalidate();
-            match room.note_outcome(result) {
+            match result {
                 Ok(found) => {
                     room.replace(found, begun);
                     room.rev = room.rev.max(rev);
                     reply.send(Ok(room.rev));
                 }
+                // The change may have been committed, or the directory has refused a change that this room allowed.
                 Err(error) => {
-                    // The directory has refused a change that this room allowed: another node has changed the room.
-                    let is_stale = matches!(error, Error::NotFound | Error::Forbidden(_));
-                    reply.send(Err(error));
-                    if is_stale && room.parts.broker.is_shared() {
-                        room.reload(ctx);
-                    }
+                    room.changed_at = Instant::now();
+                    reply.send(Err(error.of_room(&room.name)));
                 }
             }
         }));
-    }
-
-    /// Records that this actor has applied the change `rev` to its state; 0 for no change. Returns whether the state is complete up to it.
-    /// It is not if another node has made a change just before: the state has the result of this change, and may lack the other one.
-    fn note_rev(&mut self, rev: u64) -> bool {
-        if rev == self.rev + 1 {
-            self.rev = rev;
-        }
-        rev <= self.rev
-    }
-
-    /// Checks whether the outcome of a change is unknown. Such a change may still be committed, now or later, and [`Changed`] then
-    /// follows. From then on the room is reloaded after every commit: a removed user must not stay in the member list.
-    fn note_outcome<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
-        if let Err(error) = &outcome {
-            self.has_unknown_outcome |= error.is_of_store();
-        }
-        // An error of the store is logged with the refusal of the request.
-        outcome.map_err(|error| error.of_room(&self.name))
     }
 
     /// Replaces the room's state by what the directory has (`None`: the room has ended), by a read that began at `begun`.
     pub(super) fn replace(&mut self, found: Option<RoomRecord>, begun: Instant) {
         self.read_at = begun;
         match found {
-            Some(entry) => self.replace_state(entry),
+            Some(entry) => {
+                self.settings = entry.room_info.settings.clone();
+                self.rev = entry.rev;
+                self.members = Members::new(entry);
+            }
             None => self.state = State::Archived,
         }
-    }
-
-    /// Replaces the room's state by `entry`. An archived room is open again: a new room was created under the same name.
-    fn replace_state(&mut self, entry: RoomRecord) {
-        if self.state == State::Archived {
-            self.state = State::Open;
-            self.incarnation = next_incarnation();
-            self.posts.reset_head();
-        }
-        self.settings = entry.room_info.settings.clone();
-        self.rev = entry.rev;
-        self.members = Members::new(entry);
-    }
-
-    /// Reads the room from the directory again. The room handles no other message in the meantime.
-    pub(super) fn reload(&mut self, ctx: &mut Context<Self>) {
-        let (directory, room, begun) = (self.parts.directory.clone(), self.name.clone(), Instant::now());
-        let found = async move { timeout(STORE_DEADLINE, directory.find(&room)).await };
-        ctx.wait(found.into_actor(self).map(move |found, room, ctx| match found {
-            Ok(Ok(found)) => room.replace(found, begun),
-            Ok(Err(error)) => {
-                tracing::warn!(room = %room.name, %error, "a room cannot be read from the store; its members may be out of date until a retry succeeds");
-                room.retry_reload(ctx);
-            }
-            Err(_) => {
-                tracing::warn!(
-                    room = %room.name,
-                    "the store does not answer the read of a room; its members may be out of date until a retry succeeds"
-                );
-                room.retry_reload(ctx);
-            }
-        }));
     }
 }

@@ -88,7 +88,10 @@ mod tests {
         let (name, owner_name) = (room.parse().unwrap(), Some(user("Alice")));
         let room_info = RoomInfo { name, settings: settings.clone(), owner: owner_name };
         let listed = if room == "lobby" { vec![] } else { vec![owner, other] };
-        TestRoom(Members::new(RoomRecord { room_info, members: listed, rev: 0 }), settings)
+        TestRoom(
+            Members::new(RoomRecord { room_info, members: listed, departures: vec![], rev: 0 }),
+            settings,
+        )
     }
 
     #[test]

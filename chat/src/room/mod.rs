@@ -21,10 +21,7 @@ mod tests;
 pub use change::{Change, Reload};
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -37,7 +34,7 @@ use proto::{
 use crate::{
     Error,
     ask::{Ask, Question},
-    broker::{Broker, RevWatch},
+    broker::Broker,
     directory::{Directory, Limits, RoomRecord},
     history::{History, RoomHead},
 };
@@ -66,15 +63,10 @@ pub struct Room {
     rev: u64,
     /// The begin of the read of the store that this actor's state is from.
     read_at: Instant,
-    /// The latest version of the room that this node has read. `None` in one process.
-    watch: Option<RevWatch>,
+    /// When this actor last heard of a change that its state may lack.
+    changed_at: Instant,
     state: State,
-    /// Identifies this room among rooms of the same name, of which at most one exists at a time. Another actor of the same room has
-    /// another number. The number has no meaning outside of this process.
-    incarnation: u64,
-    /// The outcome of a change was unknown at least once. From then on, the room is reloaded after every commit.
-    has_unknown_outcome: bool,
-    /// Refusals that wait for a reload, because another node may have changed the room.
+    /// Questions that wait for a read of the store.
     revalidation: Revalidation,
     members: Members,
     posts: Posts,
@@ -141,10 +133,8 @@ impl Room {
             settings: entry.room_info.settings.clone(),
             rev: entry.rev,
             read_at,
-            watch: parts.broker.watch_rev(&entry.room_info.name).filter(|_| !entry.room_info.name.is_lobby()),
+            changed_at: read_at,
             state: State::Open,
-            incarnation: next_incarnation(),
-            has_unknown_outcome: false,
             revalidation: Revalidation::default(),
             members: Members::new(entry),
             posts: Posts::new(head),
@@ -175,9 +165,6 @@ impl Room {
         if self.settings.ephemeral {
             self.trim(ctx);
         }
-        if self.has_unknown_outcome || self.parts.broker.is_shared() {
-            self.reload(ctx);
-        }
         if self.used.elapsed() >= IDLE && self.posts.is_settled() {
             // If the registry's mailbox is full, the next sweep sends the message again.
             let _ = self.idle.try_send(Idle { name: self.name.clone(), room: ctx.address() });
@@ -190,12 +177,6 @@ impl Room {
             ctx.stop();
         }
     }
-}
-
-/// A number that no other room or actor of this process has.
-fn next_incarnation() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Actor for Room {

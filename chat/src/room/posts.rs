@@ -69,11 +69,6 @@ impl Posts {
         }
     }
 
-    /// Discards the cached head. It is read from the store before the next batch.
-    pub fn reset_head(&mut self) {
-        self.head = None;
-    }
-
     /// Answers `reply` once [`Posts::is_settled`].
     pub fn settle(&mut self, reply: Reply<()>) {
         self.settling.push(reply);
@@ -153,11 +148,7 @@ impl Room {
         self.posts.in_flight = true;
         let (posts, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|ask| (ask.question, ask.reply)).unzip();
-        let pending = ids.iter().zip(replies).zip(&posts).map(|((id, reply), post)| PendingPost {
-            id: id.clone(),
-            text: post.text.clone(),
-            reply,
-        });
+        let pending = ids.iter().cloned().zip(replies).map(|(id, reply)| PendingPost { id, reply });
         let pending: Vec<PendingPost> = pending.collect();
         let write = batch::write(self.parts.clone(), self.name.clone(), self.posts.head, posts, ids);
         let broker = self.parts.broker.clone();

@@ -6,13 +6,11 @@
 /// - `messages.offset` is the offset in the log. `AUTOINCREMENT` prevents reuse of an offset after a room was trimmed.
 /// - `messages.origin` is the socket that sent a message. The message is not delivered to it when the client recovers.
 /// - `rooms.trimmed` is the offset of the last deleted message of a room.
-/// - `rooms.base` is the number of the last message of an earlier room of the same name.
 /// - `rooms.settings` is a JSON object with the settings that have no column of their own.
 /// - `members.added_by` is null for members who created or joined the room themselves.
 /// - `departures` contains users who have left a room that another user had added them to.
 /// - `tickets` contains the recovery sessions.
-/// - `revs` contains the number of changes of each room, the number from which on `changes` is complete, and the offset at which the room
-///   has taken the name of an earlier one.
+/// - `revs` contains the number of changes of each room.
 /// - `changes` contains one row for each part of a room that has changed: a member (`key` is the name) or the room (`key` is empty), with
 ///   the number and the offset of its last change. `since` is the offset at which a membership last began or ended.
 pub const SCHEMA: &str = "
@@ -25,7 +23,6 @@ pub const SCHEMA: &str = "
         ephemeral INTEGER NOT NULL,
         archived INTEGER NOT NULL DEFAULT 0,
         trimmed INTEGER NOT NULL DEFAULT 0,
-        base INTEGER NOT NULL DEFAULT 0,
         settings TEXT NOT NULL DEFAULT '{}'
     ) STRICT;
     INSERT INTO rooms (name, private, ephemeral) VALUES ('lobby', 0, 0);
@@ -46,7 +43,7 @@ pub const SCHEMA: &str = "
         user TEXT NOT NULL COLLATE NOCASE,
         adder TEXT NOT NULL COLLATE NOCASE,
         at INTEGER NOT NULL,
-        PRIMARY KEY (user, room)
+        PRIMARY KEY (room, user)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX departures_by_age ON departures (at);
 
@@ -75,11 +72,8 @@ pub const SCHEMA: &str = "
 
     CREATE TABLE revs (
         room TEXT PRIMARY KEY REFERENCES rooms (name),
-        rev INTEGER NOT NULL,
-        floor INTEGER NOT NULL,
-        renewed INTEGER NOT NULL DEFAULT 0
+        rev INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX revs_by_renewal ON revs (renewed);
 
     CREATE TABLE changes (
         room TEXT NOT NULL REFERENCES rooms (name),

@@ -1,4 +1,4 @@
-//! Limits for users who add other users to rooms: additions use a separate quota, and a user who has left is not added again.
+//! Limits for users who add other users to rooms. A user who has left is not added again by the same user.
 
 use chat::Config;
 use serde_json::{Value, json};
@@ -13,30 +13,6 @@ async fn add_member(server: &TestChat, by: &str, room: &str, user: &str) -> (u16
     let path = format!("/rooms/{room}/members/{user}");
     let (status, answer) = server.http(by, "PUT", &path, Value::Null).await;
     (status, answer["message"].as_str().unwrap_or_default().to_owned())
-}
-
-#[actix_rt::test]
-async fn a_user_added_to_many_rooms_can_still_create_and_join_rooms() {
-    let server = TestChat::with(config()).await;
-    for n in 0..4 {
-        server.create_room(&format!("r{n}"), &format!("eve{n}"), false).await;
-    }
-    for n in 0..3 {
-        assert_eq!(add_member(&server, &format!("eve{n}"), &format!("r{n}"), "bob").await.0, 200);
-    }
-    let (status, message) = add_member(&server, "eve3", "r3", "bob").await;
-    assert_eq!(status, 403);
-    assert!(message.contains("added the user to too many rooms"), "{message}");
-    let mut bob = server.client("bob").await;
-    assert_eq!(bob.ask("join", json!({"room": "r3"})).await["ok"], true);
-    for name in ["b1", "b2"] {
-        let (status, _) = server.http("bob", "POST", "/rooms", json!({"name": name})).await;
-        assert_eq!(status, 201);
-    }
-    let (status, _) = server.http("bob", "POST", "/rooms", json!({"name": "b3"})).await;
-    assert_eq!(status, 403, "the limit of three own rooms is unchanged");
-    assert_eq!(bob.ask("leave", json!({"room": "r3"})).await["ok"], true);
-    assert_eq!(bob.ask("join", json!({"room": "r3"})).await["ok"], true);
 }
 
 #[actix_rt::test]
@@ -57,21 +33,6 @@ async fn a_user_who_has_left_is_not_added_again_until_they_join() {
         200,
         "the user had joined by themselves in between"
     );
-    for room in ["r1", "r2"] {
-        server.create_room(room, "eve", true).await;
-        assert_eq!(add_member(&server, "eve", room, "bob").await.0, 200);
-    }
-    for room in ["tea", "r1", "r2"] {
-        let path = format!("/rooms/{room}/members/bob");
-        assert_eq!(server.http("bob", "DELETE", &path, Value::Null).await.0, 200);
-    }
-    server.http("eve", "DELETE", "/rooms/r1", Value::Null).await;
-    server.create_room("r3", "eve", true).await;
-    let (status, message) = add_member(&server, "eve", "r3", "bob").await;
-    assert_eq!(status, 403);
-    assert!(message.contains("has left several rooms"), "{message}");
-    server.create_room("r4", "carol", true).await;
-    assert_eq!(add_member(&server, "carol", "r4", "bob").await.0, 200, "other users are not affected");
 }
 
 #[actix_rt::test]

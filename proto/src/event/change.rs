@@ -1,6 +1,6 @@
 //! Changes of a room: what members can see of a room beside its messages.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Role, Settings};
 use crate::{RoomName, Username};
@@ -21,7 +21,7 @@ pub struct Change {
 
 /// A part of a room in its state after a change. In live events it is the state at the time of the change, in answers and replays the
 /// present state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Item {
     /// A membership.
@@ -52,7 +52,7 @@ pub enum ItemType {
 }
 
 /// A user's membership of a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberState {
     /// The user.
     pub username: Username,
@@ -61,7 +61,7 @@ pub struct MemberState {
 }
 
 /// The properties of a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomState {
     /// The kind of the room.
@@ -76,7 +76,7 @@ pub struct RoomState {
 }
 
 /// The kind of a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomKind {
     /// The room of all users.

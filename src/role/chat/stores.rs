@@ -109,7 +109,7 @@ impl Stores {
                 self.shared.health.prepare().await?;
                 let (redis, node) = (self.redis.clone(), node.to_owned());
                 let SharedStores { history, unpublished, changes, lineage, .. } = self.shared.clone();
-                Stream::open(redis, node, history, unpublished, changes, lineage).await
+                Stream::open(redis, node, history, unpublished, changes, &lineage.current().await?).await
             };
             match opened.await {
                 Ok(opened) => return Order::Stream(opened),

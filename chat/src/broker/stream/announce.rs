@@ -62,13 +62,6 @@ impl Stream {
         rev: u64,
     ) -> Result<Vec<StreamRecord>, Error> {
         let found = self.rooms.of(std::slice::from_ref(room)).await?.pop();
-        let version = found.as_ref().map_or(0, |found| found.version);
-        if version < rev {
-            // The store was replaced by an older one, unless a primary does not return yet what a majority has. A record would make other
-            // changes with these numbers count as recorded.
-            self.applied().last_changes.suspect(room, rev);
-            return Err(Error::Store("the store lacks a change that was committed".to_owned()));
-        }
         let changes = found.map(|found| found.changes).unwrap_or_default();
         let at = changes.iter().find(|change| change.version == rev).map(|change| change.at.0);
         let is_missing = |change: &Change| match last {
@@ -82,7 +75,7 @@ impl Stream {
         let first = records.first().and_then(StreamRecord::rev);
         if let Some(next) = last.map(|last| last + 1).filter(|next| first != Some(*next)) {
             // The store has dropped the first of these changes. This record makes clients that recover receive what they have changed.
-            records.insert(0, StreamRecord::Changed { room: room.clone(), rev: Some(next) });
+            records.insert(0, StreamRecord::Changed { room: room.clone(), rev: next });
         }
         Ok(records)
     }
@@ -99,7 +92,6 @@ impl Stream {
             ChangeKind::Archived => self.rooms.members(room).await.unwrap_or_default(),
             _ => vec![],
         };
-        let items = items.unwrap_or_default();
         RoomChange { room: room.clone(), rev: version, what, by, items, members, offset }
     }
 
@@ -116,9 +108,6 @@ impl Stream {
             }
         };
         let announced = versions.iter().zip(numbers).map(|((room, version), number)| {
-            if let Some(number) = number.filter(|number| number > version) {
-                self.applied().last_changes.suspect(room, number);
-            }
             let last = match number {
                 Some(number) => number.min(*version),
                 None if recent.contains(room) => version.saturating_sub(1),

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use proto::RoomName;
 
-use super::replaced_changes::LastChanges;
 use crate::changes::{Change, Changed, KEPT};
 
 /// The maximum number of rooms. The earliest is evicted.
@@ -27,8 +26,6 @@ pub struct AppliedChanges {
     order: VecDeque<RoomName>,
     /// The rooms that this node has changed and has not compared with the store since.
     unchecked: HashSet<RoomName>,
-    /// The last changes, by which a replaced store is detected.
-    pub last_changes: LastChanges,
 }
 
 /// The changes of a room that must be applied.
@@ -36,7 +33,7 @@ pub struct AppliedChanges {
 pub struct PendingChanges {
     /// The changes, oldest first.
     pub changes: Vec<Change>,
-    /// Whether changes may be missing that the room no longer keeps, or that are damaged.
+    /// Whether changes may be missing that the room no longer keeps.
     pub has_gap: bool,
 }
 
@@ -58,16 +55,6 @@ impl AppliedChanges {
         !self.rooms.get(room).is_some_and(|applied| applied.is_some_and(|applied| applied >= version))
     }
 
-    /// Compares the version of a room in the store, 0 for a room without a document, with the applied version. A lower version is compared again
-    /// by the next check of the history.
-    pub fn note_stored(&mut self, room: &RoomName, version: u64) {
-        if let Some(Some(applied)) = self.rooms.get(room)
-            && version < *applied
-        {
-            self.last_changes.suspect(room, *applied);
-        }
-    }
-
     /// All rooms.
     pub fn rooms(&self) -> Vec<RoomName> {
         self.rooms.keys().cloned().collect()
@@ -87,7 +74,6 @@ impl AppliedChanges {
 
     /// Takes the changes up to version `to` that are not applied. From then on they count as applied.
     pub fn take(&mut self, changed: &Changed, to: u64) -> PendingChanges {
-        self.last_changes.note(changed, to);
         let applied = self.rooms.get(&changed.room).copied();
         let mut changes: Vec<Change> =
             changed.changes.iter().filter(|change| change.version <= to).cloned().collect();
@@ -138,15 +124,9 @@ mod tests {
     fn changed(first: u64, version: u64, apart: u64) -> Changed {
         let change = |version| {
             let at = Timestamp(1_000_000 + version * apart);
-            Change { version, at, what: ChangeKind::Other, by: None, items: None, is_own: false }
+            Change { version, at, what: ChangeKind::Other, by: None, items: vec![], is_own: false }
         };
         Changed { room: tea(), version, is_open: true, changes: (first..=version).map(change).collect() }
-    }
-
-    /// The room without one of its changes, which is damaged.
-    fn without(mut changed: Changed, version: u64) -> Changed {
-        changed.changes.retain(|change| change.version != version);
-        changed
     }
 
     fn versions(pending: &PendingChanges) -> Vec<u64> {
@@ -158,7 +138,7 @@ mod tests {
         // The version before, the changes that the room keeps, the version up to which they are taken; the expected changes, and whether
         // there is a gap.
         type Case = (Option<Option<u64>>, Changed, u64, &'static [u64], bool);
-        let cases: [Case; 12] = [
+        let cases: [Case; 9] = [
             (Some(Some(2)), changed(1, 4, 1), 4, &[3, 4], false),
             (Some(Some(2)), changed(1, 4, 1), 3, &[3], false),
             (Some(Some(4)), changed(1, 4, 1), 4, &[], false),
@@ -168,9 +148,6 @@ mod tests {
             (Some(None), changed(1, 4, 1), 4, &[], true),
             (None, changed(1, 4, 1), 4, &[1, 2, 3, 4], false),
             (None, changed(1, 4, BURST_MS), 4, &[3, 4], false),
-            (Some(Some(1)), without(changed(1, 4, 1), 3), 4, &[2, 4], true),
-            (Some(Some(1)), without(changed(1, 4, 1), 4), 4, &[2, 3], true),
-            (Some(Some(3)), without(changed(1, 4, 1), 3), 4, &[4], false),
         ];
         for (applied, changed, to, expected, has_gap) in cases {
             let mut applied_changes = AppliedChanges::default();

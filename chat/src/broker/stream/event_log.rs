@@ -1,23 +1,16 @@
 //! [`EventLog`] in the stream: which function of [`Stream`] implements which method.
 
+use std::{sync::PoisonError, time::Instant};
+
 use async_trait::async_trait;
 use proto::{RoomName, event::Message};
 use socketio::SocketId;
 
 use super::{Stream, record::StreamRecord};
-use crate::{
-    Error,
-    broker::{EventLog, RevWatch},
-    history::StoredMessage,
-    room_change::RoomChange,
-};
+use crate::{Error, broker::EventLog, history::StoredMessage, room_change::RoomChange};
 
 #[async_trait]
 impl EventLog for Stream {
-    fn is_shared(&self) -> bool {
-        true
-    }
-
     fn not_ready_reason(&self) -> Option<String> {
         self.unavailable_reason()
     }
@@ -51,8 +44,8 @@ impl EventLog for Stream {
         }
     }
 
-    fn watch_rev(&self, room: &RoomName) -> Option<RevWatch> {
-        Some(self.latest_revs.watch(room))
+    fn changes_read_up_to(&self) -> Option<Instant> {
+        Some(*self.changes_read.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn flush(&self) {

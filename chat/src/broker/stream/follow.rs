@@ -21,15 +21,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Opened, Stream,
-    comparisons::Comparisons,
-    latest_revs::read_versions,
     maintenance::{announce_pending, trim},
     record::StreamRecord,
 };
 use crate::{
     Error,
     broker::{Control, Queue},
-    redis::{self, DamagedEpoch, EpochState},
+    redis::{self, EpochState},
 };
 
 /// How long one read waits for new records.
@@ -45,9 +43,6 @@ pub(super) const PAUSE: Duration = Duration::from_millis(500);
 /// The number of checks in a row that must fail until the stream counts as unavailable although it can be read.
 const MAX_FAILURES: u32 = 4;
 
-/// The interval between two comparisons of the stream with the store.
-const COMPARISON: Duration = Duration::from_secs(5);
-
 /// A remote change that this node applies beside its sockets.
 #[derive(Debug)]
 pub enum RemoteChange {
@@ -55,8 +50,8 @@ pub enum RemoteChange {
     RoomChanged(RoomName),
     /// The client of this socket reconnected to another node.
     SocketSuperseded(SocketId),
-    /// The store of messages was replaced by an older one. Messages that clients and rooms have cached may not exist.
-    HistoryReplaced,
+    /// Any room may have changed.
+    AnyRoomChanged,
 }
 
 /// The callback that receives [`RemoteChange`].
@@ -69,12 +64,8 @@ pub(super) struct Follower {
     pub(super) on_remote_change: OnRemoteChange,
     /// The offset of the last processed record.
     last: u64,
-    /// The number of replacements of the store that were applied.
-    replacements: u64,
     /// The time since which this node has seen each room with unpublished messages.
     pub(super) noted: HashMap<RoomName, Instant>,
-    /// When the versions of all rooms are compared with the store.
-    pub(super) comparisons: Comparisons,
     /// The rooms with changes that the store has and whose records were not read yet, with the versions at the last read of the store.
     pub(super) overdue: HashMap<RoomName, u64>,
 }
@@ -82,7 +73,6 @@ pub(super) struct Follower {
 /// The state of the periodic checks while the stream is read.
 struct Checks {
     next: Instant,
-    next_comparison: Instant,
     /// The last offset of the stream at the last check. It must be processed by the next one.
     expected: u64,
     failures: u32,
@@ -92,23 +82,17 @@ struct Checks {
 
 /// Follows the stream until the broker's queue is closed.
 pub async fn follow(opened: Opened, entries: Queue, on_remote_change: OnRemoteChange) {
-    let Opened { stream, position, changes, state } = opened;
+    let Opened { stream, position, changes } = opened;
     let announcing =
         actix_rt::spawn(supervision::essential("log changes", announce_pending(stream.clone(), changes)));
     let trimmed = stream.clone();
     let trimming = actix_rt::spawn(supervision::restart("log retention", move || trim(trimmed.clone())));
-    let watched = stream.clone();
-    let watching =
-        actix_rt::spawn(supervision::restart("room versions", move || read_versions(watched.clone())));
-    let (last, replacements, noted) = (position.reached(), state.replaced, HashMap::new());
     let mut follower = Follower {
-        last,
-        replacements,
+        last: position.reached(),
         stream,
         entries,
         on_remote_change,
-        noted,
-        comparisons: Comparisons::new(Instant::now()),
+        noted: HashMap::new(),
         overdue: HashMap::new(),
     };
     while !follower.entries.is_closed() {
@@ -131,22 +115,20 @@ pub async fn follow(opened: Opened, entries: Queue, on_remote_change: OnRemoteCh
     }
     announcing.abort();
     trimming.abort();
-    watching.abort();
 }
 
 impl Follower {
     /// Delivers the records of the stream until the connection fails or the epoch ends.
     async fn read(&mut self, mut connection: MultiplexedConnection, state: EpochState) -> Result<(), Error> {
-        let mut has_missed = self.switch_epoch(&state).await? || !self.stream.is_available();
+        let mut has_missed = self.switch_epoch(&state) || !self.stream.is_available();
         self.stream.available.store(true, Ordering::Release);
         let now = Instant::now();
-        let mut checks =
-            Checks { next: now + PAUSE, next_comparison: now, expected: 0, failures: 0, confirmable: vec![] };
+        let mut checks = Checks { next: now + PAUSE, expected: 0, failures: 0, confirmable: vec![] };
         loop {
             let entries = self.read_batch(&mut connection).await?;
             let is_all = entries.len() < BATCH;
             for entry in entries {
-                has_missed |= self.process(entry, state.base).await?;
+                has_missed |= self.process(entry).await;
             }
             if is_all && self.last < state.base {
                 self.last = state.base;
@@ -165,26 +147,15 @@ impl Follower {
     }
 
     /// Switches to the epoch of `state` if it is not the current epoch. Returns whether it has switched.
-    async fn switch_epoch(&mut self, state: &EpochState) -> Result<bool, Error> {
-        let old = self.stream.position.epoch();
-        if *old == *state.epoch {
-            return Ok(false);
+    fn switch_epoch(&self, state: &EpochState) -> bool {
+        if *self.stream.position.epoch() == *state.epoch {
+            return false;
         }
         tracing::warn!(
             "the stream has a new epoch: clients that reconnect load missed messages from history"
         );
-        if state.replaced > self.replacements {
-            let history = self.stream.lineage.end(&old).await?;
-            self.replacements = state.replaced;
-            self.stream.reset();
-            self.noted.clear();
-            self.overdue.clear();
-            self.stream.position.begin_history(&history, &state.epoch);
-            (self.on_remote_change)(RemoteChange::HistoryReplaced);
-        } else {
-            self.stream.position.begin_epoch(&state.epoch);
-        }
-        Ok(true)
+        self.stream.position.begin_epoch(&state.epoch);
+        true
     }
 
     /// Reads the next records. Meanwhile delivers messages that this node could not publish.
@@ -224,23 +195,8 @@ impl Follower {
             self.stream.dedup().confirm(&room, seq);
         }
         checks.confirmable = self.stream.confirmable().await;
-        let epoch = self.stream.position.epoch();
-        if *epoch != *state.epoch {
+        if *self.stream.position.epoch() != *state.epoch {
             return Err(super::epoch_changed());
-        }
-        if state.last < self.last {
-            // An older state of Redis was restored: offsets that were delivered would be assigned again.
-            self.stream.redis.end_epoch(DamagedEpoch { epoch: &epoch, is_replaced: false }).await?;
-            return Err(super::epoch_changed());
-        }
-        let has_suspects = self.stream.has_suspects();
-        if has_suspects || Instant::now() >= checks.next_comparison {
-            let is_replaced = *self.stream.lineage.current().await? != *self.stream.position.history();
-            if is_replaced || self.stream.is_history_replaced(state.since).await? {
-                self.stream.replace_history().await?;
-                return Err(super::epoch_changed());
-            }
-            checks.next_comparison = Instant::now() + COMPARISON;
         }
         let is_lost = self.last < checks.expected;
         if is_lost {
@@ -257,18 +213,11 @@ impl Follower {
         Ok(is_lost)
     }
 
-    /// Processes one record of the epoch that begins after `base`. Returns whether records before it are missing.
-    ///
-    /// # Errors
-    /// When the epoch has ended.
-    async fn process(&mut self, entry: StreamId, base: u64) -> Result<bool, Error> {
+    /// Processes one record. Returns whether records before it are missing.
+    async fn process(&mut self, entry: StreamId) -> bool {
         let number = entry.id.split_once('-').and_then(|(number, _)| number.parse::<u64>().ok());
-        let Some(offset) = number else { return Ok(false) };
-        let previous = offset.checked_sub(1);
-        let is_next = previous == Some(self.last);
-        if !is_next && previous != Some(base) {
-            self.check_assigned(offset).await?;
-        }
+        let Some(offset) = number else { return false };
+        let is_next = offset.checked_sub(1) == Some(self.last);
         let text: Option<Vec<u8>> = entry.get("entry");
         let is_own = entry.get::<String>("node").is_some_and(|node| node == self.stream.node);
         match text.and_then(|text| StreamRecord::decode(&text)) {
@@ -279,6 +228,6 @@ impl Follower {
         self.last = offset;
         // A record without a delivery advances the position, too.
         self.entries.send(Control::Reached(offset)).await;
-        Ok(!is_next)
+        !is_next
     }
 }

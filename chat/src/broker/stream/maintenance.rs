@@ -24,11 +24,10 @@ impl Stream {
         self.position.moved.notify_waiters();
     }
 
-    /// The reason for which the stream is not followed, or for which all writes to it have failed for some seconds, in words that follow
-    /// its name. `None` when it works.
+    /// The reason for which the stream is not followed, in words that follow its name. `None` when it is.
     pub(super) fn unavailable_reason(&self) -> Option<String> {
         if self.is_available() {
-            return self.refusals.not_ready_reason();
+            return None;
         }
         let why = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(format!("is not followed: {why}"))
@@ -39,7 +38,7 @@ impl Stream {
 /// the store meanwhile.
 pub(super) async fn announce_pending(stream: Arc<Stream>, mut changes: mpsc::Receiver<StreamRecord>) {
     while let Some(record) = changes.recv().await {
-        while !stream.pending.is_discarded() && stream.write_after_earlier(&record).await.is_err() {
+        while stream.write_after_earlier(&record).await.is_err() {
             stream.pending.note_failure();
             if let Some(room) = record.room() {
                 stream.apply_from_store(room);

@@ -35,8 +35,7 @@ struct Window {
 }
 
 impl MissedChanges {
-    /// Adds a record with its offset. Returns false when the client cannot recover, because it may have received the change already, or
-    /// the change has no number.
+    /// Adds a record with its offset. Returns false when the client cannot recover, because it may have received the change already.
     pub fn add(&mut self, stream: &Stream, client: MissedBy<'_>, record: StreamRecord, offset: u64) -> bool {
         let Some(room) = record.room().cloned() else { return true };
         let is_member = client.rooms.contains(&room);

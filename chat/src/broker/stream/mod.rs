@@ -7,22 +7,18 @@
 mod announce;
 mod append;
 mod applied_changes;
-mod comparisons;
 mod dedup;
 mod deliver;
 mod event_log;
 mod fallback;
 mod follow;
 mod journal;
-mod latest_revs;
 mod maintenance;
 mod missed_changes;
 mod pending_records;
 mod positions;
 mod publish;
 mod record;
-mod refusals;
-mod replaced_changes;
 pub mod scripts;
 mod subscriptions;
 
@@ -32,7 +28,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proto::RoomName;
@@ -44,10 +40,8 @@ use tokio::{
 use applied_changes::AppliedChanges;
 use dedup::Dedup;
 pub use follow::{OnRemoteChange, RemoteChange, follow};
-pub use latest_revs::{LatestRevs, MAX_AGE, RevWatch};
 use pending_records::PendingRecords;
 use record::StreamRecord;
-use refusals::Refusals;
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +51,6 @@ use crate::{
     Error,
     changes::Changes,
     history::History,
-    lineage::Lineage,
     redis::{self, EpochState, Redis},
     unpublished::Unpublished,
 };
@@ -67,9 +60,6 @@ const MIN_LENGTH: usize = 100_000;
 
 /// The maximum number of rooms in the backlog. The next writer of a room beyond it publishes the missing messages.
 const MAX_BACKLOG: usize = 10_000;
-
-/// The maximum number of rooms whose messages in the stream wait for a comparison with the store.
-const MAX_SUSPECTS: usize = 16;
 
 /// How long a caller waits until this node has delivered a record.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,15 +74,11 @@ pub struct Stream {
     unpublished: Arc<dyn Unpublished>,
     /// The latest changes of each room, by this node and others.
     rooms: Arc<dyn Changes>,
-    /// The id of the current history.
-    lineage: Arc<dyn Lineage>,
     position: Arc<StreamPosition>,
     /// Whether the stream is followed. False from an error until the next successful connection.
     available: AtomicBool,
     /// The error that made the stream unavailable the last time.
     last_error: Mutex<String>,
-    /// The failures of writes since the last successful one.
-    refusals: Refusals,
     /// The offset of the last record that this node has published.
     last_published: AtomicU64,
     dedup: Mutex<Dedup>,
@@ -100,14 +86,10 @@ pub struct Stream {
     fallback_deliveries: AtomicU64,
     /// The version of each room up to which changes are applied to the sockets of this node.
     applied: Mutex<AppliedChanges>,
-    /// The versions of rooms in the store, as they were read last.
-    latest_revs: Arc<LatestRevs>,
+    /// The time up to which this node has read which rooms were changed.
+    changes_read: Mutex<Instant>,
     /// The rooms whose last messages are missing in the stream.
     backlog: Mutex<HashSet<RoomName>>,
-    /// The rooms whose messages in the stream may differ from those in the store.
-    suspects: Mutex<HashSet<RoomName>>,
-    /// The last delivered message: its room, `seq` and id.
-    last_delivered: Mutex<Option<(RoomName, u64, String)>>,
     /// Wakes the task [`follow`]: the backlog has a room, or the stream must be checked.
     wake: Notify,
     /// The records of changes that wait to be written.
@@ -131,11 +113,10 @@ pub struct Opened {
     pub(super) stream: Arc<Stream>,
     pub(super) position: Arc<StreamPosition>,
     changes: mpsc::Receiver<StreamRecord>,
-    state: EpochState,
 }
 
 impl Stream {
-    /// Opens the stream in `redis`, as the node `node`.
+    /// Opens the stream in `redis`, as the node `node`. `history_id` is the id of the store of messages.
     ///
     /// # Errors
     /// [`Error::Store`] when Redis or a store does not answer.
@@ -145,13 +126,13 @@ impl Stream {
         history: Arc<dyn History>,
         unpublished: Arc<dyn Unpublished>,
         rooms: Arc<dyn Changes>,
-        lineage: Arc<dyn Lineage>,
+        history_id: &str,
     ) -> Result<Opened, Error> {
         let state = redis.open_epoch().await?;
-        let history_id = lineage.current().await?;
+        let begun = Instant::now();
         let recent = rooms.recent().await?;
         let EpochState { epoch, last, .. } = &state;
-        let position = Arc::new(StreamPosition::of_history(&history_id, epoch, *last));
+        let position = Arc::new(StreamPosition::of_history(history_id, epoch, *last));
         let (pending, changes) = PendingRecords::new();
         let stream = Self {
             redis,
@@ -159,19 +140,15 @@ impl Stream {
             history,
             unpublished,
             rooms,
-            lineage,
             position: position.clone(),
             available: AtomicBool::new(true),
             last_error: Mutex::default(),
-            refusals: Refusals::default(),
             last_published: AtomicU64::new(*last),
             dedup: Mutex::default(),
             fallback_deliveries: AtomicU64::new(0),
             applied: Mutex::default(),
-            latest_revs: Arc::default(),
+            changes_read: Mutex::new(begun),
             backlog: Mutex::default(),
-            suspects: Mutex::default(),
-            last_delivered: Mutex::default(),
             wake: Notify::new(),
             pending,
             fallback_changes: Mutex::default(),
@@ -180,8 +157,7 @@ impl Stream {
         // Changes whose records are missing, because the node that made them has ended, are applied from the store.
         let announced = stream.announced(&recent).await;
         announced.iter().for_each(|(room, version)| stream.applied().set(room, Some(*version)));
-        let opened = Opened { stream: Arc::new(stream), position, changes, state };
-        opened.checked().await
+        Ok(Opened { stream: Arc::new(stream), position, changes })
     }
 
     /// Whether the stream is followed.
@@ -193,8 +169,7 @@ impl Stream {
     async fn write(&self, record: &StreamRecord, is_ordered: bool) -> Result<Written, Error> {
         let mut script = scripts::ANNOUNCE.prepare_invoke();
         let key = |key| self.redis.key(key);
-        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM)).key(key(redis::BASE));
-        script.key(key(redis::REVS));
+        script.key(key(redis::EPOCH)).key(key(redis::OFFSET)).key(key(redis::STREAM)).key(key(redis::REVS));
         script.arg(&*self.position.epoch()).arg(MIN_LENGTH).arg(&self.node).arg(record.encode());
         let (room, rev) = record.room().zip(record.rev()).unzip();
         script.arg(room.map_or("", RoomName::as_str)).arg(rev.map(|rev| rev.to_string()).unwrap_or_default());
@@ -209,7 +184,7 @@ impl Stream {
         if written.as_ref().is_err_and(|error| *error == epoch_changed()) {
             self.wake.notify_one();
         }
-        let written = self.refusals.record(written)?;
+        let written = written?;
         if let Written::Appended(offset) = written {
             self.last_published.fetch_max(offset, Ordering::AcqRel);
         }
@@ -253,35 +228,6 @@ impl Stream {
     /// The rooms whose last messages are missing in the stream, as far as this node has detected.
     fn backlog(&self) -> Vec<RoomName> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-
-    /// Clears the state of all rooms, because the store of messages was replaced by an older one.
-    fn reset(&self) {
-        self.refusals.clear();
-        self.pending.discard();
-        self.fallback_changes.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        *self.dedup() = Dedup::default();
-        *self.applied() = AppliedChanges::default();
-        self.latest_revs.clear();
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        *self.last_delivered.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-impl Opened {
-    /// Begins a new history and epoch if the stream has messages that the store lacks, because the store was restored from a backup.
-    async fn checked(mut self) -> Result<Self, Error> {
-        if self.stream.is_history_replaced(self.state.since).await? {
-            let old = self.stream.position.epoch();
-            self.state = self.stream.replace_history().await?;
-            self.stream.reset();
-            let history_id = self.stream.lineage.end(&old).await?;
-            self.stream.position.begin_history(&history_id, &self.state.epoch);
-            self.stream.position.reach(self.state.last);
-            self.stream.last_published.store(self.state.last, Ordering::Release);
-        }
-        Ok(self)
     }
 }
 

@@ -28,8 +28,6 @@ pub struct PendingRecords {
     is_failing: AtomicBool,
     /// The last offset of the stream when a record was dropped; 0 before the first drop.
     dropped_at: AtomicU64,
-    /// The number of queued records that are of a replaced history, and are not written.
-    replaced: AtomicU64,
 }
 
 impl PendingRecords {
@@ -43,19 +41,8 @@ impl PendingRecords {
             was_written: Notify::new(),
             is_failing: AtomicBool::new(false),
             dropped_at: AtomicU64::new(0),
-            replaced: AtomicU64::new(0),
         };
         (this, pending)
-    }
-
-    /// Discards the records that were queued before, because the store was replaced by an older one.
-    pub fn discard(&self) {
-        self.replaced.store(self.queued.load(Ordering::Acquire), Ordering::Release);
-    }
-
-    /// Whether the earliest record that is not written yet was discarded.
-    pub fn is_discarded(&self) -> bool {
-        self.written.load(Ordering::Acquire) < self.replaced.load(Ordering::Acquire)
     }
 
     /// Queues a record. `reached` is the last offset of the stream.
@@ -121,7 +108,7 @@ mod tests {
     use super::*;
 
     fn record(rev: u64) -> StreamRecord {
-        StreamRecord::Changed { room: "tea".parse().unwrap(), rev: Some(rev) }
+        StreamRecord::Changed { room: "tea".parse().unwrap(), rev }
     }
 
     #[actix_rt::test]

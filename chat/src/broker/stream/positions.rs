@@ -12,9 +12,6 @@ use crate::{Error, broker::Entry, redis};
 /// The timeout of a read of a room's last message in the stream.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The values of fields of a hash, absent fields as `None`.
-type Values = Vec<Option<Vec<u8>>>;
-
 impl Stream {
     /// Subscribes this node to rooms. To be called before its sockets join them. Returns whether one of the rooms is new on this node.
     /// Then a change of it may have been committed after the caller read its members.
@@ -87,22 +84,17 @@ impl Stream {
         self.fallback_deliveries.load(Ordering::Acquire)
     }
 
-    /// The `seq` of the last message of a room in the stream. `None` when the room is absent or invalid, or Redis does not answer in time.
+    /// The `seq` of the last message of a room in the stream. `None` when the room is absent, or Redis does not answer in time.
     pub(super) async fn published_head(&self, room: &RoomName) -> Option<u64> {
         let read = self.published_heads(vec![room.as_str()]);
         timeout(READ_TIMEOUT, read).await.ok()?.ok()?.pop()?
     }
 
-    /// The `seq`s of the last messages of rooms in the stream. `None` for a room that is absent, or whose number is invalid or is not that
-    /// of its last message.
+    /// The `seq`s of the last messages of rooms in the stream. `None` for a room that is absent.
     async fn published_heads(&self, rooms: Vec<&str>) -> Result<Vec<Option<u64>>, Error> {
-        let mut read = remote::redis::pipe();
-        for key in [redis::HEADS, redis::LAST] {
-            read.cmd("HMGET").arg(self.redis.key(key)).arg(&rooms);
-        }
-        let (heads, last): (Values, Values) =
-            self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await?;
-        Ok(heads.into_iter().zip(last).map(|(head, last)| valid_head(&head?, &last?)).collect())
+        let mut read = remote::redis::cmd("HMGET");
+        read.arg(self.redis.key(redis::HEADS)).arg(&rooms);
+        self.redis.ask(async |mut redis| read.query_async(&mut redis).await).await
     }
 
     /// Whether the stream lacks messages of these rooms that this node has delivered. They are not delivered again when they are
@@ -121,13 +113,4 @@ impl Stream {
             Err(_) => true,
         }
     }
-}
-
-/// The `seq` of a room's last message in the stream, from its values in [`redis::HEADS`] and [`redis::LAST`]. `None` when they are invalid
-/// or differ.
-fn valid_head(head: &[u8], last: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(head).ok()?;
-    let is_same = last.strip_prefix(head).is_some_and(|rest| rest.starts_with(b" "));
-    let seq = text.parse().ok().filter(|seq: &u64| *seq < redis::MAX_NUMBER && seq.to_string() == text)?;
-    is_same.then_some(seq)
 }

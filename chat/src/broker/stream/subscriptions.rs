@@ -2,29 +2,33 @@
 //! stream announces them or not. Called by [`super::follow`].
 //!
 //! The store of rooms is the source of truth. A record of the stream only announces that a room has changed. Twice a second the node
-//! reads all rooms that have changed recently, and once a minute the versions of all rooms that its sockets are in. It reads the versions
-//! of all rooms earlier when recent changes may have been missed, because they could not be read for a time or were too many.
+//! reads all rooms that have changed recently. It reads the versions of all rooms that its sockets are in when recent changes may have been
+//! missed, because they could not be read for a time or were too many.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proto::RoomName;
 use socketio::SocketId;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{RemoteChange, Stream, applied_changes::AppliedChanges, follow::Follower, record::StreamRecord};
 use crate::{
     Error,
     broker::{Control, Entry, RoomEvent},
-    changes::{Change, Changed},
+    changes::{AT_ONCE, Change, Changed},
     directory::ChangeKind,
 };
 
 /// The timeout of the read of one room that a record announces. Messages wait for it.
 const STORE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The time without a read of the recent changes after which one may have been missed. It is shorter than the window of
+/// [`crate::changes::Changes::recent`] by the longest time of a write.
+const READ_GAP: Duration = Duration::from_secs(8);
 
 /// The number of rooms in one read.
 const BATCH: usize = 64;
@@ -34,6 +38,26 @@ const PAGE: usize = 1_000;
 
 /// The maximum number of rooms with a change whose record is expected.
 const MAX_OVERDUE: usize = 4_096;
+
+/// Whether changes have a record in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    /// The last one has a record with this offset.
+    At(u64),
+    /// This node writes the record of the last one later.
+    Queued,
+    /// No record is known.
+    No,
+}
+
+impl Announced {
+    fn offset(self) -> Option<u64> {
+        match self {
+            Self::At(offset) => Some(offset),
+            Self::Queued | Self::No => None,
+        }
+    }
+}
 
 impl Stream {
     /// Applies changes of these rooms from their current versions on, or from the last one that has a record: the record of a later one may
@@ -57,6 +81,10 @@ impl Stream {
         true
     }
 
+    fn changes_read(&self) -> MutexGuard<'_, Instant> {
+        self.changes_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn applied(&self) -> MutexGuard<'_, AppliedChanges> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,24 +102,12 @@ impl Follower {
         }
         let found = timeout(STORE_TIMEOUT, self.stream.rooms.of(std::slice::from_ref(&room))).await;
         match found {
-            Ok(Ok(found)) => match found.into_iter().next() {
-                Some(changed) if changed.is_tracked() => {
-                    let named = record.rev().or_else(|| changed.version_of(|what| record.is_about(what)));
-                    let to = named.unwrap_or(changed.version).min(changed.version);
-                    self.apply(&changed, to, Some(offset)).await;
+            Ok(Ok(mut found)) => {
+                if let Some(changed) = found.pop() {
+                    let to = record.rev().map_or(changed.version, |rev| rev.min(changed.version));
+                    self.apply(&changed, to, Announced::At(offset)).await;
                 }
-                other => {
-                    // An earlier release has changed the room without noting it. Changes that were noted before are applied first.
-                    if let Some(changed) = other {
-                        if let Some(last) = changed.changes.last() {
-                            self.apply(&changed, last.version, Some(offset)).await;
-                        }
-                        self.stream.applied().set(&room, Some(changed.version));
-                    }
-                    self.set_membership(record).await;
-                    (self.on_remote_change)(RemoteChange::RoomChanged(room));
-                }
-            },
+            }
             _ => {
                 // A former member must not receive later messages while the store does not answer. The events follow from the store.
                 self.set_membership(record).await;
@@ -100,8 +116,7 @@ impl Follower {
         }
     }
 
-    /// Applies recent changes that no record has announced, and compares all rooms when that is due ([`super::comparisons`]). An error is
-    /// logged, and the next call retries.
+    /// Applies recent changes that no record has announced. Compares all rooms if some may have been missed. An error is logged, and the next call retries.
     pub(super) async fn apply_missed_changes(&mut self) {
         self.apply_unchecked().await;
         if let Err(error) = self.try_apply_missed_changes().await {
@@ -117,7 +132,7 @@ impl Follower {
             match read {
                 Ok(Ok(found)) => {
                     for changed in found {
-                        self.apply(&changed, changed.version, None).await;
+                        self.apply(&changed, changed.version, Announced::Queued).await;
                     }
                 }
                 _ => rooms.iter().for_each(|room| self.stream.applied().mark_unchecked(room)),
@@ -126,46 +141,39 @@ impl Follower {
     }
 
     async fn try_apply_missed_changes(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
+        let (begun, last) = (Instant::now(), *self.stream.changes_read());
         // Messages wait for this read.
         let recent = timeout(2 * STORE_TIMEOUT, self.stream.rooms.recent()).await;
         let recent = recent.map_err(|_| Error::Store("no answer in time".to_owned()))??;
-        self.stream.latest_revs.note_recent(now.into_std(), &recent);
-        self.comparisons.note_read(recent.len(), now);
+        let has_missed = recent.len() >= AT_ONCE || begun.saturating_duration_since(last) >= READ_GAP;
         self.apply_newer(recent).await?;
-        let now = Instant::now();
-        if self.comparisons.is_due(now) {
+        if has_missed {
             let rooms = self.stream.applied().rooms();
             for rooms in rooms.chunks(PAGE) {
                 let versions = self.stream.rooms.versions(rooms).await?;
-                self.note_absent(rooms, &versions);
                 self.apply_newer(versions).await?;
             }
-            self.comparisons.note_comparison(now);
+            (self.on_remote_change)(RemoteChange::AnyRoomChanged);
         }
+        *self.stream.changes_read() = begun;
         Ok(())
     }
 
-    /// Records which of these rooms have no version in the store.
-    fn note_absent(&self, rooms: &[RoomName], versions: &[(RoomName, u64)]) {
-        let found: HashSet<&RoomName> = versions.iter().map(|(room, _)| room).collect();
-        let mut applied = self.stream.applied();
-        rooms.iter().filter(|room| !found.contains(room)).for_each(|room| applied.note_stored(room, 0));
-    }
-
     /// Applies the missing changes of rooms that are at these versions. A change that was just committed is left to its record until the
-    /// next call.
+    /// next call, but the room's actor reads the room again at once.
     async fn apply_newer(&mut self, versions: Vec<(RoomName, u64)>) -> Result<(), Error> {
         let is_followed = self.stream.is_available();
         let newer: Vec<(RoomName, u64)> = {
-            let mut applied = self.stream.applied();
-            versions.iter().for_each(|(room, version)| applied.note_stored(room, *version));
+            let applied = self.stream.applied();
             versions.into_iter().filter(|(room, version)| applied.lacks(room, *version)).collect()
         };
         let mut due = Vec::new();
         for (room, version) in newer {
             match is_followed && !self.overdue.contains_key(&room) {
-                true if self.overdue.len() < MAX_OVERDUE => drop(self.overdue.insert(room, version)),
+                true if self.overdue.len() < MAX_OVERDUE => {
+                    (self.on_remote_change)(RemoteChange::RoomChanged(room.clone()));
+                    self.overdue.insert(room, version);
+                }
                 _ => {
                     self.overdue.remove(&room);
                     due.push(room);
@@ -174,7 +182,7 @@ impl Follower {
         }
         for rooms in due.chunks(BATCH) {
             for changed in self.stream.rooms.of(rooms).await? {
-                if self.apply(&changed, changed.version, None).await {
+                if self.apply(&changed, changed.version, Announced::No).await {
                     metrics::counter!("godzilla_chat_changes_from_store_total").increment(1);
                 }
             }
@@ -184,9 +192,10 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies the changes up to version `to` that this node has not applied. `offset` is that of the record that announces the last one;
-    /// `None` without a record. Then one is written, so that clients that recover receive the changes. Returns whether there were any.
-    async fn apply(&self, changed: &Changed, to: u64, offset: Option<u64>) -> bool {
+    /// Applies the changes up to version `to` that this node has not applied. If no node announces them, this one does, so that clients that
+    /// recover receive the changes. Returns whether there were any.
+    async fn apply(&self, changed: &Changed, to: u64, announced: Announced) -> bool {
+        let offset = announced.offset();
         let pending = self.stream.applied().take(changed, to);
         let room = &changed.room;
         let (mut is_remote, mut needs_members) = (pending.has_gap, pending.has_gap);
@@ -201,14 +210,14 @@ impl Follower {
         {
             // Clients detect the gap by the number of this change, and ask for the others.
             let change = Change { what: ChangeKind::Other, ..newest.clone() };
-            self.append(room, change, offset, true).await;
+            self.append(room, change, announced, true).await;
         }
         for change in pending.changes {
-            is_remote |= !change.is_own;
-            needs_members |=
-                matches!(change.what, ChangeKind::Archived | ChangeKind::Renewed(_)) || !changed.is_open;
+            // The actor of the room may not know that its own change was committed.
+            is_remote |= !change.is_own || announced == Announced::No;
+            needs_members |= change.what == ChangeKind::Archived || !changed.is_open;
             let is_last = Some(change.version) == last;
-            self.append(room, change, offset, is_last).await;
+            self.append(room, change, announced, is_last).await;
         }
         if needs_members {
             self.set_members(changed).await;
@@ -223,10 +232,10 @@ impl Follower {
     }
 
     /// Sends a change to the sockets of this node. `is_last`: no more changes follow that have the same record.
-    async fn append(&self, room: &RoomName, change: Change, offset: Option<u64>, is_last: bool) {
-        let is_own = change.is_own;
+    async fn append(&self, room: &RoomName, change: Change, announced: Announced, is_last: bool) {
+        let offset = announced.offset();
         let change = self.stream.room_change(room, change, offset).await;
-        if offset.is_none() && !is_own {
+        if announced == Announced::No {
             self.stream.queue_record(StreamRecord::of_change(&change));
         }
         self.send(RoomEvent::change(change, offset).resumable(is_last && self.stream.is_confirmed())).await;

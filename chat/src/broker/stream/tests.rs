@@ -18,23 +18,20 @@ use tempfile::TempDir;
 use testkit::Redis as Server;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
-use super::{RemoteChange, Stream, follow};
+use super::{Stream, follow};
 use crate::{
     Error, SqliteStore, Text,
     broker::{Broker, Control, Entry, ParsedOffset, RoomEvent, RoomEventKind, conformance},
     changes::{Changed, Changes},
     directory::{ChangeKind, ChangesSince, Role},
     history::{Draft, History, Journal, MissedBy, Outcome, StoredMessage},
-    lineage::Lineage,
     redis::Redis,
     unpublished::{Noted, Unpublished},
 };
 
 mod changes;
 mod event_log;
-mod invalid_values;
 mod partial_faults;
-mod restored_store;
 
 /// The timeout of each expectation, for a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,7 +41,6 @@ struct Cluster {
     history: Arc<dyn History>,
     unpublished: Arc<Notes>,
     rooms: Arc<Rooms>,
-    lineage: Arc<Histories>,
     _dir: TempDir,
 }
 
@@ -106,7 +102,6 @@ impl Changes for Rooms {
         for change in found.into_iter().filter(|room| room.is_open).flat_map(|room| room.changes) {
             match change.what {
                 ChangeKind::Joined(user) => members.push(user),
-                ChangeKind::Renewed(user) => members = vec![user],
                 ChangeKind::Left(user) => members.retain(|member| *member != user),
                 ChangeKind::Archived | ChangeKind::Other => {}
             }
@@ -117,16 +112,10 @@ impl Changes for Rooms {
     async fn since(&self, room: &RoomName, rev: u64) -> Result<Option<ChangesSince>, Error> {
         let found = self.of(std::slice::from_ref(room)).await?.pop().filter(|found| found.is_open);
         let Some(found) = found else { return Ok(None) };
-        let is_renewed = |what: &ChangeKind| matches!(what, ChangeKind::Renewed(_));
-        if found.version_of(is_renewed).is_some_and(|version| version > rev) {
-            return Ok(Some(ChangesSince::reset(found.version)));
-        }
         let members = self.members(room).await?;
         let mut users: Vec<(u64, Username)> = Vec::new();
         for change in found.changes.iter().filter(|change| change.version > rev) {
-            if let ChangeKind::Joined(user) | ChangeKind::Renewed(user) | ChangeKind::Left(user) =
-                &change.what
-            {
+            if let ChangeKind::Joined(user) | ChangeKind::Left(user) = &change.what {
                 users.retain(|(_, other)| other != user);
                 users.push((change.version, user.clone()));
             }
@@ -139,30 +128,10 @@ impl Changes for Rooms {
     }
 }
 
-/// The number of the history of a test's store, and the epoch for which the previous one was ended.
-#[derive(Default)]
-struct Histories(Mutex<(u64, String)>);
-
-#[async_trait]
-impl Lineage for Histories {
-    async fn current(&self) -> Result<String, Error> {
-        Ok(format!("{:016x}", self.0.lock().unwrap().0))
-    }
-
-    async fn end(&self, epoch: &str) -> Result<String, Error> {
-        let mut history = self.0.lock().unwrap();
-        if history.1 != epoch {
-            *history = (history.0 + 1, epoch.to_owned());
-        }
-        Ok(format!("{:016x}", history.0))
-    }
-}
-
 struct Node {
     broker: Broker,
     stream: Arc<Stream>,
     delivered: mpsc::UnboundedReceiver<Entry>,
-    news: mpsc::UnboundedReceiver<RemoteChange>,
     following: JoinHandle<()>,
 }
 
@@ -191,7 +160,6 @@ impl Cluster {
             history: store.history(),
             unpublished: Arc::default(),
             rooms: Arc::default(),
-            lineage: Arc::default(),
             _dir: dir,
         }
     }
@@ -200,8 +168,8 @@ impl Cluster {
         let redis = Redis::new(&self.server.url()).unwrap();
         let opened = loop {
             let (history, unpublished) = (self.history.clone(), self.unpublished.clone());
-            let (rooms, lineage) = (self.rooms.clone(), self.lineage.clone());
-            match Stream::open(redis.clone(), name.to_owned(), history, unpublished, rooms, lineage).await {
+            let (rooms, id) = (self.rooms.clone(), "0000000000000001");
+            match Stream::open(redis.clone(), name.to_owned(), history, unpublished, rooms, id).await {
                 Ok(opened) => break opened,
                 // On a busy machine the first answer may be late. Roles retry, too.
                 Err(error) => assert!(error.to_string().contains("in time"), "{error}"),
@@ -209,12 +177,10 @@ impl Cluster {
         };
         let stream = opened.stream.clone();
         let (broker, queue, entries) = Broker::shared(&opened);
-        let (report, news) = mpsc::unbounded_channel();
-        let report = Box::new(move |news| drop(report.send(news)));
-        let following = actix_rt::spawn(follow(opened, entries, report));
+        let following = actix_rt::spawn(follow(opened, entries, Box::new(drop)));
         let delivered = conformance::forward(&broker, queue);
         broker.subscribe(&[tea()]).await.unwrap();
-        Node { broker, stream, delivered, news, following }
+        Node { broker, stream, delivered, following }
     }
 
     /// Stores a message in [`tea`] without publishing it.
@@ -480,59 +446,4 @@ async fn recovery_returns_all_missed_messages_or_fails() {
     assert_eq!(texts(&second, &[tea()], start, "").await, None, "some records were trimmed");
     assert_eq!(texts(&second, &[tea()], start + 2, "").await.unwrap(), ["three"]);
     assert_eq!(second.stream.offset().await.unwrap(), start + 3);
-}
-
-/// The numbers of the messages of a room in a replay are consecutive.
-#[actix_rt::test]
-async fn recovery_fails_when_the_stream_lacks_a_message_or_has_one_twice() {
-    let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("first").await;
-    let start = first.broker.reached();
-    cluster.publish_on(&first, &["one", "two", "three"]).await;
-    first.expect_messages(&["one", "two", "three"]).await;
-    let ranged: redis::streams::StreamRangeReply =
-        raw(&first, async |mut redis| redis.xrange_all("{log}:stream").await).await;
-    let records: Vec<Vec<u8>> = ranged.ids.iter().filter_map(|entry| entry.get("entry")).collect();
-    let mut added = 0;
-    // Each row is the records that are added to the stream, and the texts of a recovery from before them.
-    let rows: [(&[usize], Option<&[&str]>); 4] = [
-        (&[0, 1, 2], Some(&["one", "two", "three"])),
-        (&[0, 2], None),
-        (&[0, 1, 1, 2], None),
-        (&[1, 0], None),
-    ];
-    for (row, expected) in rows {
-        let after = start + 3 + added;
-        for record in row {
-            let mut script = super::scripts::ANNOUNCE.prepare_invoke();
-            script.key("{log}:epoch").key("{log}:offset").key("{log}:stream").key("{log}:base");
-            script.arg(&*first.stream.position.epoch()).arg(10).arg("x").arg(&*records[*record]);
-            raw(&first, async |mut redis| script.invoke_async::<(String, u64)>(&mut redis).await).await;
-            added += 1;
-        }
-        // A node that starts now has not delivered them.
-        let second = cluster.node(&format!("node{added}")).await;
-        let missed = second.broker.missed(client(&[tea()]), after).await.unwrap();
-        // The records of a row end the recovery from before it, and not the records of the rows before.
-        let texts = missed.map(|missed| {
-            missed.messages.into_iter().map(|(_, message)| message.data.text).collect::<Vec<_>>()
-        });
-        let expected: Option<Vec<String>> =
-            expected.map(|texts| texts.iter().map(|text| (*text).to_owned()).collect());
-        assert_eq!(texts, expected, "{row:?}");
-    }
-}
-
-#[actix_rt::test]
-async fn invalid_records_in_the_stream_are_ignored() {
-    let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("first").await;
-    for garbage in ["", "{", "{\"is\":\"said\"}", "\u{0}"] {
-        let mut script = super::scripts::ANNOUNCE.prepare_invoke();
-        script.key("{log}:epoch").key("{log}:offset").key("{log}:stream").key("{log}:base");
-        script.arg(&*first.stream.position.epoch()).arg(10).arg("x").arg(garbage);
-        raw(&first, async |mut redis| script.invoke_async::<(String, u64)>(&mut redis).await).await;
-    }
-    cluster.publish_on(&first, &["one"]).await;
-    first.expect_messages(&["one"]).await;
 }

@@ -2,8 +2,8 @@
 //! even when the caller has read an earlier state that allowed it.
 
 use super::{
-    Additions, Directory, Error, LIMIT, Member, NewRoom, Shorthand, add, create, names_and_roles,
-    no_callback, room, set_private, settings, user,
+    Directory, Error, LIMIT, Member, NewRoom, Shorthand, add, create, names_and_roles, no_callback, room,
+    set_private, settings, user,
 };
 
 /// An event between the caller's read and the change. At the time of the read alice owned the room, it was public, and bob and carol
@@ -18,8 +18,6 @@ enum Event {
     Left,
     /// Alice has left the room, and bob has made it private.
     LeftAndPrivate,
-    /// The room was archived, and another room has its name.
-    Replaced,
 }
 
 /// A change that the room allowed at the time of the read.
@@ -61,10 +59,6 @@ impl Event {
                     .await
                     .expect("changes");
             }
-            Self::Replaced => {
-                directory.archive(&tea, &alice, no_callback()).await.expect("archives");
-                create(directory, name, "zoe", true).await;
-            }
         }
     }
 
@@ -75,7 +69,7 @@ impl Event {
             (Self::Private, _) => None,
             (Self::Left, Change::Join) => None,
             (Self::Left, _) => Some(Error::Forbidden("only members of the room may do this")),
-            (Self::Archived | Self::LeftAndPrivate | Self::Replaced, _) => Some(Error::NotFound),
+            (Self::Archived | Self::LeftAndPrivate, _) => Some(Error::NotFound),
         }
     }
 }
@@ -83,10 +77,9 @@ impl Event {
 impl Change {
     async fn attempt(self, directory: &dyn Directory, name: &str) -> Result<(), Error> {
         let (tea, alice, carol, dave) = (room(name), user("alice"), user("carol"), user("dave"));
-        let limits = Additions { per_user: LIMIT, per_adder: LIMIT };
         match self {
             Self::Join => directory.add(&tea, &dave, LIMIT, no_callback()).await.map(drop),
-            Self::Add => directory.add_by(&tea, &dave, &alice, limits, no_callback()).await.map(drop),
+            Self::Add => directory.add_by(&tea, &dave, &alice, LIMIT, no_callback()).await.map(drop),
             Self::Remove => directory.remove(&tea, &carol, &alice, no_callback()).await.map(drop),
             Self::MakePublic => {
                 directory.change_settings(&tea, &alice, &set_private(false), no_callback()).await
@@ -97,8 +90,7 @@ impl Change {
 }
 
 pub async fn changes_are_checked_against_the_current_room(directory: &dyn Directory) {
-    let cases = [Event::Private, Event::Archived, Event::Left, Event::LeftAndPrivate, Event::Replaced];
-    for event in cases {
+    for event in [Event::Private, Event::Archived, Event::Left, Event::LeftAndPrivate] {
         for change in ALL {
             let name = format!("{event:?}-{change:?}");
             event.apply(directory, &name).await;

@@ -1,98 +1,120 @@
 //! [`Changes`] in the documents of rooms. The field `recent` contains the latest changes, `changed` the time of the last one by
-//! MongoDB's clock. Both are part of the write of the change itself.
+//! MongoDB's clock. Both are part of the write of the change itself. A client that lacks earlier changes loads the room anew.
+
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
-use proto::{RoomName, Username, event::ItemType};
+use mongodb::bson::{Document, doc};
+use proto::{
+    RoomName, Username,
+    event::{Item, ItemType, RoomKind},
+};
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     MongoDirectory,
-    document::PartialRoom,
-    items,
-    stored_changes::{Row, note_damage, possible_parts, room_name, user_of},
+    document::{RoomDocument, StoredChange},
 };
 use crate::{
     Error,
-    changes::{self, AT_ONCE, Changed, Changes, KEPT},
+    changes::{AT_ONCE, Changed, Changes},
+    column::integer,
     directory::{
-        ChangeKind, ChangesSince, Decision,
-        change::{PresentState, settings},
+        ChangesSince,
+        change::{Part, PresentState},
     },
-    mongo::{DEADLINE, damaged, deadline_now, number, with_deadline},
+    mongo::{DEADLINE, deadline_now, number, with_deadline},
 };
 
 /// Age of the changes that [`Changes::recent`] returns, in milliseconds. It must be longer than a write takes to reach a majority.
 const WINDOW_MS: i64 = 15_000;
 
+/// A room's version.
+#[derive(Debug, Deserialize)]
+struct VersionRow {
+    #[serde(rename = "_id")]
+    room: RoomName,
+    version: i64,
+}
+
+/// A room's version and latest changes.
+#[derive(Debug, Deserialize)]
+struct ChangedRow {
+    #[serde(rename = "_id")]
+    room: RoomName,
+    version: i64,
+    archived: bool,
+    recent: Vec<StoredChange>,
+}
+
 impl MongoDirectory {
-    /// The stored form of the change that results in `version`. Without a `decision` it is a change without effect, which takes a version.
-    /// `attempt` is unique to the write.
-    pub(super) fn change_document(
-        &self,
-        version: i64,
-        attempt: ObjectId,
-        decision: Option<&Decision>,
-    ) -> Document {
-        let mut stored =
-            doc! { "version": version, "at": DateTime::now(), "by": &*self.process, "attempt": attempt };
-        let Some(decision) = decision else {
-            stored.insert("what", "other");
-            return stored;
-        };
-        let (what, user) = match &decision.what {
-            ChangeKind::Joined(user) => ("joined", Some(user)),
-            ChangeKind::Left(user) => ("left", Some(user)),
-            ChangeKind::Renewed(user) => ("renewed", Some(user)),
-            ChangeKind::Archived => ("archived", None),
-            ChangeKind::Other => ("other", None),
-        };
-        stored.extend(doc! { "what": what, "actor": decision.by.as_str() });
-        if let Some(user) = user {
-            stored.insert("user", user.as_str());
-        }
-        stored.insert("items", decision.items().iter().map(items::document).collect::<Vec<_>>());
-        stored
-    }
-
-    /// Adds the fields that every change writes to `update`. `change` is the stored form of the change.
-    pub(super) fn with_change(&self, mut update: Document, change: Document) -> Document {
-        let latest = i32::try_from(KEPT).unwrap_or(i32::MAX);
-        let push = doc! { "$each": [change], "$slice": -latest };
-        match update.get_mut("$push").and_then(Bson::as_document_mut) {
-            Some(pushed) => drop(pushed.insert("recent", push)),
-            None => drop(update.insert("$push", doc! { "recent": push })),
-        }
-        update.insert("$inc", doc! { "version": 1_i64 });
-        update.insert("$currentDate", doc! { "changed": true });
-        update
-    }
-
-    async fn read(&self, filter: Document, fields: Document, latest: bool) -> Result<Vec<Document>, Error> {
-        let rooms = self.rooms.clone_with_type::<Document>();
+    async fn read<T>(&self, filter: Document, fields: Document, latest: bool) -> Result<Vec<T>, Error>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+    {
+        let rooms = self.rooms.clone_with_type::<T>();
         let read = async {
             let mut find = rooms.find(filter).projection(fields).max_time(DEADLINE);
             if latest {
                 find = find.sort(doc! { "changed": -1 }).limit(i64::try_from(AT_ONCE).unwrap_or(i64::MAX));
             }
-            find.await?.try_collect::<Vec<Document>>().await
+            find.await?.try_collect::<Vec<T>>().await
         };
         with_deadline(deadline_now(), read).await
     }
 
     async fn versions_where(&self, filter: Document, latest: bool) -> Result<Vec<(RoomName, u64)>, Error> {
-        let rows = self.read(filter, doc! { "version": 1 }, latest).await?;
-        Ok(each_readable(rows, |row| {
-            let name = row.get_str("_id").map_err(damaged)?.to_owned();
-            Ok((room_name(name)?, number(row.get_i64("version").map_err(damaged)?)?))
-        }))
+        let rows: Vec<VersionRow> = self.read(filter, doc! { "version": 1 }, latest).await?;
+        rows.into_iter().map(|row| Ok((row.room, number(row.version)?))).collect()
     }
+
+    /// See [`crate::directory::Directory::changes_since`].
+    pub(super) async fn read_changes_since(
+        &self,
+        room: &RoomName,
+        rev: u64,
+        types: &[ItemType],
+    ) -> Result<Option<ChangesSince>, Error> {
+        if RoomKind::of(room).is_built_in() {
+            let changes = if rev > 0 { ChangesSince::reset(0) } else { ChangesSince::page(0, vec![]) };
+            return Ok(Some(changes));
+        }
+        // Most clients that reconnect have missed nothing. The members are not read for them.
+        let same = doc! { "_id": room.as_str(), "version": integer(rev), "archived": false };
+        if !self.versions_where(same, false).await?.is_empty() {
+            return Ok(Some(ChangesSince::page(rev, vec![])));
+        }
+        let found = self.rooms.find_one(doc! { "_id": room.as_str(), "archived": false }).max_time(DEADLINE);
+        let found = with_deadline(deadline_now(), found).await?;
+        found.map(|found| since(found, rev, types)).transpose()
+    }
+}
+
+/// The parts of a room that have changed after `rev`, of these types.
+fn since(mut document: RoomDocument, rev: u64, types: &[ItemType]) -> Result<ChangesSince, Error> {
+    let recent = std::mem::take(&mut document.recent);
+    let record = document.record()?;
+    let (last, after) = (record.rev, integer(rev));
+    if rev > last || recent.first().is_none_or(|first| after + 1 < first.version) {
+        return Ok(ChangesSince::reset(last));
+    }
+    let mut parts: HashMap<(ItemType, String), (u64, Part)> = HashMap::new();
+    for change in recent.iter().filter(|change| change.version > after) {
+        for part in change.items.iter().map(Part::of).filter(|part| types.contains(&part.kind())) {
+            parts.insert((part.kind(), part.key()), (number(change.version)?, part));
+        }
+    }
+    let mut parts: Vec<(u64, Part)> = parts.into_values().collect();
+    parts.sort_by_cached_key(|(rev, part)| (*rev, *part != Part::Room, part.name()));
+    let state = PresentState::of(&record);
+    let items: Vec<(u64, Item)> = parts.into_iter().map(|(rev, part)| (rev, state.item(&part))).collect();
+    Ok(ChangesSince::page(last, items))
 }
 
 #[async_trait]
 impl Changes for MongoDirectory {
     async fn recent(&self) -> Result<Vec<(RoomName, u64)>, Error> {
-        self.restore_indexes();
         self.versions_where(recent_filter(), true).await
     }
 
@@ -102,12 +124,13 @@ impl Changes for MongoDirectory {
 
     async fn of(&self, rooms: &[RoomName]) -> Result<Vec<Changed>, Error> {
         let fields = doc! { "version": 1, "archived": 1, "recent": 1 };
-        let rows = self.read(names_filter(rooms), fields, false).await?;
-        let mut found = each_readable(rows, |row| Row::read(row)?.changed(&self.process));
-        for changed in &mut found {
-            self.complete(changed).await?;
-        }
-        Ok(found)
+        let rows: Vec<ChangedRow> = self.read(names_filter(rooms), fields, false).await?;
+        let changed = rows.into_iter().map(|ChangedRow { room, version, archived, recent }| {
+            let changes = recent.into_iter().map(|change| change.read(&self.process));
+            let changes = changes.collect::<Result<_, _>>()?;
+            Ok(Changed { room, version: number(version)?, is_open: !archived, changes })
+        });
+        changed.collect()
     }
 
     async fn since(&self, room: &RoomName, rev: u64) -> Result<Option<ChangesSince>, Error> {
@@ -115,51 +138,9 @@ impl Changes for MongoDirectory {
     }
 
     async fn members(&self, room: &RoomName) -> Result<Vec<Username>, Error> {
-        let found = self.load(room, deadline_now()).await?;
-        let members = found.map(|found| found.members()).transpose()?.unwrap_or_default();
+        let members = self.load(room, deadline_now()).await?.map(|found| found.members()).unwrap_or_default();
         Ok(members.into_iter().map(|member| member.username).collect())
     }
-}
-
-impl MongoDirectory {
-    /// The latest changes in a room's document, oldest first.
-    pub(super) fn changes_of(&self, document: Document) -> Result<Vec<changes::Change>, Error> {
-        Ok(Row::read(document)?.changed(&self.process)?.changes)
-    }
-
-    /// Adds the changed parts to changes without them, in their present state. Of the members it reads those of these parts.
-    async fn complete(&self, changed: &mut Changed) -> Result<(), Error> {
-        let incomplete = || changed.changes.iter().filter(|change| change.items.is_none());
-        if incomplete().next().is_none() {
-            return Ok(());
-        }
-        let keys: Vec<String> =
-            incomplete().filter_map(|change| user_of(&change.what)).map(Username::key).collect();
-        let read = async {
-            let stages = PartialRoom::stages(&changed.room, &keys);
-            let found = self.rooms.aggregate(stages).max_time(DEADLINE).with_type::<PartialRoom>().await?;
-            found.try_collect::<Vec<_>>().await
-        };
-        let Some(found) = with_deadline(deadline_now(), read).await?.pop() else { return Ok(()) };
-        let is_archived = found.archived;
-        let (room_info, members, count) = found.read()?;
-        let state = PresentState::new((!is_archived).then(|| settings(&room_info, count)), &members);
-        for change in changed.changes.iter_mut().filter(|change| change.items.is_none()) {
-            let parts = possible_parts(&change.what, room_info.owner.as_ref());
-            change.items = Some(parts.iter().map(|part| state.item(part)).collect());
-        }
-        Ok(())
-    }
-}
-
-/// The result of `read` for each document of a room that is not damaged. One damaged room does not prevent that the changes of others are
-/// applied.
-fn each_readable<T>(rows: Vec<Document>, read: impl Fn(Document) -> Result<T, Error>) -> Vec<T> {
-    let each = rows.into_iter().filter_map(|row| {
-        let room = row.get("_id").map(Bson::to_string).unwrap_or_default();
-        read(row).inspect_err(|error| note_damage(&room, error)).ok()
-    });
-    each.collect()
 }
 
 /// The filter for rooms that have changed within [`WINDOW_MS`] by MongoDB's clock.

@@ -1,4 +1,4 @@
-//! Tests of [`MongoDirectory`] on a real MongoDB: the conformance suite, concurrent changes, lost answers, damaged documents.
+//! Tests of [`MongoDirectory`] on a real MongoDB: the conformance suite, concurrent changes, lost answers.
 
 use std::{
     sync::{
@@ -9,25 +9,20 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mongodb::{
-    Client, Database,
-    bson::{Document, doc, oid::ObjectId},
-    options::ClientOptions,
-};
+use mongodb::{Client, Database, bson::doc, options::ClientOptions};
 use proto::{
     RoomName, Username,
     event::{Settings, SettingsPatch},
 };
 use testkit::Mongo;
 
-use super::{MongoDirectory, change, resolve_unknown::Unanswered};
+use super::MongoDirectory;
 use crate::{
     Error,
+    changes::Changes,
     config::STORE_DEADLINE,
-    directory::{Committed, Directory, NewRoom, Request, Role, conformance, shorthand::Shorthand},
+    directory::{ChangeKind, Committed, Directory, NewRoom, Role, conformance, shorthand::Shorthand},
 };
-
-mod changes;
 
 const LIMIT: usize = 100;
 
@@ -87,11 +82,7 @@ async fn passes_the_conformance_suite() {
     let number = AtomicU32::new(0);
     let fresh = || {
         let name = format!("suite{}", number.fetch_add(1, Ordering::Relaxed));
-        (
-            Arc::new(MongoDirectory::new(&client.database(&name)).without_reuse_delay())
-                as Arc<dyn Directory>,
-            (),
-        )
+        (Arc::new(MongoDirectory::new(&client.database(&name))) as Arc<dyn Directory>, ())
     };
     conformance::run(fresh).await;
 }
@@ -129,83 +120,6 @@ async fn concurrent_changes_of_two_nodes_are_each_committed_once() {
     assert_eq!(members, [("user0", Role::Owner)]);
 }
 
-/// The callback runs even when the caller was cancelled.
-#[actix_rt::test]
-async fn change_completes_after_its_caller_was_cancelled() {
-    let mongo = Mongo::start().await;
-    let directory = MongoDirectory::new(&database(&mongo).await);
-    let commits = Arc::new(AtomicU32::new(0));
-    assert_eq!(directory.find(&room("tea")).await, Ok(None));
-    let create = directory.create(new("tea", "alice"), LIMIT, count_commits(&commits));
-    assert!(tokio::time::timeout(Duration::from_micros(1), create).await.is_err());
-    wait_until(async || commits.load(Ordering::SeqCst) == 1).await;
-    assert!(directory.find(&room("tea")).await.unwrap().is_some());
-}
-
-#[actix_rt::test]
-async fn unknown_outcome_is_committed_if_written_and_invalidated_if_not() {
-    let mongo = Mongo::start().await;
-    let directory = MongoDirectory::new(&database(&mongo).await);
-    let (tea, bob, commits) = (room("tea"), user("bob"), Arc::new(AtomicU32::new(0)));
-    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
-    directory.add(&tea, &bob, LIMIT, no_callback()).await.unwrap();
-    let version = async || directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version;
-    let remove = Request::Remove { user: bob.clone(), by: user("alice") };
-    let decided = async || {
-        let found = directory.find(&tea).await.unwrap().unwrap();
-        remove.decide(&found).unwrap().expect("bob is a member")
-    };
-    let deadline = crate::mongo::deadline_now;
-
-    // The write to version 2 was sent and never arrives: the callback does not run, and the write can no longer apply.
-    let (decision, attempt) = (decided().await, ObjectId::new());
-    let sent = || Unanswered { version: 2, attempt, decision: decision.clone() };
-    directory.resolve_unknown(&tea, sent(), count_commits(&commits)).await;
-    assert_eq!((commits.load(Ordering::SeqCst), version().await), (0, 3));
-    let update = || change::update(&decision);
-    let late = directory.write(&tea, 2, (update(), attempt, Some(&decision)), deadline()).await;
-    assert_eq!(late, Ok(false));
-
-    // The write was applied, and only its answer was lost. Another change was made since.
-    let written = directory.write(&tea, 3, (update(), attempt, Some(&decision)), deadline()).await;
-    assert_eq!(written, Ok(true));
-    directory.change_settings(&tea, &user("alice"), &set_private(true), no_callback()).await.unwrap();
-    let sent = || Unanswered { version: 3, attempt, decision: decision.clone() };
-    directory.resolve_unknown(&tea, sent(), count_commits(&commits)).await;
-    assert_eq!((commits.load(Ordering::SeqCst), version().await), (1, 5));
-
-    // Another write was applied to the version.
-    let other = Unanswered { attempt: ObjectId::new(), ..sent() };
-    directory.resolve_unknown(&tea, other, count_commits(&commits)).await;
-    assert_eq!((commits.load(Ordering::SeqCst), version().await), (1, 5));
-}
-
-/// MongoDB answers reads and blocks writes until their callers have timed out.
-#[actix_rt::test]
-async fn outcome_of_an_unanswered_change_is_resolved_later() {
-    let mongo = Mongo::start().await;
-    let client = client(&mongo).await;
-    let directory = MongoDirectory::new(&client.default_database().unwrap());
-    let (tea, bob, commits) = (room("tea"), user("bob"), Arc::new(AtomicU32::new(0)));
-    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
-    let admin = client.database("admin");
-    admin.run_command(doc! { "fsync": 1, "lock": true }).await.unwrap();
-    let started = Instant::now();
-    let added = directory.add(&tea, &bob, LIMIT, count_commits(&commits)).await;
-    assert!(matches!(added, Err(Error::Store(_))), "{added:?}");
-    assert!(started.elapsed() < STORE_DEADLINE, "{:?}", started.elapsed());
-    assert_eq!(commits.load(Ordering::SeqCst), 0);
-    admin.run_command(doc! { "fsyncUnlock": 1 }).await.unwrap();
-    // The change was applied or invalidated. Either increments the room's version.
-    wait_until(async || {
-        directory.load(&tea, crate::mongo::deadline_now()).await.unwrap().unwrap().version == 2
-    })
-    .await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let is_member = directory.find(&tea).await.unwrap().unwrap().members.len() == 2;
-    assert_eq!(commits.load(Ordering::SeqCst), u32::from(is_member));
-}
-
 #[actix_rt::test]
 async fn frozen_mongodb_fails_within_the_deadline() {
     let mongo = Mongo::start().await;
@@ -240,87 +154,51 @@ async fn frozen_mongodb_fails_within_the_deadline() {
     wait_until(async || directory.find(&tea).await.is_ok_and(|found| found.is_some())).await;
 }
 
+/// Every change is in the room's document, with its version, for all nodes.
 #[actix_rt::test]
-async fn damaged_document_is_an_error_and_unknown_field_is_ignored() {
+async fn every_change_is_stored_for_all_nodes() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
-    let directory = MongoDirectory::new(&database);
-    let rooms = database.collection::<Document>("rooms");
-    let alice = || doc! { "username": "Alice", "key": "alice", "role": "owner", "hat": "blue" };
-    let good = |name: &str| {
-        doc! { "_id": name, "private": false, "ephemeral": true, "archived": false, "members": [alice()],
-        "version": 1_i64, "topic": { "$gt": 1 } }
-    };
-    rooms.insert_one(good("tea")).await.unwrap();
-    let room_info = directory.find(&room("tea")).await.unwrap().unwrap().room_info;
-    assert_eq!((room_info.settings.ephemeral, room_info.owner), (true, Some(user("Alice"))));
-    directory.add(&room("tea"), &user("bob"), LIMIT, no_callback()).await.unwrap();
-    let document = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
-    assert!(document.contains_key("topic"), "unknown fields are kept");
-    let damages = [
-        doc! { "private": "yes" },
-        doc! { "members": "alice" },
-        doc! { "members": [{ "username": "not a name", "key": "x", "role": "owner" }] },
-        doc! { "members": [{ "username": "alice", "key": "alice", "role": "king" }] },
-        doc! { "version": "one" },
+    let (here, there) = (MongoDirectory::new(&database), MongoDirectory::new(&database));
+    let tea = room("tea");
+    here.create(new("tea", "Alice"), LIMIT, no_callback()).await.unwrap();
+    there.add_by(&tea, &user("Bob"), &user("alice"), LIMIT, no_callback()).await.unwrap();
+    there.leave(&tea, &user("bob"), no_callback()).await.unwrap();
+    here.change_settings(&tea, &user("alice"), &set_private(true), no_callback()).await.unwrap();
+    here.remove(&tea, &user("dave"), &user("alice"), no_callback()).await.unwrap();
+    here.archive(&tea, &user("alice"), no_callback()).await.unwrap();
+    let found = here.of(&[tea.clone(), room("absent")]).await.unwrap();
+    let [changed] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((changed.is_open, changed.version), (false, 5));
+    let stored: Vec<_> =
+        changed.changes.iter().map(|change| (change.version, change.what.clone(), change.is_own)).collect();
+    let expected = [
+        (1, ChangeKind::Joined(user("Alice")), true),
+        (2, ChangeKind::Joined(user("Bob")), false),
+        (3, ChangeKind::Left(user("Bob")), false),
+        (4, ChangeKind::Other, true),
+        (5, ChangeKind::Archived, true),
     ];
-    for damage in damages {
-        rooms.delete_one(doc! { "_id": "bad" }).await.unwrap();
-        let mut bad = good("bad");
-        bad.extend(damage.clone());
-        rooms.insert_one(bad).await.unwrap();
-        let bad = room("bad");
-        let found = directory.find(&bad).await.map(drop);
-        let added = directory.add(&bad, &user("carol"), LIMIT, no_callback()).await.map(drop);
-        for answer in [found, added] {
-            assert!(
-                matches!(&answer, Err(Error::Store(why)) if why.contains("damaged")),
-                "{damage}: {answer:?}"
-            );
-        }
-    }
-    rooms.delete_one(doc! { "_id": "bad" }).await.unwrap();
-    rooms.insert_one(good("not a name")).await.unwrap();
-    let listed = directory.rooms_of(&user("alice")).await;
-    assert!(matches!(&listed, Err(Error::Store(why)) if why.contains("damaged")), "{listed:?}");
+    assert_eq!(stored, expected);
+    let items: Vec<usize> = changed.changes.iter().map(|change| change.items.len()).collect();
+    assert_eq!(items, [2, 1, 1, 1, 1]);
+    assert_eq!(there.recent().await.unwrap(), [(tea.clone(), 5)]);
+    assert_eq!(there.versions(std::slice::from_ref(&tea)).await.unwrap(), [(tea.clone(), 5)]);
+    assert_eq!(there.members(&tea).await.unwrap(), [user("Alice")]);
 }
 
 #[actix_rt::test]
-async fn rooms_of_a_user_are_found_by_an_index() {
+async fn rooms_and_recent_changes_are_found_by_indexes() {
     let mongo = Mongo::start().await;
     let database = database(&mongo).await;
     let directory = MongoDirectory::new(&database);
     directory.prepare().await.unwrap();
-    let find = doc! { "find": "rooms", "filter": super::rooms_with(&user("alice")) };
-    let explained =
-        database.run_command(doc! { "explain": find, "verbosity": "queryPlanner" }).await.unwrap();
-    let plan =
-        explained.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap().to_string();
-    assert!(plan.contains("IXSCAN"), "{plan}");
-}
-
-#[actix_rt::test]
-async fn settings_of_earlier_and_later_releases_are_read_and_kept() {
-    let mongo = Mongo::start().await;
-    let database = database(&mongo).await;
-    let directory = MongoDirectory::new(&database);
-    let rooms = database.collection::<Document>("rooms");
-    let (tea, alice) = (room("tea"), user("alice"));
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
-    let settings = async || directory.find(&tea).await.unwrap().unwrap().room_info.settings;
-
-    // The release before stores no subdocument.
-    rooms.update_one(doc! { "_id": "tea" }, doc! { "$unset": { "settings": "" } }).await.unwrap();
-    assert_eq!(settings().await, Settings::default());
-    assert_eq!(directory.rooms_of(&alice).await.unwrap()[1].settings, Settings::default());
-    directory.change_settings(&tea, &alice, &set_private(true), no_callback()).await.unwrap();
-    assert!(settings().await.private);
-
-    // A later release stores further settings.
-    let later = doc! { "$set": { "settings.later": { "text": "x" } } };
-    rooms.update_one(doc! { "_id": "tea" }, later).await.unwrap();
-    directory.change_settings(&tea, &alice, &set_private(false), no_callback()).await.unwrap();
-    assert!(!settings().await.private);
-    let stored = rooms.find_one(doc! { "_id": "tea" }).await.unwrap().unwrap();
-    assert_eq!(stored.get_document("settings").unwrap(), &doc! { "later": { "text": "x" } });
+    for find in [
+        doc! { "find": "rooms", "filter": super::rooms_with(&user("alice")) },
+        doc! { "find": "rooms", "filter": super::changes::recent_filter(), "sort": { "changed": -1 } },
+    ] {
+        let plan = database.run_command(doc! { "explain": find }).await.unwrap().to_string();
+        assert!(plan.contains("IXSCAN") && !plan.contains("COLLSCAN"), "{plan}");
+    }
 }

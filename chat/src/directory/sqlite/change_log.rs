@@ -13,15 +13,6 @@ use crate::{
     room_change::MAX_CHANGED,
 };
 
-/// The numbers of a room.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Revs {
-    /// The last change.
-    pub last: u64,
-    /// The log contains all changes after this one. Changes of an earlier room of the same name are not after it.
-    pub floor: u64,
-}
-
 /// A part of a room that has changed.
 #[derive(Debug)]
 pub struct ChangedPart {
@@ -61,19 +52,11 @@ pub fn record(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomCh
     Ok(change)
 }
 
-/// The numbers of a room. Zero for a room that was never changed.
-pub fn revs(conn: &Connection, room: &RoomName) -> rusqlite::Result<Revs> {
-    let query = "SELECT rev, floor FROM revs WHERE room = ?1";
-    let row = |row: &Row<'_>| Ok(Revs { last: number(row, 0)?, floor: number(row, 1)? });
-    Ok(conn.prepare_cached(query)?.query_row([room.as_str()], row).optional()?.unwrap_or_default())
-}
-
-/// Deletes the parts of an earlier room of the same name. Its number of changes is continued.
-pub fn delete(conn: &Connection, room: &RoomName) -> rusqlite::Result<()> {
-    conn.prepare_cached("DELETE FROM changes WHERE room = ?")?.execute([room.as_str()])?;
-    let update = "UPDATE revs SET floor = rev, renewed = ?2 WHERE room = ?1";
-    let renewed = integer(next_offset(conn)?);
-    conn.prepare_cached(update)?.execute(params![room.as_str(), renewed]).map(drop)
+/// The number of the last change of a room. Zero for a room that was never changed.
+pub fn last_rev(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
+    let query = "SELECT rev FROM revs WHERE room = ?1";
+    let found = conn.prepare_cached(query)?.query_row([room.as_str()], |row| number(row, 0));
+    Ok(found.optional()?.unwrap_or(0))
 }
 
 /// The parts of an existing room that have changed after `rev`.
@@ -84,8 +67,8 @@ pub fn since(
     types: &[ItemType],
 ) -> rusqlite::Result<ChangesSince> {
     let room = &record.room_info.name;
-    let Revs { last, floor } = revs(conn, room)?;
-    if rev > last || rev < floor {
+    let last = last_rev(conn, room)?;
+    if rev > last {
         return Ok(ChangesSince::reset(last));
     }
     let query = format!(
@@ -112,7 +95,7 @@ pub fn changed_part(row: &Row<'_>) -> rusqlite::Result<Option<ChangedPart>> {
 }
 
 fn next_rev(conn: &Connection, room: &RoomName) -> rusqlite::Result<u64> {
-    let update = "INSERT INTO revs (room, rev, floor) VALUES (?1, 1, 0)
+    let update = "INSERT INTO revs (room, rev) VALUES (?1, 1)
                   ON CONFLICT (room) DO UPDATE SET rev = rev + 1 RETURNING rev";
     conn.prepare_cached(update)?.query_row([room.as_str()], |row| number(row, 0))
 }

@@ -6,22 +6,21 @@ use rusqlite::{Connection, params};
 
 use super::{
     change_log, find,
-    limits::{check_addition, check_own_limit, delete_departure, store_departure},
+    limits::{check_adder_limit, check_own_limit, delete_departure, store_departure},
     other_settings,
-    renew::renew,
 };
 use crate::{
     Error,
     directory::{
         Decision, DepartureChange, Limits, Member, MemberChange, NewRoom, Request, RoomChange, RoomInfo,
-        RoomRecord,
+        RoomRecord, refusal,
     },
 };
 
 /// The result of a job, besides SQLite's own errors: the change, if there is one, together with the answer, or the refusal.
 pub type Job<T> = rusqlite::Result<Result<(Option<RoomChange>, T), Error>>;
 
-/// Creates a room, or takes the name of one that has ended.
+/// Creates a room.
 pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     if let Some(refused) = check_own_limit(conn, &room.owner, limit)? {
         return Ok(Err(refused));
@@ -31,10 +30,10 @@ pub fn create(conn: &Connection, room: NewRoom, limit: usize) -> Job<RoomInfo> {
     let Settings { private, ephemeral, .. } = room.settings;
     let values = params![room.name.as_str(), private, ephemeral, other_settings(&room.settings)];
     let is_new = conn.prepare_cached(insert)?.execute(values)? > 0;
-    if !is_new && let Some(refused) = renew(conn, &room)? {
-        return Ok(Err(refused));
+    if !is_new {
+        return Ok(Err(refusal::taken()));
     }
-    let decision = Decision::creation(&room, !is_new);
+    let decision = Decision::creation(&room);
     let change = write(conn, &decision)?;
     Ok(Ok((Some(change), decision.room_info)))
 }
@@ -55,7 +54,7 @@ pub fn change(
     };
     let refused = match request {
         Request::Join { user } => check_own_limit(conn, user, limits.rooms_per_user)?,
-        Request::Add { user, by } => check_addition(conn, room, user, by, limits.additions)?,
+        Request::Add { by, .. } => check_adder_limit(conn, by, limits.additions_per_user)?,
         _ => None,
     };
     if let Some(refused) = refused {
@@ -72,7 +71,7 @@ fn write(conn: &Connection, decision: &Decision) -> rusqlite::Result<RoomChange>
     match &decision.departure {
         None => (),
         Some(DepartureChange::Clear(user)) => delete_departure(conn, room, user)?,
-        Some(DepartureChange::Record { user, adder }) => store_departure(conn, room, user, adder)?,
+        Some(DepartureChange::Record(departure)) => store_departure(conn, room, departure)?,
     }
     decision.members.iter().try_for_each(|member| write_member(conn, room, member))?;
     if decision.settings.is_some() {

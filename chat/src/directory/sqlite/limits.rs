@@ -6,8 +6,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     Error,
-    column::integer,
-    directory::{Additions, DEPARTURES, oldest_departure, refusal},
+    column::{integer, name},
+    directory::{Departure, oldest_departure, refusal},
 };
 
 /// The refusal when `user` may not create or join another room.
@@ -20,41 +20,28 @@ pub fn check_own_limit(conn: &Connection, user: &Username, limit: usize) -> rusq
     Ok((own >= limit).then(refusal::own_room_limit))
 }
 
-/// The refusal when `by` may not add `user` to `room`.
-pub fn check_addition(
-    conn: &Connection,
-    room: &RoomName,
-    user: &Username,
-    by: &Username,
-    limits: Additions,
-) -> rusqlite::Result<Option<Error>> {
-    let (user_name, adder, oldest) = (user.as_str(), by.as_str(), integer(oldest_departure().0));
-    let departed = "departures WHERE user = ? AND at > ? AND room = ?";
-    if count(conn, departed, params![user_name, oldest, room.as_str()])? > 0 {
-        return Ok(Some(refusal::left_room()));
-    }
-    let departed_from_adder = "departures WHERE user = ? AND at > ? AND adder = ?";
-    if count(conn, departed_from_adder, params![user_name, oldest, adder])? >= DEPARTURES {
-        return Ok(Some(refusal::left_several_rooms()));
-    }
-    let active_members = "members JOIN rooms ON name = room WHERE archived = 0 AND added_by";
-    if count(conn, &format!("{active_members} IS NOT NULL AND user = ?"), [user_name])? >= limits.per_user {
-        return Ok(Some(refusal::added_room_limit()));
-    }
-    Ok((count(conn, &format!("{active_members} = ?"), [adder])? >= limits.per_adder)
-        .then(refusal::additions_limit))
+/// The refusal when `by` may not add another user to a room.
+pub fn check_adder_limit(conn: &Connection, by: &Username, limit: usize) -> rusqlite::Result<Option<Error>> {
+    let added =
+        count(conn, "members JOIN rooms ON name = room WHERE archived = 0 AND added_by = ?", [by.as_str()])?;
+    Ok((added >= limit).then(refusal::additions_limit))
 }
 
-/// Records that `user` has left a room to which `adder` had added them, and deletes expired departures.
-pub fn store_departure(
-    conn: &Connection,
-    room: &RoomName,
-    user: &Username,
-    adder: &Username,
-) -> rusqlite::Result<()> {
+/// The departures from a room that have not expired.
+pub fn departures(conn: &Connection, room: &RoomName) -> rusqlite::Result<Vec<Departure>> {
+    let query = "SELECT user, adder FROM departures WHERE room = ? AND at > ?";
+    let keys = params![room.as_str(), integer(oldest_departure().0)];
+    conn.prepare_cached(query)?
+        .query_map(keys, |row| Ok(Departure { user: name(row, 0)?, adder: name(row, 1)? }))?
+        .collect()
+}
+
+/// Stores a departure, and deletes expired ones.
+pub fn store_departure(conn: &Connection, room: &RoomName, departure: &Departure) -> rusqlite::Result<()> {
     let delete = "DELETE FROM departures WHERE at <= ?";
     conn.prepare_cached(delete)?.execute([integer(oldest_departure().0)])?;
     let insert = "INSERT OR REPLACE INTO departures (room, user, adder, at) VALUES (?1, ?2, ?3, ?4)";
+    let Departure { user, adder } = departure;
     let at = integer(Timestamp::now().0);
     conn.prepare_cached(insert)?.execute(params![room.as_str(), user.as_str(), adder.as_str(), at]).map(drop)
 }

@@ -167,10 +167,6 @@ fn plan(room: &RoomName, head: RoomHead, drafts: &[Draft], mut prior: PriorMessa
             plan.outcomes.push(resend_outcome(first, draft)?);
             continue;
         }
-        if draft.text.exceeds().is_some() {
-            plan.outcomes.push(Outcome::TooLarge);
-            continue;
-        }
         let timestamp = draft.timestamp.after(plan.head.timestamp, now);
         plan.head = RoomHead { seq: plan.head.seq + 1, timestamp };
         let new = NewMessage::of(draft, room, plan.head);

@@ -28,18 +28,13 @@ pub fn weight(missed: &MissedChange) -> usize {
     missed.change.items.len() * ITEM_BYTES
 }
 
-/// The changes after the offset `after`, in the order of the log. `None` when they are more than [`config::RECOVERY`], or when a room has
-/// taken the name of an earlier one since: the earlier room's members are not stored. Also `None` when a membership of the client has
+/// The changes after the offset `after`, in the order of the log. `None` when they are more than [`config::RECOVERY`], or when a membership of the client has
 /// begun or ended since its rooms were read: the change is before the offset that the client recovers to, so it is not delivered live.
 pub fn missed(
     conn: &Connection,
     client: MissedBy<'_>,
     after: u64,
 ) -> rusqlite::Result<Option<Vec<(u64, MissedChange)>>> {
-    let renewed = "SELECT EXISTS (SELECT 1 FROM revs WHERE renewed > ?)";
-    if conn.prepare_cached(renewed)?.query_row([integer(after)], |row| row.get(0))? {
-        return Ok(None);
-    }
     let query =
         format!("SELECT {COLUMNS} FROM changes WHERE \"offset\" > ? ORDER BY \"offset\", type DESC, key");
     let mut changes: Vec<(u64, MissedChange)> = Vec::new();

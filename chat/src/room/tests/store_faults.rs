@@ -1,11 +1,7 @@
 //! Rooms on stores that fail, are slow, or commit without an answer.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use actix::Addr;
 use futures_util::future::join_all;
 use proto::event::{Act, Code, SettingsPatch};
 
@@ -16,13 +12,9 @@ use super::{
 };
 use crate::{
     ask::ask,
-    broker::{Entry, MAX_AGE, RoomEvent, RoomEventKind, stream::LatestRevs},
+    broker::{Entry, RoomEvent, RoomEventKind},
     directory::{Request, shorthand::Shorthand},
-    room::{
-        Change, Reload, Room, Settle,
-        membership::{Check, MayRead},
-        queue::MAX_WAITING,
-    },
+    room::{Change, Reload, Settle, membership::Check, queue::MAX_WAITING},
 };
 
 #[actix_rt::test]
@@ -127,99 +119,30 @@ async fn a_removal_that_is_committed_after_its_timeout_takes_effect() {
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the removal");
 }
 
-/// A change by another node, after which bob may not post.
-#[derive(Debug, Clone, Copy)]
-enum RemoteChange {
-    Removed,
-    Left,
-    Archived,
-}
-
-#[actix_rt::test]
-async fn a_reload_that_fails_is_repeated_until_the_directory_answers() {
-    for change in [RemoteChange::Removed, RemoteChange::Left, RemoteChange::Archived] {
-        let fixture = tea().await;
-        let actor = fixture.room("tea").await;
-        let is_member = async || {
-            ask(&actor, Check { user: name("bob"), act: Act::Read }).ok().unwrap().answer().await.is_ok()
-        };
-        assert!(is_member().await, "{change:?}");
-        let (directory, tea) = (&fixture.parts.directory, room("tea"));
-        let (alice, bob) = (name("alice"), name("bob"));
-        match change {
-            RemoteChange::Removed => {
-                directory.remove(&tea, &bob, &alice, Box::new(drop)).await.map(drop).unwrap();
-            }
-            RemoteChange::Left => directory.leave(&tea, &bob, Box::new(drop)).await.map(drop).unwrap(),
-            RemoteChange::Archived => directory.archive(&tea, &alice, Box::new(drop)).await.unwrap(),
-        }
-        fixture.set_fault(Fault::ReadsFail);
-        // The other node's change is announced once.
-        actor.send(Reload).await.unwrap();
-        assert!(is_member().await, "{change:?}: the directory does not answer");
-        fixture.clear_fault();
-        let gone = async { while is_member().await {} };
-        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the room applies the change");
-    }
-}
-
 /// The change that makes a room private.
 fn private() -> SettingsPatch {
     SettingsPatch { private: Some(true) }
 }
 
-/// The questions whose answers depend on the membership of bob, each with the code of its refusal.
-async fn questions(actor: &Addr<Room>) -> [(&'static str, Option<Code>); 4] {
-    let bob = || name("bob");
-    [
-        ("post", code(&ask(actor, post("bob", "hi")).ok().unwrap().answer().await)),
-        ("check", code(&ask(actor, Check { user: bob(), act: Act::Read }).ok().unwrap().answer().await)),
-        ("read", code(&ask(actor, MayRead(bob())).ok().unwrap().answer().await)),
-        ("enter", code(&ask(actor, Change(Request::Join { user: bob() })).ok().unwrap().answer().await)),
-    ]
-}
-
-/// Another node has removed bob from a private room. This node has not read the version of the room since, or it has read a later one. The
-/// state of the actor is older than its maximum age.
+/// Another node has removed bob. No question is answered by the state before, also while the store does not answer.
 #[actix_rt::test]
-async fn a_room_answers_by_a_state_that_is_not_older_than_its_bound() {
-    for what in ["no read", "a later version", "a read before the room"] {
-        let (fixture, latest) = (tea().await, Arc::new(LatestRevs::default()));
-        let directory = &fixture.parts.directory;
-        directory.change_settings(&room("tea"), &name("alice"), &private(), Box::new(drop)).await.unwrap();
-        let rev = directory.find(&room("tea")).await.unwrap().unwrap().rev;
-        if what == "a read before the room" {
-            latest.note_all(Instant::now() - MAX_AGE / 2);
-        }
-        let actor = fixture.cluster_actor("tea", &latest).await;
-        directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
-        if what == "a later version" {
-            latest.note(&[(room("tea"), rev + 1)]);
-            latest.note_all(Instant::now());
-        }
-        fixture.set_fault(Fault::ReadsFail);
-        for (question, code) in questions(&actor).await {
-            assert_eq!(code, Some(Code::Unavailable), "{what}, {question}: the store does not answer");
-        }
-        fixture.clear_fault();
-        for (question, code) in questions(&actor).await {
-            assert_eq!(code, Some(Code::NotFound), "{what}, {question}");
-        }
-    }
-}
-
-/// While the versions are read in time and the room has the latest one, no question reads the store.
-#[actix_rt::test]
-async fn a_room_with_the_latest_version_does_not_read_the_store() {
-    let (fixture, latest) = (tea().await, Arc::new(LatestRevs::default()));
-    let rev = fixture.parts.directory.find(&room("tea")).await.unwrap().unwrap().rev;
-    let actor = fixture.cluster_actor("tea", &latest).await;
-    latest.note(&[(room("tea"), rev)]);
-    latest.note_all(Instant::now() + MAX_AGE);
+async fn a_room_that_another_node_has_changed_is_read_before_it_answers() {
+    let fixture = tea().await;
+    let actor = fixture.room("tea").await;
+    let code_of_check =
+        async || code(&ask(&actor, Check { user: name("bob"), act: Act::Read }).ok().unwrap().answer().await);
+    assert_eq!(code_of_check().await, None);
+    let directory = &fixture.parts.directory;
+    directory.remove(&room("tea"), &name("bob"), &name("alice"), Box::new(drop)).await.unwrap();
     fixture.set_fault(Fault::ReadsFail);
-    for (question, code) in questions(&actor).await {
-        assert_eq!(code, None, "{question}");
-    }
+    actor.send(Reload).await.unwrap();
+    assert_eq!(code_of_check().await, Some(Code::Unavailable));
+    let posted = ask(&actor, post("bob", "hi")).ok().unwrap().answer().await;
+    assert_eq!(code(&posted), Some(Code::Unavailable));
+    fixture.clear_fault();
+    assert_eq!(code_of_check().await, Some(Code::Forbidden));
+    let posted = ask(&actor, post("bob", "hi")).ok().unwrap().answer().await;
+    assert_eq!(code(&posted), Some(Code::Forbidden));
 }
 
 /// Another node has removed bob. This node then changes the room before it reads the removal.

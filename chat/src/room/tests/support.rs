@@ -15,8 +15,8 @@ use super::faulty::{Fault, FaultyDirectory, FaultyHistory};
 use crate::{
     Error, SqliteStore, Text,
     ask::{Ask, Question, ask, start},
-    broker::{Broker, Control, Entry, MAX_AGE, RoomEvent, RoomEventKind, stream::LatestRevs},
-    directory::{Additions, ChangeKind, Limits, NewRoom},
+    broker::{Broker, Control, Entry, RoomEvent, RoomEventKind},
+    directory::{ChangeKind, Limits, NewRoom},
     room::{Parts, Room, post::Post},
     rooms::{self, Rooms},
 };
@@ -98,7 +98,7 @@ impl TestRooms {
             history,
             directory,
             broker,
-            limits: Limits { rooms_per_user: 100, additions: Additions { per_user: 100, per_adder: 1000 } },
+            limits: Limits { rooms_per_user: 100, additions_per_user: 1000 },
         };
         let rooms = rooms::start(parts.clone());
         Self { parts, rooms, entries, fault, lagging, _dir: dir }
@@ -141,19 +141,6 @@ impl TestRooms {
 
     pub async fn room(&self, name: &str) -> Addr<Room> {
         rooms::find(&self.rooms, &room(name)).await.unwrap()
-    }
-
-    /// An actor of the room on a node of a cluster with these versions. Its state was read two seconds ago.
-    pub async fn cluster_actor(&self, name: &str, latest: &Arc<LatestRevs>) -> Addr<Room> {
-        let entry = self.parts.directory.find(&room(name)).await.unwrap().unwrap();
-        let head = self.parts.history.head(&room(name)).await.unwrap();
-        let (parts, idle, read_at) =
-            (self.parts.clone(), self.rooms.clone().recipient(), Instant::now() - 2 * MAX_AGE);
-        start(|_| {
-            let mut actor = Room::new(entry, head, read_at, parts, idle);
-            actor.watch = Some(latest.watch(&room(name)));
-            actor
-        })
     }
 
     /// Another actor of the room outside of the registry, as on another node.

@@ -1,11 +1,9 @@
 //! Changes of rooms: every node applies them in the order of the room's versions, independent of the records in the stream.
 
-use futures_util::FutureExt;
 use testkit::RedisFault;
 
 use super::*;
 use crate::{
-    broker::MAX_AGE,
     changes::{AT_ONCE, Change},
     directory::RoomChange,
 };
@@ -19,7 +17,7 @@ impl Cluster {
         room.version += 1;
         room.is_open = what != ChangeKind::Archived;
         let (version, at) = (room.version, Timestamp(1));
-        room.changes.push(Change { version, at, what, by: None, items: Some(vec![]), is_own: false });
+        room.changes.push(Change { version, at, what, by: None, items: vec![], is_own: false });
     }
 }
 
@@ -31,7 +29,7 @@ impl Node {
             match timeout(TIMEOUT, self.delivered.recv()).await.expect("an entry in time").expect("runs") {
                 Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) => {
                     delivered.push(match &change.what {
-                        ChangeKind::Joined(user) | ChangeKind::Renewed(user) => format!("{user} joins"),
+                        ChangeKind::Joined(user) => format!("{user} joins"),
                         ChangeKind::Left(user) => format!("{user} leaves"),
                         ChangeKind::Archived => "archived".to_owned(),
                         ChangeKind::Other => "changed".to_owned(),
@@ -139,7 +137,7 @@ async fn a_client_whose_membership_changes_while_it_recovers_does_not_recover() 
     let (joined, left) = (ChangeKind::Joined, ChangeKind::Left);
     // The changes, whether the client was in the room when its rooms were read, and whether it recovers.
     type Case = (&'static str, Vec<ChangeKind>, bool, bool);
-    let cases: [Case; 9] = [
+    let cases: [Case; 8] = [
         ("the room ends", vec![joined(bob()), ChangeKind::Archived], true, false),
         ("the room ended before", vec![joined(bob()), ChangeKind::Archived], false, true),
         ("the client leaves", vec![joined(bob()), left(bob())], true, false),
@@ -147,7 +145,6 @@ async fn a_client_whose_membership_changes_while_it_recovers_does_not_recover() 
         ("the client is added", vec![joined(bob())], false, false),
         ("the client was added before", vec![joined(bob())], true, true),
         ("the client is added again", vec![joined(bob()), left(bob()), joined(bob())], false, false),
-        ("the room is renewed", vec![ChangeKind::Archived, ChangeKind::Renewed(carol.clone())], true, false),
         ("another user joins", vec![joined(bob()), joined(carol.clone())], true, true),
     ];
     let cluster = Cluster::on(Server::start());
@@ -187,73 +184,6 @@ async fn records_in_another_order_are_applied_in_the_order_of_versions() {
     second.expect_messages(&["fence"]).await;
 }
 
-/// The records of a room are in the order of its changes: a client that has received the first one recovers the second one and no other.
-/// The record of an earlier change is written by the node that has made the later one.
-#[actix_rt::test]
-async fn records_are_written_in_the_order_of_the_changes() {
-    let cluster = Cluster::on(Server::start());
-    let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    let start = first.broker.reached();
-    cluster.commit(ChangeKind::Joined(bob()));
-    first.broker.publish_change(change(1, ChangeKind::Joined(bob())));
-    first.broker.wait_for_change(&tea(), 1).await;
-    cluster.server.execute("HSET {log}:revs tea 1");
-    for has_number in [true, false] {
-        let rev = if has_number { 2 } else { 4 };
-        if !has_number {
-            cluster.server.execute("HDEL {log}:revs tea");
-        }
-        cluster.commit(ChangeKind::Left(bob()));
-        cluster.commit(ChangeKind::Joined(bob()));
-        second.broker.publish_change(change(rev + 1, ChangeKind::Joined(bob())));
-        first.broker.publish_change(change(rev, ChangeKind::Left(bob())));
-        first.broker.wait_for_change(&tea(), rev + 1).await;
-        second.broker.wait_for_change(&tea(), rev + 1).await;
-    }
-    let mut delivered = Vec::new();
-    while delivered.len() < 5 {
-        let entry = timeout(TIMEOUT, second.delivered.recv()).await.expect("an entry in time");
-        if let Entry::Event(RoomEvent { offset, is_resumable, kind: RoomEventKind::Change(change) }) =
-            entry.expect("runs")
-        {
-            delivered.push((change.rev, offset.map(|offset| offset - start), is_resumable));
-        }
-    }
-    // Without the number the earlier changes get records again, which are not applied again.
-    let expected = [(1, Some(1), true), (2, Some(2), true), (3, Some(3), true)];
-    assert_eq!(delivered[..3], expected);
-    let offsets: Vec<u64> = delivered[3..].iter().map(|(_, offset, _)| offset.expect("an offset")).collect();
-    assert!(delivered[3].0 == 4 && delivered[4].0 == 5 && offsets[0] < offsets[1], "{delivered:?}");
-    let missed =
-        second.broker.missed(client(&[tea()]), start + offsets[0]).await.unwrap().expect("a recovery");
-    let revs: Vec<(u64, u64)> =
-        missed.changes.iter().map(|(_, missed)| (missed.change.after, missed.change.rev)).collect();
-    assert_eq!(revs, [(4, 5)]);
-}
-
-/// A node of another release has written the record of the second change only. Its offset is that of the last of both events: a client that
-/// has received the first one alone recovers both, and a client that has recovered up to the record before it receives both.
-#[actix_rt::test]
-async fn of_several_changes_with_one_record_the_last_one_has_the_offset() {
-    let cluster = Cluster::on(Server::start());
-    let (first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    let start = first.broker.reached();
-    cluster.commit(ChangeKind::Joined(bob()));
-    cluster.commit(ChangeKind::Left(bob()));
-    let record = super::super::record::StreamRecord::of_change(&change(2, ChangeKind::Left(bob())));
-    first.stream.write(&record, true).await.unwrap();
-    let mut delivered = Vec::new();
-    while delivered.len() < 2 {
-        let entry = timeout(TIMEOUT, second.delivered.recv()).await.expect("an entry in time");
-        if let Entry::Event(RoomEvent { offset, is_resumable, kind: RoomEventKind::Change(change) }) =
-            entry.expect("runs")
-        {
-            delivered.push((change.rev, offset, is_resumable));
-        }
-    }
-    assert_eq!(delivered, [(1, Some(start + 1), false), (2, Some(start + 1), true)]);
-}
-
 /// A change of another room is between two changes of a room. Each missed change has the offset of its own record, so a client whose
 /// connection ends between them recovers the later one only.
 #[actix_rt::test]
@@ -275,20 +205,6 @@ async fn missed_changes_have_the_offsets_of_their_own_records() {
     assert!(missed.changes.iter().all(|(_, missed)| missed.is_last));
 }
 
-/// The task that reads the stream stands still. The versions of rooms are read all the same.
-#[actix_rt::test]
-async fn versions_of_rooms_are_read_while_the_stream_is_not() {
-    let cluster = Cluster::on(Server::start());
-    let node = cluster.node("only").await;
-    let watch = node.broker.watch_rev(&tea()).expect("a cluster");
-    eventually("no change is read", async || watch.is_current(0, std::time::Instant::now() - MAX_AGE)).await;
-    node.following.abort();
-    cluster.commit(ChangeKind::Joined(bob()));
-    let committed = std::time::Instant::now();
-    eventually("the change is read", async || watch.is_current(1, committed)).await;
-    assert!(!watch.is_current(0, committed));
-}
-
 /// No record announces the changes, because the node that made them could not write to the stream and has ended.
 #[actix_rt::test]
 async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
@@ -306,8 +222,8 @@ async fn changes_that_the_stream_lacks_are_applied_from_the_store() {
     let mut server = cluster.server;
     server.kill();
     let cluster = Cluster { server, ..cluster };
-    cluster.commit(ChangeKind::Renewed(bob()));
-    assert_eq!(second.changes(2).await, ["bob joins", "set 1 members"]);
+    cluster.commit(ChangeKind::Joined(bob()));
+    assert_eq!(second.changes(1).await, ["bob joins"]);
 }
 
 /// A node applies its own changes when it reads their records, and not again if it has applied them from the store before.
@@ -324,21 +240,6 @@ async fn a_node_applies_its_own_changes_once() {
     first.broker.wait_for_change(&tea(), 3).await;
     cluster.commit(ChangeKind::Left(bob()));
     assert_eq!(first.changes(2).await, ["bob joins", "bob leaves"]);
-}
-
-/// A reader waits for changes of rooms that the node's sockets are in, and for no others.
-#[actix_rt::test]
-async fn a_reader_does_not_wait_in_a_room_without_sockets() {
-    let cluster = Cluster::on(Server::start());
-    let node = cluster.node("only").await;
-    for room in ["other", "empty"] {
-        let waits = node.broker.wait_if_subscribed(&room.parse().unwrap(), 7).now_or_never();
-        assert!(waits.is_some(), "{room}");
-    }
-    assert!(
-        node.broker.wait_if_subscribed(&tea(), 7).now_or_never().is_none(),
-        "a change that is not applied"
-    );
 }
 
 /// The node that made a change has ended before it wrote the record. A node that starts later applies the change once, and writes the record.

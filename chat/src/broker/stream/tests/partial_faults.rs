@@ -5,10 +5,6 @@ use testkit::RedisFault;
 use socketio::SocketId;
 
 use super::*;
-use crate::{
-    broker::stream::StreamRecord,
-    redis::{HEADS, OFFSET, STREAM},
-};
 
 /// Acknowledged messages reach every node while Redis answers reads and refuses writes. The stream is repaired afterwards.
 #[actix_rt::test]
@@ -97,22 +93,7 @@ async fn messages_of_a_node_without_redis_reach_the_others() {
 }
 
 /// Losses in a stream that nodes follow.
-const LOSSES: [&str; 14] = [
-    "DEL {log}:stream",
-    "DEL {log}:offset",
-    "DEL {log}:epoch",
-    "DEL {log}:base",
-    "DEL {log}:run",
-    "DEL {log}:heads",
-    "HDEL {log}:heads tea",
-    "DEL {log}:last",
-    "FLUSHALL",
-    "SCRIPT FLUSH",
-    "XTRIM {log}:stream MAXLEN 0",
-    "SET {log}:stream another-application",
-    "SET {log}:heads another-application",
-    "SET {log}:offset 5",
-];
+const LOSSES: [&str; 4] = ["DEL {log}:stream", "DEL {log}:heads", "FLUSHALL", "SCRIPT FLUSH"];
 
 #[actix_rt::test]
 async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
@@ -139,48 +120,6 @@ async fn no_message_is_lost_or_duplicated_when_parts_of_the_stream_are_lost() {
     .await;
 }
 
-/// The message of a record that is lost before it is read is still delivered.
-#[actix_rt::test]
-async fn a_message_whose_record_is_lost_unread_is_delivered_from_the_store() {
-    let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("first").await;
-    cluster.publish_on(&first, &["before"]).await;
-    first.expect_messages(&["before"]).await;
-    cluster.store_message("gone").await;
-    let lose_record = r"
-        local offset = string.format('%.0f', redis.call('INCR', KEYS[1]))
-        redis.call('XADD', KEYS[2], offset .. '-0', 'node', 'x', 'entry', '{}')
-        redis.call('HSET', KEYS[3], 'tea', ARGV[1])
-        redis.call('XTRIM', KEYS[2], 'MAXLEN', 0)
-    ";
-    let script = redis::Script::new(lose_record);
-    let mut script = script.prepare_invoke();
-    script.key("{log}:offset").key("{log}:stream").key("{log}:heads").arg(2);
-    raw(&first, async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
-    first.expect_messages(&["gone"]).await;
-    cluster.publish_on(&first, &["after"]).await;
-    first.expect_messages(&["after"]).await;
-}
-
-/// A client that has received a message before the stream lost its room does not receive it again by recovery.
-#[actix_rt::test]
-async fn messages_of_a_room_that_the_stream_has_lost_are_not_recovered_twice() {
-    let cluster = Cluster::on(Server::start());
-    let mut first = cluster.node("first").await;
-    cluster.publish_on(&first, &["one", "two"]).await;
-    first.expect_messages(&["one", "two"]).await;
-    let after = first.broker.reached();
-    cluster.server.execute("HDEL {log}:heads tea");
-    cluster.publish_on(&first, &["three"]).await;
-    first.expect_messages(&["three"]).await;
-    let missed = first.broker.missed(client(&[tea()]), after).await.unwrap();
-    assert_eq!(
-        missed.map(|missed| missed.messages.len()),
-        None,
-        "the stream has older messages after that offset"
-    );
-}
-
 /// A refused append leaves the stream unchanged, so clients can recover later.
 #[actix_rt::test]
 async fn a_refused_append_does_not_end_the_epoch() {
@@ -201,48 +140,6 @@ async fn a_refused_append_does_not_end_the_epoch() {
     cluster.publish_on(&second, &["after"]).await;
     first.expect_messages(&["after"]).await;
     assert_eq!((first.stream.position.epoch(), second.stream.position.epoch()), (epoch.clone(), epoch));
-}
-
-/// Redis does not roll back a script that is refused halfway, and the append is retried. Its writes must not be applied twice.
-#[actix_rt::test]
-async fn a_missing_permission_leaves_the_stream_unchanged() {
-    let cluster = Cluster::on(Server::start());
-    let (mut first, mut second) = (cluster.node("first").await, cluster.node("second").await);
-    for (number, right) in ["hset", "set", "xadd"].into_iter().enumerate() {
-        let text = |what: &str| format!("{what} {number}");
-        cluster.publish_on(&first, &[&text("before")]).await;
-        first.expect_messages(&[&text("before")]).await;
-        second.expect_messages(&[&text("before")]).await;
-        let state = async || {
-            let key = |key| first.stream.redis.key(key);
-            let (stream, offset, heads) = (key(STREAM), key(OFFSET), key(HEADS));
-            raw(&first, async |mut redis| {
-                let length: u64 = redis.xlen(stream).await?;
-                let offset: u64 = redis.get(offset).await?;
-                let head: u64 = redis.hget(heads, tea().as_str()).await?;
-                Ok((length, offset, head))
-            })
-            .await
-        };
-        let epoch = first.stream.position.epoch();
-        let before = state().await;
-        cluster.server.execute(&format!("ACL SETUSER godzilla -{right}"));
-        let stored = cluster.store_message(&text("away")).await;
-        for _ in 0..3 {
-            let refused = first.stream.append_all(&tea(), vec![stored.clone()], true).await;
-            assert!(refused.is_err(), "{right}: {refused:?}");
-            let record = StreamRecord::Changed { room: tea(), rev: None };
-            if right != "hset" {
-                assert!(first.stream.write(&record, false).await.is_err(), "{right}");
-            }
-            assert_eq!(state().await, before, "{right}: nothing is written");
-        }
-        cluster.server.execute(&format!("ACL SETUSER godzilla +{right}"));
-        first.broker.publish(&tea(), vec![stored]).await.unwrap();
-        first.expect_messages(&[&text("away")]).await;
-        second.expect_messages(&[&text("away")]).await;
-        assert_eq!(*first.stream.position.epoch(), *epoch, "{right}: clients can recover from the stream");
-    }
 }
 
 /// A message is delivered from the store, and its record follows after records of another room. A client that has received both must not
@@ -290,11 +187,6 @@ async fn no_client_recovers_over_the_late_record_of_a_message_that_it_has() {
 #[actix_rt::test]
 async fn no_client_recovers_over_the_late_record_of_the_first_message_of_a_room() {
     no_client_recovers_over_a_late_record(&[], "").await;
-}
-
-#[actix_rt::test]
-async fn no_client_recovers_over_a_late_record_in_a_stream_that_has_lost_its_rooms() {
-    no_client_recovers_over_a_late_record(&["before"], "DEL {log}:heads {log}:last").await;
 }
 
 /// The stream has lost the number of a room that has one message. A resend of it writes its record again.

@@ -38,8 +38,8 @@ const BACKUP: &str = "\
 Examples:
   godzilla backup /backups/monday                   copies ./data
   godzilla backup --data-dir /var/lib/godzilla /backups/monday
-The copy is checked. It has no sessions: after a restore all users log in again. To restore, stop the server, move its data
-directory away, copy the backup to its place, start the server.";
+The copy is checked before it gets its name. It has no sessions: after a restore all users log in again. To restore, stop the
+server, move its data directory away, copy the backup to its place, start the server.";
 
 /// A self-hosted real-time chat backend for people who already use Socket.IO clients.
 #[derive(Debug, Parser)]

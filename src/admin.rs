@@ -14,9 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use proto::Refusal;
 use serde_json::json;
 
-#[cfg(feature = "mongodb")]
-pub use self::readiness::Waiting;
-pub use self::readiness::{Opening, Probe, Readiness, not_ready_unless};
+pub use self::readiness::{Probe, Readiness, not_ready_unless};
 use crate::{error::Error, heartbeat, http, supervision, systemd, telemetry};
 
 /// What orchestrators need: the address of the listener for operators, and time to remove a process that ends.

@@ -3,10 +3,6 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-/// The refusal of the roles that need the feature `mongodb`, in a build without it.
-#[cfg(not(feature = "mongodb"))]
-pub const WITHOUT_MONGODB: &str = "this binary was built without MongoDB, as scripts/run builds it, and cannot run the roles accounts and chat: build it with `cargo build --release --locked`, or use the image";
-
 /// A reason to exit. No variant contains a configured value that can be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

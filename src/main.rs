@@ -60,6 +60,6 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Backup(config) => sqlite::backup::run(config),
         Command::Check(config) => sqlite::backup::check(&config),
         Command::Healthcheck(config) => healthcheck::run(&config),
-        Command::Doctor { role } => doctor::run(role.examine()),
+        Command::Doctor { role } => doctor::run(&role),
     }
 }

@@ -34,11 +34,6 @@ impl Address {
         &self.text
     }
 
-    /// The flag that sets it, and its variable.
-    pub fn flag(&self) -> &'static str {
-        self.flag
-    }
-
     /// The refusal of this address, with the flag that sets it and without the address.
     pub fn refused(&self, why: &dyn fmt::Display) -> String {
         refused(self.flag, why)

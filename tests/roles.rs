@@ -217,6 +217,21 @@ async fn accounts_alone_waits_for_its_stores_and_then_serves_logins_and_logouts(
 }
 
 #[tokio::test]
+async fn a_redis_of_another_database_ends_the_role() {
+    let (mongo, redis, key) = (Mongo::start().await, Redis::start(), key_file());
+    let (url, key) = (redis.url(), key.path().to_string_lossy().into_owned());
+    let (one, other) = (mongo.uri(), mongo.uri().replacen("/godzilla?", "/other?", 1));
+    let arguments =
+        |uri| ["--mongo-uri", uri, "--redis-url", &*url, "--bcrypt-cost", "4", "--secret-file", &*key];
+    let _first = Role::start("accounts", &arguments(&one));
+    let free = ["accounts", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let refused = run(&[&free[..], &arguments(&other)].concat(), &[]);
+    let printed = text(&refused);
+    assert!(!refused.status.success() && printed.contains("--deployment"), "{printed}");
+    let _second = Role::start("accounts", &[&arguments(&other)[..], &["--deployment", "other"]].concat());
+}
+
+#[tokio::test]
 async fn accounts_alone_accepts_only_the_gateways_signature() {
     let key = key_file();
     // The identity of a request does not need the stores.

@@ -42,12 +42,8 @@ async fn a_user_survives_a_crash_and_calls_fail_without_mongodb() {
     let users = MongoUsers::new(&database(&mongo).await);
     let alice = "Alice".parse().unwrap();
     assert_eq!(users.create(&alice, "hash").await.unwrap(), Creation::Created);
-    assert_eq!(users.not_ready_reason().await, None);
     mongo.kill();
     assert!(users.find("alice").await.is_err(), "no result without MongoDB");
-    let refuses = "refuses connections: check that it runs, and the host and port of its address";
-    let not_ready_reason = users.not_ready_reason().await.expect("MongoDB is away");
-    assert!(not_ready_reason.starts_with(refuses), "{not_ready_reason}");
     mongo.restart().await;
     // The driver needs a moment to detect the restart.
     let back = async {

@@ -25,7 +25,7 @@ pub struct Change {
     pub at: Timestamp,
     /// The kind of the change.
     pub what: ChangeKind,
-    /// The user that made the change. `None` for changes of earlier releases.
+    /// The user that made the change. `None` for empty changes.
     pub by: Option<Username>,
     /// The changed parts of the room in their state after the change.
     pub items: Vec<Item>,

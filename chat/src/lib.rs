@@ -21,7 +21,6 @@ mod head;
 pub mod history;
 mod http;
 mod id;
-pub mod lineage;
 #[cfg(feature = "mongodb")]
 mod mongo;
 #[cfg(feature = "mongodb")]

@@ -12,8 +12,7 @@ use mongodb::{
     options::IndexOptions,
 };
 use proto::Timestamp;
-pub(crate) use remote::mongo::{DEADLINE, DUPLICATE_KEY, collection};
-use remote::mongo::{brief, is_refusal};
+pub(crate) use remote::mongo::DEADLINE;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{Error, column::integer};
@@ -29,12 +28,6 @@ pub(crate) const ROOMS: &str = "rooms";
 
 /// Deadline of the creation of indexes of existing collections at start.
 pub(crate) const PREPARATION: Duration = Duration::from_secs(60);
-
-/// Error codes of the creation of an index when another index has its name (86) or its keys (85).
-const ANOTHER_INDEX: [i32; 2] = [85, 86];
-
-/// Error text for a collection that violates a unique index.
-pub(crate) const TWICE: &str = "holds two documents where one must be";
 
 /// Options of a unique index with this name.
 pub(crate) fn unique(name: &str) -> IndexOptions {
@@ -59,8 +52,7 @@ impl From<MongoError> for Error {
     fn from(error: MongoError) -> Self {
         match &*error.kind {
             ErrorKind::Bson(_) | ErrorKind::BsonDeserialization(_) => damaged(error),
-            _ if is_refusal(&error) => Self::StoreRefused(brief(&error)),
-            _ => Self::Store(brief(&error)),
+            _ => Self::Store(format!("MongoDB: {error}")),
         }
     }
 }
@@ -73,17 +65,6 @@ pub(crate) fn count_failure(data: &'static str) {
 /// The error of a document that this code cannot have written.
 pub(crate) fn damaged(why: impl std::fmt::Display) -> Error {
     Error::Store(format!("a document is damaged: {why}"))
-}
-
-/// The error of the creation of indexes of `collection`.
-pub(crate) fn unprepared(collection: &str, error: MongoError) -> Error {
-    let ErrorKind::Command(refused) = &*error.kind else { return error.into() };
-    let why = match refused.code {
-        DUPLICATE_KEY => TWICE,
-        code if ANOTHER_INDEX.contains(&code) => "has another index in the place of one that is needed",
-        _ => return error.into(),
-    };
-    Error::Store(format!("the collection {collection} {why}: {}", refused.message))
 }
 
 /// A number that was stored with [`integer`].

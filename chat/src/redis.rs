@@ -33,31 +33,6 @@ pub const MARKS: &str = "{log}:marks";
 /// The timeout of a connection that reads the stream, and of each read. Longer than a read waits for new records.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The commands without which no socket can be opened and gateways do not find the node.
-const REQUIRED_COMMANDS: [&str; 9] =
-    ["INFO", "TIME", "GET", "PSETEX", "HGET", "HSET", "HDEL", remote::SCRIPTS[0], remote::SCRIPTS[1]];
-
-/// The commands of the stream.
-const STREAM_COMMANDS: [&str; 17] = [
-    "XADD",
-    "XREAD",
-    "XRANGE",
-    "XREVRANGE",
-    "XTRIM",
-    "TYPE",
-    "DEL",
-    "MGET",
-    "MSET",
-    "SET",
-    "EXISTS",
-    "HGET",
-    "HMGET",
-    "HSET",
-    "ZADD",
-    "ZREVRANGEBYSCORE",
-    "ZREMRANGEBYSCORE",
-];
-
 /// The maximum number of connections.
 const CONNECTIONS: usize = 16;
 
@@ -119,35 +94,9 @@ impl Redis {
         self.redis.ask(request).await.map_err(unavailable)
     }
 
-    /// The reason for which a chat node cannot work on this Redis, in words that follow "Redis". `None` when it can. For `/readyz`.
-    /// Not checked while the gate of the stores is closed, because each new connection changes the stream.
-    pub async fn not_ready_reason(&self) -> Option<String> {
-        if !self.at.gate.is_open() {
-            return None;
-        }
-        self.redis.refusal(&REQUIRED_COMMANDS).await
-    }
-
-    /// The reason for which the stream cannot be written or read, in words that follow "Redis". `None` when it can. For `/readyz`. Messages
-    /// and changes are then delivered from the store.
-    pub async fn broker_not_ready_reason(&self) -> Option<String> {
-        if !self.at.gate.is_open() {
-            return None;
-        }
-        self.redis.refusal(&STREAM_COMMANDS).await
-    }
-
-    /// The reasons for which a chat node cannot work on the Redis at `at`, in words that follow "Redis". For the doctor: it tries what
-    /// [`Redis::not_ready_reason`] and [`Redis::broker_not_ready_reason`] try, begins no epoch, and leaves no trial key.
-    ///
-    /// # Errors
-    /// As [`Redis::new`].
-    pub async fn refusals(at: impl Into<Location>) -> Result<Vec<String>, Error> {
-        let redis = remote::Redis::new(at, 1).map_err(|error| Error::BadRequest(error.to_string()))?;
-        let refused = [redis.refusal(&REQUIRED_COMMANDS).await, redis.refusal(&STREAM_COMMANDS).await];
-        redis.delete_trials().await;
-        let foreign = redis.foreign_value(STREAM, "stream").await;
-        Ok(refused.into_iter().flatten().chain(foreign).collect())
+    /// Why Redis does not answer, or refuses a write. For `/readyz`.
+    pub async fn problem(&self) -> Option<String> {
+        self.redis.check().await.err().map(|error| error.to_string())
     }
 
     /// The state of the current epoch. Begins a new epoch when Redis has restarted or the stream is not intact.
@@ -157,7 +106,6 @@ impl Redis {
 
     /// A connection for reads that wait for new records, and the state of the current epoch.
     pub async fn connect_reader(&self) -> Result<(redis::aio::MultiplexedConnection, EpochState), Error> {
-        self.at.gate.check().map_err(unavailable)?;
         let connect = async {
             let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(CONNECT_TIMEOUT));
             let mut connection = self

@@ -164,55 +164,6 @@ pub(super) async fn log_changes(readiness: Arc<Readiness>) {
     }
 }
 
-/// The process while its roles open their stores: `/readyz` names what a role waits for.
-#[derive(Clone)]
-pub struct Opening {
-    readiness: Arc<Readiness>,
-    role: Option<&'static str>,
-}
-
-/// A part that a role cannot use yet. Its problem ends with the drop of this value.
-pub struct Waiting {
-    part: &'static str,
-    problem: Arc<Mutex<Option<String>>>,
-}
-
-impl Opening {
-    /// For a role of the process whose `/readyz` reports `readiness`.
-    pub fn new(readiness: Arc<Readiness>, role: Option<&'static str>) -> Self {
-        Self { readiness, role }
-    }
-
-    /// Adds a part that the role may have to wait for.
-    pub fn wait_for(&self, part: &'static str) -> Waiting {
-        let problem = Arc::<Mutex<Option<String>>>::default();
-        let reported = problem.clone();
-        let probe = move || {
-            let problem = reported.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            Box::pin(async move { problem }) as _
-        };
-        self.readiness.add(self.role, part, Box::new(probe), false);
-        Waiting { part, problem }
-    }
-}
-
-impl Waiting {
-    /// Sets the problem, a phrase that follows the name of the part. Logs it when it has changed.
-    pub fn report(&self, problem: String) {
-        let mut current = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref() != Some(&problem) {
-            tracing::warn!(part = self.part, "waiting: {} {problem}", self.part);
-            *current = Some(problem);
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,8 +11,9 @@ use std::{
 
 use actix_web::{App, dev::ServerHandle, middleware::from_fn, web};
 use async_trait::async_trait;
+use futures_util::future::pending;
 use proto::signature::Key;
-use remote::Location;
+use remote::Redis;
 use sessions::RedisSessions;
 
 pub use self::flags::{Config, ROLE};
@@ -26,7 +27,7 @@ use crate::{
         harness::{Process, Role, Running, Step},
         verify_identity,
     },
-    storage::{self, Shared, SharedStores, StoreUrl, redis::Claim},
+    storage::{self, SharedStores},
 };
 
 /// Deadline of a request head.
@@ -45,50 +46,54 @@ struct Accounts {
     address: SocketAddr,
     key: Key,
     stores: SharedStores,
-    redis: Location,
-    claim: Claim,
+    redis: Redis,
     sessions: Arc<RedisSessions>,
     service: ::accounts::Config,
 }
 
 /// The HTTP server of the service.
-struct HttpServer(ServerHandle);
+struct HttpServer {
+    http: ServerHandle,
+    stores: SharedStores,
+    redis: Redis,
+}
 
 impl Accounts {
     /// The stores may be unavailable: `/readyz` names the missing one.
     async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
-        let url = StoreUrl::of_services(&config.mongo).map_err(Error::Config)?;
-        let claim = Claim::new();
-        let redis = storage::redis::location(&config.redis, &config.deployment)?.with_gate(claim.gate());
-        let shared = Shared { deployment: &config.deployment.deployment, gate: claim.gate() };
-        let stores = storage::open_shared(&url, shared, &context.opening).await?;
+        let uri = config.mongo.uri().map_err(Error::Config)?;
+        let redis = storage::redis::location(&config.redis, &config.deployment)?;
+        let stores = storage::open_shared(&uri, &config.deployment.deployment).await?;
         let sessions = storage::redis::sessions(redis.clone())?;
         Ok(Self {
             listener: listen(context.listen_flag, &mut config.listen)?,
             address: config.listen,
             key,
             stores,
-            redis,
-            claim,
+            redis: storage::redis::client(redis)?,
             sessions: Arc::new(sessions),
             service: config.accounts,
         })
     }
 
     fn probes(&self) -> [(&'static str, Probe); 2] {
-        let (health, sessions) = (self.stores.health.clone(), self.sessions.clone());
-        let (of_store, of_redis) = (self.claim.clone(), self.claim.clone());
+        let (backend, sessions) = (self.stores.backend.clone(), self.sessions.clone());
         let store = move || {
-            let (health, claim) = (health.clone(), of_store.clone());
-            Box::pin(async move { claim.database_not_ready_reason(health.users_not_ready_reason().await) })
-                as _
+            let backend = backend.clone();
+            Box::pin(async move { backend.problem().await }) as _
         };
+        let writes = self.redis.clone();
         let redis = move || {
-            let (sessions, claim) = (sessions.clone(), of_redis.clone());
-            Box::pin(async move { claim.redis_not_ready_reason(sessions.not_ready_reason().await) }) as _
+            let (sessions, writes) = (sessions.clone(), writes.clone());
+            Box::pin(async move {
+                match sessions.not_ready_reason().await {
+                    None => writes.check().await.err().map(|error| error.to_string()),
+                    reason => reason,
+                }
+            }) as _
         };
-        [(self.stores.health.name(), Box::new(store)), ("Redis", Box::new(redis))]
+        [(self.stores.backend.name(), Box::new(store)), ("Redis", Box::new(redis))]
     }
 }
 
@@ -103,9 +108,8 @@ impl Role for Accounts {
     }
 
     async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        self.claim.start(&self.redis, self.stores.identity.clone())?;
-        let probes = self.probes();
-        let (users, sessions) = (self.stores.users, self.sessions.clone());
+        let (probes, stores, redis) = (self.probes(), self.stores, self.redis);
+        let (users, sessions) = (stores.users.clone(), self.sessions);
         let accounts = ::accounts::Accounts::new(users, sessions, &self.service)
             .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
         probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
@@ -122,7 +126,7 @@ impl Role for Accounts {
                 }))
         })?;
         tracing::info!(address = %self.address, "accounts listens");
-        Ok(Box::new(HttpServer(http)))
+        Ok(Box::new(HttpServer { http, stores, redis }))
     }
 }
 
@@ -131,7 +135,15 @@ impl Running for HttpServer {
     /// A gateway of this process forwards its last requests before the last step.
     async fn drain(&mut self, step: Step) {
         if step == Step::End {
-            self.0.stop(true).await;
+            self.http.stop(true).await;
+        }
+    }
+
+    /// Resolves when Redis belongs to the roles of another database.
+    async fn lost(&self) -> Error {
+        match storage::compare(&self.stores, &self.redis).await {
+            Ok(()) => pending().await,
+            Err(error) => error,
         }
     }
 }

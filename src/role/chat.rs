@@ -93,7 +93,7 @@ impl Chat {
     async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let key = config.secret.key().map_err(Error::Config)?;
         let redis = storage::redis::location(&config.redis, &config.deployment)?;
-        let stores = Stores::new(&config, redis, &context.opening).await?;
+        let stores = Stores::new(&config, redis).await?;
         let node = config.chat.node_name();
         NodeLease::check_name(&node).map_err(Error::Config)?;
         let listener = listen(context.listen_flag, &mut config.listen)?;

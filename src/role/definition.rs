@@ -7,12 +7,7 @@ use async_trait::async_trait;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::harness::Role;
-use crate::{
-    admin::Opening,
-    config::shared,
-    error::Error,
-    storage::{StoreUrl, redis},
-};
+use crate::{config::shared, error::Error};
 
 /// A role, as a row of the table.
 pub struct Definition {
@@ -68,20 +63,16 @@ pub trait RoleConfig: Any + fmt::Debug {
 pub struct Requirements<'a> {
     /// The key of signed identities.
     pub secret: Option<&'a shared::Secret>,
-    /// Redis, and what the role does with it.
-    pub redis: Option<(&'a shared::Redis, &'a [redis::Use])>,
-    /// The names of keys and collections.
-    pub deployment: Option<&'a shared::Deployment>,
-    /// The store of durable data, or why its address cannot be read.
-    pub store: Option<Result<StoreUrl, String>>,
+    /// Redis.
+    pub redis: Option<&'a shared::Redis>,
+    /// The store of durable data.
+    pub mongo: Option<&'a shared::Mongo>,
 }
 
 /// The process in which a role is opened.
 pub struct Context {
     /// The flag of the address of the role.
     pub listen_flag: &'static str,
-    /// Reports what the role waits for.
-    pub opening: Opening,
 }
 
 impl Definition {

@@ -25,7 +25,7 @@ use crate::{
         definition::{Context, Definition, Requirements, RoleConfig},
         harness::{Process, Role, Running, Step},
     },
-    storage::{self, redis::Use},
+    storage,
 };
 
 /// The row of the table of roles.
@@ -126,12 +126,7 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements {
-            secret: Some(&self.secret),
-            redis: Some((&self.redis, &[Use::FindSessions, Use::ReadNodes])),
-            deployment: Some(&self.deployment),
-            store: None,
-        }
+        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), mongo: None }
     }
 
     fn fit_memory(&mut self) {
@@ -230,7 +225,7 @@ fn redis_probe(sessions: Arc<RedisSessions>, watcher: Watcher) -> Probe {
         Box::pin(async move {
             match sessions.not_ready_reason().await {
                 Some(reason) => Some(reason),
-                None => watcher.not_ready_reason().await,
+                None => watcher.not_ready_reason(),
             }
         })
     })

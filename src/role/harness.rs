@@ -12,7 +12,7 @@ use tokio::sync::watch;
 pub use super::process::Process;
 use super::process::{Upkeep, run_upkeep};
 use crate::{
-    admin::{self, Opening, Readiness},
+    admin::{self, Readiness},
     error::Error,
     http::Unfinished,
     limits,
@@ -86,7 +86,7 @@ pub enum Step {
 /// When a role cannot be opened or started, or a part ends unexpectedly.
 pub fn run(
     shared: Shared,
-    open: impl AsyncFnOnce(&dyn Fn(&'static str) -> Opening) -> Result<Vec<Box<dyn Role>>, Error>,
+    open: impl AsyncFnOnce() -> Result<Vec<Box<dyn Role>>, Error>,
 ) -> Result<(), Error> {
     telemetry::logs(&shared.telemetry)?;
     let metrics = telemetry::metrics()?;
@@ -97,13 +97,12 @@ pub fn run(
 async fn supervise(
     mut shared: Shared,
     metrics: PrometheusHandle,
-    open: impl AsyncFnOnce(&dyn Fn(&'static str) -> Opening) -> Result<Vec<Box<dyn Role>>, Error>,
+    open: impl AsyncFnOnce() -> Result<Vec<Box<dyn Role>>, Error>,
 ) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     // Before the stores are opened: a start that fails leaves them as they are.
     let (readiness, unfinished, admin) = serve_operators(&mut shared, &metrics)?;
-    let opening = |role| Opening::new(readiness.clone(), shared.named.then_some(role));
-    let Some(roles) = unless_stopped(&mut stop, open(&opening)).await? else {
+    let Some(roles) = unless_stopped(&mut stop, open()).await? else {
         readiness.drain();
         admin.stop(false).await;
         return Ok(());

@@ -27,7 +27,7 @@ use crate::{
         presence_probe,
         presence_thread::PresenceThread,
     },
-    storage::{self, EmbeddedStores, StoreUrl},
+    storage::{EmbeddedStores, sqlite},
     user_lookup::StoreUserLookup,
 };
 
@@ -69,9 +69,9 @@ impl Serve {
     async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
         let http = listen(context.listen_flag, &mut config.gateway.listen)?;
         let presence = listen("--presence-listen", &mut config.presence_listen)?;
-        let url = StoreUrl::of_data_dir(&config.store);
+        let directory = config.store.directory().to_owned();
         // Opening blocks, and the process answers `/livez` and signals meanwhile. The panic hook has reported a panic.
-        let stores = spawn_blocking(move || storage::open_embedded(&url)).await;
+        let stores = spawn_blocking(move || sqlite::open(&directory)).await;
         let stores = stores.unwrap_or_else(|_| Err(Error::part("stores", "opening them panicked")))?;
         Ok(Self { http, presence, stores, config })
     }

@@ -10,7 +10,7 @@ use super::{
     definition::{Context, Definition, RoleConfig},
     harness::{self, Role, Shared},
 };
-use crate::{admin, admin::Opening, doctor::Finding, error::Error, listener::reachable, storage, telemetry};
+use crate::{admin, error::Error, listener::reachable, storage, telemetry};
 
 /// The command of several roles.
 const RUN: &str = "run";
@@ -169,30 +169,35 @@ impl RoleSet {
         self.roles.iter().try_for_each(|role| role.config.check())
     }
 
-    /// The findings of the doctor. What roles share is examined once.
-    pub async fn examine(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        findings.extend(self.check().err().map(|text| Finding::error("configuration", text)));
+    /// What the doctor found: for each part its version, or what is wrong. What roles share is examined once.
+    pub async fn examine(&self) -> Vec<(&'static str, Result<String, String>)> {
+        let mut found = vec![("godzilla", Ok(env!("CARGO_PKG_VERSION").to_owned()))];
+        found.extend(self.check().err().map(|text| ("configuration", Err(text))));
         let requirements = || self.roles.iter().map(|role| role.config.requirements());
         if let Some(secret) = requirements().find_map(|needed| needed.secret) {
-            findings.extend(secret.key().err().map(|text| Finding::error("secret", text)));
+            found.extend(secret.key().err().map(|text| ("secret", Err(text))));
         }
-        let deployment = requirements().find_map(|needed| needed.deployment);
-        let deployment = deployment.map(|flags| flags.deployment.clone()).unwrap_or_default();
         if let Some(redis) = requirements().find_map(|needed| needed.redis) {
-            let uses: Vec<_> = requirements()
-                .filter_map(|needed| needed.redis)
-                .flat_map(|(_, uses)| uses)
-                .copied()
-                .collect();
-            findings.extend(storage::redis::examine(redis.0, &deployment, &uses).await);
+            found.push((
+                "Redis",
+                match redis.url() {
+                    Ok(url) => {
+                        storage::redis::version(url.reveal().into()).await.map_err(|error| error.to_string())
+                    }
+                    Err(text) => Err(text),
+                },
+            ));
         }
-        match requirements().find_map(|needed| needed.store) {
-            Some(Ok(url)) => findings.extend(storage::examine(&url, &deployment).await),
-            Some(Err(text)) => findings.push(Finding::error("MongoDB", text)),
-            None => {}
+        if let Some(mongo) = requirements().find_map(|needed| needed.mongo) {
+            found.push((
+                "MongoDB",
+                match mongo.uri() {
+                    Ok(uri) => storage::mongodb_version(&uri).await.map_err(|error| error.to_string()),
+                    Err(text) => Err(text),
+                },
+            ));
         }
-        findings
+        found
     }
 
     /// Runs the roles until a signal requests the end, then drains them.
@@ -202,14 +207,13 @@ impl RoleSet {
     pub fn run(self) -> Result<(), Error> {
         let shared =
             Shared { admin: self.admin.clone(), telemetry: self.telemetry.clone(), named: self.named };
-        harness::run(shared, async |opening| self.open(opening).await)
+        harness::run(shared, async || self.open().await)
     }
 
-    async fn open(self, opening: &dyn Fn(&'static str) -> Opening) -> Result<Vec<Box<dyn Role>>, Error> {
+    async fn open(self) -> Result<Vec<Box<dyn Role>>, Error> {
         let mut opened = Vec::new();
         for role in self.roles {
-            let context = Context { listen_flag: role.listen_flag, opening: opening(role.name) };
-            opened.push(role.config.open(context).await?);
+            opened.push(role.config.open(Context { listen_flag: role.listen_flag }).await?);
         }
         Ok(opened)
     }

@@ -12,21 +12,11 @@ use std::{
 
 use accounts::SqliteUsers;
 use embedded::Database;
-use futures_util::{FutureExt, future::ready};
 use proto::Timestamp;
 use sessions::SqliteSessions;
 
-use super::{Backend, EmbeddedStores};
-use crate::{admin::Probe, doctor::Finding, error::Error};
-
-/// The row of the table of backends.
-pub const BACKEND: Backend = Backend {
-    schemes: &["sqlite"],
-    form: "sqlite:directory",
-    open_embedded: Some(|url| open(url.directory())),
-    open_shared: None,
-    examine: |url, _| ready(examine(url.directory())).boxed_local(),
-};
+use super::EmbeddedStores;
+use crate::{admin::Probe, error::Error};
 
 /// How long the stores may take to close. A disk that hangs must not block the end of the process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,17 +53,6 @@ pub fn open(directory: &Path) -> Result<EmbeddedStores, Error> {
         probes: stores.databases().map(|(part, database)| (part, probe(database.clone()))).into(),
         close: Box::new(move || stores.close()),
     })
-}
-
-/// What prevents a start with the files in `directory`. Creates no store.
-fn examine(directory: &Path) -> Vec<Finding> {
-    let is_used = directory.is_file() || directory.join(USERS).exists();
-    let opened = is_used.then(|| Stores::open(directory));
-    let refused = opened.and_then(|opened| opened.map(|stores| stores.close()).err());
-    refused
-        .map(|error| Finding::error("--data-dir (GODZILLA_DATA_DIR)", error.to_string()))
-        .into_iter()
-        .collect()
 }
 
 /// Whether a store reads and writes. For `/readyz`.

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    IndexModel,
+    Collection, IndexModel,
     bson::{Document, doc, oid::ObjectId},
     error::Error as MongoError,
     options::IndexOptions,
@@ -23,7 +23,7 @@ use proto::{
     RoomName, Username,
     event::{ItemType, RoomKind},
 };
-use remote::mongo::{Documents, Operation, Store};
+use remote::mongo::{Store, is_duplicate};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     Error,
-    mongo::{DEADLINE, PREPARATION, ROOMS, collection, deadline_now, with_deadline},
+    mongo::{DEADLINE, PREPARATION, ROOMS, deadline_now, with_deadline},
 };
 
 /// Maximum number of attempts of a change. An attempt fails when another change of the room was written after the read.
@@ -45,7 +45,7 @@ const BACKOFF_STEP: Duration = Duration::from_millis(4);
 /// The rooms of one database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct MongoDirectory {
-    rooms: Documents<RoomDocument>,
+    rooms: Collection<RoomDocument>,
     /// The id of this process. Each change that this process writes contains it.
     process: Arc<str>,
 }
@@ -59,7 +59,7 @@ struct Count {
 impl MongoDirectory {
     /// A directory in `store`. MongoDB need not be reachable yet. A change is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
-        Self { rooms: collection(store, ROOMS), process: ObjectId::new().to_hex().into() }
+        Self { rooms: store.into().collection(ROOMS), process: ObjectId::new().to_hex().into() }
     }
 
     /// Creates the indexes: of a user's rooms, of the memberships that a user has created for others, and of recent changes.
@@ -76,7 +76,7 @@ impl MongoDirectory {
             index("adders", doc! { "members.by_key": 1 }),
             index("changed", doc! { "changed": -1 }),
         ];
-        let created = self.rooms.write(Operation::Index, async |rooms| rooms.create_indexes(indexes).await);
+        let created = self.rooms.create_indexes(indexes);
         with_deadline(Instant::now() + PREPARATION, created).await.map(drop)
     }
 
@@ -138,11 +138,11 @@ impl MongoDirectory {
     ) -> Result<bool, Error> {
         let update = update(decision, &StoredChange::new(version + 1, &self.process, decision));
         let documents = self.rooms.clone_with_type::<Document>();
-        let write = documents.write(Operation::Update, async |rooms| {
+        let write = async {
             let room = doc! { "_id": room.as_str(), "version": version };
-            let write = rooms.find_one_and_update(room, update).projection(doc! { "_id": 1 });
+            let write = documents.find_one_and_update(room, update).projection(doc! { "_id": 1 });
             write.max_time(DEADLINE).await
-        });
+        };
         Ok(with_deadline(deadline, write).await?.is_some())
     }
 }
@@ -161,11 +161,9 @@ impl Directory for MongoDirectory {
         let new = creation(&room, &StoredChange::new(1, &self.process, &decision));
         let create = doc! { "$setOnInsert": new, "$currentDate": { "changed": true } };
         let insert = async {
-            let create = self
-                .rooms
-                .write(Operation::Update, async |rooms| rooms.update_one(absent, create).upsert(true).await);
+            let create = self.rooms.update_one(absent, create).upsert(true);
             match create.await {
-                Err(error) if self.rooms.is_duplicate(&error) => Ok::<_, MongoError>(false),
+                Err(error) if is_duplicate(&error) => Ok::<_, MongoError>(false),
                 result => result.map(|_| true),
             }
         };

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::{
-    Cursor, IndexModel,
+    Collection, Cursor, IndexModel,
     bson::{Document, doc},
 };
 use proto::{
     RoomName, Timestamp,
     event::{Message, Page},
 };
-use remote::mongo::{Documents, Operation, Prepared, Store};
-use tokio::time::Instant;
+use remote::mongo::Store;
+use tokio::{sync::OnceCell, time::Instant};
 
 use self::document::{LastMessage, NewMessage, Row};
 use super::{Appended, Committed, Draft, History, RoomHead, Slice, StoredMessage, weight};
@@ -27,78 +27,51 @@ use crate::{
     Error,
     column::integer,
     config,
-    mongo::{
-        DEADLINE, MESSAGES, PREPARATION, collection, count_failure, date, deadline_now, unique, unprepared,
-        with_deadline,
-    },
+    mongo::{DEADLINE, MESSAGES, PREPARATION, count_failure, date, deadline_now, unique, with_deadline},
 };
-
-/// The names of the unique indexes: of a room's numbers, and of an author's `client_id`s in a room.
-const UNIQUE: [&str; 2] = ["room_seq", "room_author_client"];
-
-/// The effect of refused deletions.
-const NOT_DELETED: &str = "ephemeral rooms keep old messages";
 
 /// Batch size of a cursor in documents. One batch is enough for most answers. A larger one would read long texts that are then discarded.
 const BATCH_SIZE: u32 = 128;
 
 /// The messages of one database. Cheap to clone.
 ///
-/// Messages are written only after the unique indexes exist. The indexes are checked again while the process runs, and missing ones are
-/// created, because without them every query scans the collection.
+/// Messages are written only after the unique indexes exist.
 #[derive(Debug, Clone)]
 pub struct MongoHistory {
-    messages: Documents<Document>,
-    prepared: Prepared,
+    messages: Collection<Document>,
+    /// Whether this process has created the indexes.
+    prepared: Arc<OnceCell<()>>,
 }
 
 impl MongoHistory {
     /// A history in `store`. MongoDB need not be reachable yet. A message is acknowledged once it is on the disks of a majority.
     pub fn new(store: impl Into<Store>) -> Self {
-        let store = store.into();
-        let messages = collection(&store, MESSAGES)
-            .with_unique_indexes(&UNIQUE)
-            .with_trial(document::trial)
-            .with_optional(Operation::Delete, NOT_DELETED);
-        Self { messages, prepared: Prepared::default() }
+        Self { messages: store.into().collection(MESSAGES), prepared: Arc::default() }
     }
 
     /// Creates the missing indexes, with a longer deadline than that of a call. Called at start. Appends wait for it.
     ///
     /// # Errors
-    /// [`Error::Store`] when MongoDB does not answer, or when the stored messages violate a unique index.
+    /// [`Error::Store`] when MongoDB does not answer.
     pub async fn prepare(&self) -> Result<(), Error> {
         self.prepared(Instant::now() + PREPARATION).await
     }
 
-    /// Checks that MongoDB answers, and creates the missing indexes. For `/readyz`.
-    ///
-    /// # Errors
-    /// As [`MongoHistory::prepare`].
-    pub async fn check(&self) -> Result<(), Error> {
-        let deadline = deadline_now();
-        self.prepared(deadline).await?;
-        self.has_any(deadline).await.map(drop)
-    }
-
     async fn prepared(&self, deadline: Instant) -> Result<(), Error> {
-        with_deadline(deadline, self.prepared.ensure(self.create_indexes())).await
+        with_deadline(deadline, self.prepared.get_or_try_init(|| self.create_indexes())).await.map(drop)
     }
 
     async fn create_indexes(&self) -> Result<(), Error> {
-        let room_seq = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique(UNIQUE[0]));
-        let mut room_author_client = unique(UNIQUE[1]);
+        let room_seq = IndexModel::builder().keys(doc! { "room": 1, "seq": 1 }).options(unique("room_seq"));
+        let mut room_author_client = unique("room_author_client");
         room_author_client.partial_filter_expression = Some(doc! { "clientId": { "$exists": true } });
         let room_author_client = IndexModel::builder()
             .keys(doc! { "room": 1, "authorKey": 1, "clientId": 1 })
             .options(room_author_client)
             .build();
         let indexes = [room_seq.build(), room_author_client];
-        let created = self
-            .messages
-            .write(Operation::Index, async |messages| messages.create_indexes(indexes).await)
-            .await;
-        created.map(drop).map_err(|error| unprepared(MESSAGES, error))
+        let created = self.messages.create_indexes(indexes).await;
+        Ok(created.map(drop)?)
     }
 
     async fn has_any(&self, deadline: Instant) -> Result<bool, Error> {
@@ -187,12 +160,11 @@ impl MongoHistory {
                 { "timestamp": { "$lt": date(oldest) } },
             ],
         };
-        let delete =
-            self.messages.write(Operation::Delete, async |messages| messages.delete_many(deleted).await);
+        let delete = self.messages.delete_many(deleted);
         Ok(delete.await.map(drop).inspect_err(|_| count_failure(MESSAGES))?)
     }
 
-    fn new_messages(&self) -> Documents<NewMessage> {
+    fn new_messages(&self) -> Collection<NewMessage> {
         self.messages.clone_with_type()
     }
 }

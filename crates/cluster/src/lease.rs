@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,9 +14,38 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use remote::{Location, NO_ANSWER, Redis, Unanswered};
+use remote::{Location, Redis, Unanswered, redis::Script};
 
-use crate::{Backend, CLOSED, Nodes, OPEN, TABLE_KEY, scripts, table};
+use crate::{Backend, CLOSED, Nodes, OPEN, TABLE_KEY, script, table};
+
+/// Key: the table. Arguments: the node, its address, its lease in milliseconds, `open` or `closed`, and `1` if the node
+/// may claim a free name. Replies 1 if the node holds the lease, 0 while another node holds it, and 2 if the name is free and
+/// was not claimed.
+pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local node, address, lease, state, claims = unpack(ARGV)
+        local expires, other = parts(redis.call('HGET', KEYS[1], node))
+        if other ~= address then
+            if expires and expires > now then return 0 end
+            if claims ~= '1' then return 2 end
+        end
+        redis.call('HSET', KEYS[1], node, string.format('%.0f', now + lease) .. ' ' .. address .. ' ' .. state)
+        return 1
+        ",
+    )
+});
+
+/// Key: the table. Arguments: the node, its address. Does not remove the entry of another node of this name.
+static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+        local node, address = unpack(ARGV)
+        local _, other = parts(redis.call('HGET', KEYS[1], node))
+        if other == address then redis.call('HDEL', KEYS[1], node) end
+        ",
+    )
+});
 
 /// Holds the lease of a node and renews it. Gateways find the node until the lease is released or expires. Dropping the
 /// value stops the renewal.
@@ -40,7 +69,7 @@ struct Registration {
 /// State of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LeaseState {
-    /// The entry could not be written. The text follows "Redis".
+    /// The entry could not be written.
     Unknown(String),
     /// Another live node holds the name.
     HeldByOther,
@@ -72,7 +101,7 @@ impl NodeLease {
         Self::check_name(name)?;
         let (table, name) = (table(at)?, name.to_owned());
         let (is_open, state) =
-            (AtomicBool::new(false), watch::Sender::new(LeaseState::Unknown(NO_ANSWER.to_owned())));
+            (AtomicBool::new(false), watch::Sender::new(LeaseState::Unknown("not written yet".to_owned())));
         let node = Arc::new(Registration { table, name, address, ttl, is_open, state });
         let renewed = node.clone();
         let renewal = tokio::spawn(supervision::restart("node lease", move || renewed.clone().renew()));
@@ -91,7 +120,7 @@ impl NodeLease {
     pub fn not_ready_reason(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
         let node = self.node.clone();
         move || match &*node.state.borrow() {
-            LeaseState::Unknown(why) => Some(format!("cannot be written: Redis {why}")),
+            LeaseState::Unknown(why) => Some(format!("cannot be written: {why}")),
             LeaseState::HeldByOther | LeaseState::Available => {
                 Some("has another node of this name, which lives".to_owned())
             }
@@ -139,7 +168,7 @@ impl NodeLease {
     pub async fn release(self) {
         self.renewal.abort();
         let Registration { table, name, address, .. } = &*self.node;
-        let mut script = scripts::RELEASE.prepare_invoke();
+        let mut script = RELEASE.prepare_invoke();
         script.key(table.key(TABLE_KEY)).arg(name).arg(address.to_string());
         let released = table.ask(async |mut redis| script.invoke_async::<()>(&mut redis).await).await;
         if let Err(error) = released {
@@ -167,7 +196,7 @@ impl Registration {
             };
             let state = match &written {
                 Ok(state) => state.clone(),
-                Err(error) => LeaseState::Unknown(error.description()),
+                Err(error) => LeaseState::Unknown(error.to_string()),
             };
             was_taken = state == LeaseState::HeldByOther || (was_taken && state != LeaseState::Held);
             let before = self.state.send_replace(state.clone());
@@ -179,10 +208,7 @@ impl Registration {
                         node,
                         "the name of this node is taken: another chat node holds its lease or held it until now; set --node to another name"
                     ),
-                    Err(error) => {
-                        let why = error.not_ready_reason();
-                        tracing::warn!(%error, "the lease of this node is not renewed: Redis {why}");
-                    }
+                    Err(error) => tracing::warn!(%error, "the lease of this node is not renewed"),
                 }
             }
             let is_held = state == LeaseState::Held;
@@ -196,7 +222,7 @@ impl Registration {
     }
 
     async fn write(&self, claims: bool) -> Result<LeaseState, Unanswered> {
-        let mut script = scripts::RENEW.prepare_invoke();
+        let mut script = RENEW.prepare_invoke();
         script.key(self.table.key(TABLE_KEY)).arg(&self.name).arg(self.address.to_string());
         script.arg(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX));
         script.arg(if self.is_open.load(Ordering::Relaxed) { OPEN } else { CLOSED });
@@ -205,23 +231,6 @@ impl Registration {
         Ok(match answer {
             0 => LeaseState::HeldByOther,
             1 => LeaseState::Held,
-            3 => {
-                let key = self.table.key(TABLE_KEY);
-                tracing::warn!(
-                    key,
-                    "another program has overwritten the table of nodes; this node has written its entry again"
-                );
-                LeaseState::Held
-            }
-            4 => {
-                let (key, node) = (self.table.key(TABLE_KEY), &self.name);
-                tracing::warn!(
-                    key,
-                    node,
-                    "another program has overwritten the entry of this node; the node has written it again"
-                );
-                LeaseState::Held
-            }
             _ => LeaseState::Available,
         })
     }

@@ -4,27 +4,18 @@
 mod backend;
 mod lease;
 mod nodes;
-mod scripts;
-mod waiting;
 mod watcher;
 
-use remote::{Location, Redis};
+use remote::{Location, Redis, redis::Script};
 
 pub use backend::{Backend, InvalidBackend};
 pub use lease::NodeLease;
 pub use nodes::{Node, Nodes};
-pub use waiting::WaitingNode;
-pub use watcher::{Watcher, refusal};
+pub use watcher::Watcher;
 
 /// The hash of all nodes: name to `EXPIRES ADDRESS STATE`. `EXPIRES` is in milliseconds of the clock of Redis, `STATE`
 /// is [`OPEN`] or [`CLOSED`].
 const TABLE_KEY: &str = "chat:nodes";
-
-/// The key that gateways write, to detect whether nodes can renew their leases.
-const WRITE_PROBE_KEY: &str = "chat:nodes:asked";
-
-/// The hash of the nodes that wait for their stores: name to `EXPIRES CAUSE`, with `EXPIRES` as in the table.
-const WAITING_KEY: &str = "chat:nodes:waiting";
 
 /// The node accepts new sessions.
 const OPEN: &str = "open";
@@ -41,6 +32,20 @@ const CONNECTIONS: usize = 2;
 /// When the address is invalid. The text does not contain the address.
 fn table(at: impl Into<Location>) -> Result<Redis, String> {
     Redis::new(at, CONNECTIONS).map_err(|error| format!("the address of Redis is refused: {error}"))
+}
+
+/// A script on the table, which Redis runs atomically. Before `code` stand the clock of Redis in milliseconds, and the parser of an entry.
+fn script(code: &str) -> Script {
+    Script::new(&format!(
+        r"
+        local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        local function parts(entry)
+            local expires, address, state = string.match(entry or '', '^(%d+) (%S+) (%a+)$')
+            return tonumber(expires), address, state
+        end
+        {code}"
+    ))
 }
 
 #[cfg(test)]

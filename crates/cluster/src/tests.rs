@@ -28,10 +28,6 @@ fn table(nodes: &[(&str, u16, &str)]) -> Nodes {
     Nodes::new(nodes.iter().map(|(name, port, state)| ((*name).to_owned(), node(*port, *state))))
 }
 
-fn table_of(redis: &Redis) -> remote::Redis {
-    remote::Redis::new(&redis.url(), 1).unwrap()
-}
-
 fn start(redis: &Redis, name: &str, port: u16, ttl: Duration) -> NodeLease {
     NodeLease::start(&redis.url(), name, backend(port), ttl).unwrap()
 }
@@ -69,7 +65,7 @@ async fn nodes_are_listed_until_they_release_their_lease() {
     let two = announce(&redis, "chat-2", 2, long).await;
     becomes(&watch, &[("chat-1", 1, OPEN), ("chat-2", 2, OPEN)]).await;
     assert_eq!(
-        (one.not_ready_reason()(), two.not_ready_reason()(), watch.not_ready_reason().await),
+        (one.not_ready_reason()(), two.not_ready_reason()(), watch.not_ready_reason()),
         (None, None, None)
     );
     one.close().await;
@@ -172,7 +168,7 @@ async fn one_node_holds_a_name_at_a_time() {
     becomes_ready(&first).await;
     let table = super::table(&redis.url()).unwrap();
     let second = || async {
-        let mut script = scripts::RENEW.prepare_invoke();
+        let mut script = lease::RENEW.prepare_invoke();
         script.key(TABLE_KEY).arg("chat").arg(backend(2).to_string()).arg(1_000).arg(OPEN).arg(1);
         table.ask(async |mut redis| script.invoke_async::<u8>(&mut redis).await).await.unwrap() == 1
     };
@@ -197,14 +193,14 @@ async fn without_redis_the_last_nodes_count_as_live_and_redis_lists_them_again()
     let mut nodes = watch.nodes();
     nodes.mark_unchanged();
     let until = Instant::now() + TIMEOUT;
-    while watch.not_ready_reason().await.is_none() || node.not_ready_reason()().is_none() {
+    while watch.not_ready_reason().is_none() || node.not_ready_reason()().is_none() {
         assert!(Instant::now() < until, "the outage of Redis is not detected");
         sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(*watch.nodes().borrow(), table(&[("chat-1", 1, OPEN)]));
     redis.restart();
     becomes_ready(&node).await;
-    while watch.not_ready_reason().await.is_some() {
+    while watch.not_ready_reason().is_some() {
         assert!(Instant::now() < until, "the recovery of Redis is not detected");
         sleep(Duration::from_millis(5)).await;
     }
@@ -220,7 +216,7 @@ async fn an_emptied_redis_removes_nodes_after_they_had_time_to_renew() {
     redis.kill();
     drop(node);
     let until = Instant::now() + TIMEOUT;
-    while watch.not_ready_reason().await.is_none() {
+    while watch.not_ready_reason().is_none() {
         assert!(Instant::now() < until, "the outage of Redis is not detected");
         sleep(Duration::from_millis(5)).await;
     }
@@ -231,56 +227,12 @@ async fn an_emptied_redis_removes_nodes_after_they_had_time_to_renew() {
 }
 
 #[tokio::test]
-async fn a_request_to_a_hanging_redis_times_out() {
-    let redis = Redis::start();
-    redis.pause();
-    let table = super::table(&redis.url()).unwrap();
-    let started = Instant::now();
-    let asked = table
-        .ask(async |mut redis| scripts::LIVE.key(TABLE_KEY).invoke_async::<Vec<String>>(&mut redis).await);
-    assert!(matches!(asked.await, Err(remote::Unanswered::Late)));
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    redis.resume();
-}
-
-#[tokio::test]
 async fn invalid_names_and_addresses_are_refused_without_being_shown() {
     let start = |url, name| NodeLease::start(url, name, backend(1), NodeLease::TTL).err();
     let node = start("redis://127.0.0.1:1", "no_underscores.or dots").unwrap();
     assert!(node.contains("--node") && !node.contains("underscores"), "{node}");
     let url = start("hunter2", "chat").unwrap();
     assert!(url.contains("address of Redis") && !url.contains("hunter2"), "{url}");
-}
-
-/// A Redis that refuses writes prevents all renewals, and all nodes count as live.
-#[tokio::test]
-async fn nodes_count_as_live_while_redis_refuses_writes() {
-    for refusal in testkit::RedisFault::ALL {
-        let redis = Redis::start();
-        let ttl = Duration::from_millis(600);
-        let watch = Watcher::start(&redis.url()).unwrap();
-        let _one = announce(&redis, "chat-1", 1, ttl).await;
-        becomes(&watch, &[("chat-1", 1, OPEN)]).await;
-        refusal.inject(&redis);
-        let table = table_of(&redis);
-        let is_over = async || {
-            let entry: String =
-                table.ask(async |mut redis| redis.hget(TABLE_KEY, "chat-1").await).await.unwrap();
-            let (seconds, _): (u64, u64) = table
-                .ask(async |mut redis| remote::redis::cmd("TIME").query_async(&mut redis).await)
-                .await
-                .unwrap();
-            let expires: u64 = entry.split(' ').next().unwrap().parse().unwrap();
-            seconds * 1000 > expires + 1000
-        };
-        timeout(TIMEOUT, async { while !is_over().await {} }).await.expect("the lease ends");
-        // Also for a gateway that starts during the failure.
-        let late = Watcher::start(&redis.url()).unwrap();
-        becomes(&late, &[("chat-1", 1, OPEN)]).await;
-        becomes(&watch, &[("chat-1", 1, OPEN)]).await;
-        refusal.clear(&redis);
-        becomes_ready(&_one).await;
-    }
 }
 
 #[tokio::test]
@@ -297,186 +249,5 @@ async fn deployments_have_separate_tables_of_nodes() {
     let _nodes = [announce("", 1).await, announce("blue", 2).await, announce("green", 3).await];
     for (name, port) in [("", 1), ("blue", 2), ("green", 3)] {
         becomes(&Watcher::start(at(name)).unwrap(), &[("chat-1", port, OPEN)]).await;
-    }
-}
-
-/// A value of another program neither takes the name of a node for good nor adds a node.
-#[tokio::test]
-async fn invalid_values_in_the_table_count_as_absent() {
-    let redis = Redis::start();
-    let values = [
-        "HSET chat:nodes chat \"99999999999999999999 http://127.0.0.1:9 open\"",
-        "HSET chat:nodes chat \"9999999999999 http://127.0.0.1:9 open\"",
-        "HSET chat:nodes chat \"-1 http://127.0.0.1:9 open\"",
-        "HSET chat:nodes chat \"1.5 http://127.0.0.1:9 open\"",
-        "HSET chat:nodes chat text",
-        "HSET chat:nodes other \"99999999999999999999 http://127.0.0.1:9 open\"",
-        "SET chat:nodes another-application",
-        "RPUSH chat:nodes another-application",
-    ];
-    let ttl = Duration::from_secs(3);
-    for value in values {
-        redis.execute("DEL chat:nodes");
-        redis.execute(value);
-        let watch = Watcher::start(&redis.url()).unwrap();
-        // At a start, and while the node runs.
-        let lease = announce(&redis, "chat", 1, ttl).await;
-        timeout(TIMEOUT, lease.acquired()).await.unwrap_or_else(|_| panic!("{value}"));
-        becomes(&watch, &[("chat", 1, OPEN)]).await;
-        redis.execute("DEL chat:nodes");
-        redis.execute(value);
-        let table = table_of(&redis);
-        let is_written = async {
-            let read = async || {
-                table.ask(async |mut redis| redis.hget::<_, _, Option<String>>(TABLE_KEY, "chat").await).await
-            };
-            while !read().await.is_ok_and(|entry| entry.is_some_and(|entry| entry.contains("127.0.0.1:1"))) {
-                sleep(PAUSE).await;
-            }
-        };
-        timeout(TIMEOUT, is_written)
-            .await
-            .unwrap_or_else(|_| panic!("{value}: the entry is not written again"));
-        becomes_ready(&lease).await;
-        becomes(&watch, &[("chat", 1, OPEN)]).await;
-        lease.release().await;
-    }
-}
-
-/// Values of other programs. `FUTURE` is a time within the lease of a node.
-const JUNK: [&str; 11] = [
-    "text",
-    r#"{\"expires\":1}"#,
-    "",
-    "v2 9999999999999 http://127.0.0.1:9 open",
-    "99999999999999999999 http://127.0.0.1:9 open",
-    "1 http://127.0.0.1:9 open",
-    "-1 http://127.0.0.1:9 open",
-    "FUTURE somewhere open",
-    "FUTURE http://127.0.0.1:99999 open",
-    "FUTURE http://127.0.0.1 open",
-    "\\xff\\xfe",
-];
-
-/// Overwrites the entries of the nodes `chat-0`, `chat-1` and so on, and adds entries under other names.
-fn write_junk(redis: &Redis) {
-    let future = now() + 3_600_000;
-    for (at, value) in JUNK.iter().enumerate() {
-        let value = value.replace("FUTURE", &future.to_string());
-        redis.execute(&format!("HSET chat:nodes chat-{at} \"{value}\""));
-        redis.execute(&format!("HSET chat:nodes \"other \\xff {at}\" \"{value}\""));
-    }
-    redis.execute("HSET chat:nodes draining text");
-    redis.execute(&format!("HSET chat:nodes \"\\xff\" \"{future} http://127.0.0.1:9 open\""));
-}
-
-/// The nodes count as live all the time, and their next renewals write their entries again.
-#[tokio::test]
-async fn junk_in_the_table_neither_removes_its_node_nor_affects_others() {
-    let redis = Redis::start();
-    let watch = Watcher::start(&redis.url()).unwrap();
-    let mut leases = Vec::new();
-    for (at, port) in (0..JUNK.len()).zip(1..) {
-        leases.push(announce(&redis, &format!("chat-{at}"), port, NodeLease::TTL).await);
-    }
-    // A node that drains.
-    let draining = start(&redis, "draining", 99, NodeLease::TTL);
-    timeout(TIMEOUT, draining.acquired()).await.expect("the name is free");
-    let names: Vec<String> = (0..JUNK.len()).map(|at| format!("chat-{at}")).collect();
-    let mut expected: Vec<(&str, u16, &str)> =
-        names.iter().zip(1..).map(|(name, port)| (&**name, port, OPEN)).collect();
-    expected.push(("draining", 99, CLOSED));
-    becomes(&watch, &expected).await;
-    let mut nodes = watch.nodes();
-    nodes.mark_unchanged();
-    write_junk(&redis);
-    let table = table_of(&redis);
-    let entry = async |name: &str| -> Vec<u8> {
-        table.ask(async |mut redis| redis.hget(TABLE_KEY, name).await).await.unwrap_or_default()
-    };
-    let is_restored = async |name: &str, port: u16| {
-        let address = format!(" http://127.0.0.1:{port} ");
-        String::from_utf8_lossy(&entry(name).await).contains(&address)
-    };
-    for &(name, port, _) in &expected {
-        let restored = async {
-            while !is_restored(name, port).await {
-                sleep(PAUSE).await;
-            }
-        };
-        timeout(TIMEOUT, restored).await.unwrap_or_else(|_| panic!("{name}: the entry is not written again"));
-    }
-    assert!(!nodes.has_changed().unwrap(), "all nodes count as live all the time: {:?}", nodes.borrow());
-    for lease in leases.iter().chain([&draining]) {
-        assert_eq!(lease.not_ready_reason()(), None);
-    }
-    // A new node is seen beside the other programs' entries, which remain.
-    let _new = announce(&redis, "new", 100, NodeLease::TTL).await;
-    expected.push(("new", 100, OPEN));
-    becomes(&watch, &expected).await;
-    let others: u32 = table.ask(async |mut redis| redis.hlen(TABLE_KEY).await).await.unwrap();
-    assert!(others as usize > expected.len(), "{others}");
-}
-
-/// Every form of an address that a backend has is listed, renewed and released.
-#[tokio::test]
-async fn nodes_are_listed_with_every_form_of_an_address() {
-    let redis = Redis::start();
-    let watch = Watcher::start(&redis.url()).unwrap();
-    let long = Duration::from_secs(3_600);
-    for address in ["http://chat_1:3000", "http://CHAT-1.example:3000", "http://a~b:1", "http://[::1]:3000"] {
-        let address: Backend = address.parse().unwrap();
-        let lease = NodeLease::start(&redis.url(), "chat", address.clone(), long).unwrap();
-        lease.open().await;
-        let node = Node { backend: address.clone(), is_open: true };
-        let listed = Nodes::new([("chat".to_owned(), node)]);
-        let mut nodes = watch.nodes();
-        let seen = timeout(TIMEOUT, nodes.wait_for(|nodes| *nodes == listed)).await.map(|seen| seen.is_ok());
-        assert_eq!(seen, Ok(true), "{address:?}");
-        lease.open().await;
-        assert_eq!(lease.not_ready_reason()(), None, "{address:?}");
-        lease.release().await;
-        let gone = timeout(TIMEOUT, nodes.wait_for(|nodes| *nodes == Nodes::new([]))).await;
-        assert!(gone.is_ok(), "{address:?} stays listed");
-    }
-}
-
-#[tokio::test]
-async fn a_gateway_without_an_open_node_reads_why_nodes_wait() {
-    let redis = Redis::start();
-    let watch = Watcher::start(&redis.url()).unwrap();
-    let at = remote::Location::from(&redis.url());
-    let one = WaitingNode::new(&at, "one").unwrap();
-    let key = table_of(&redis).key(WAITING_KEY);
-    // A key of another type is replaced. Notes of other programs are ignored.
-    redis.execute(&format!("SET {key} x"));
-    one.report("MongoDB refuses\r\nconnections").await;
-    let notes = [
-        ("two", "garbage".to_owned()),
-        ("bad_name", format!("{} text", now() + 60_000)),
-        ("three", format!("{} text", now() + 60_000)),
-        ("past", "5 text".to_owned()),
-    ];
-    let set = async |mut redis: remote::Connection| redis.hset_multiple::<_, _, _, ()>(&key, &notes).await;
-    table_of(&redis).ask(set).await.unwrap();
-    let want = [("one", "MongoDB refusesconnections"), ("three", "text")];
-    let want = want.map(|(name, cause)| (name.to_owned(), cause.to_owned()));
-    let until = Instant::now() + TIMEOUT;
-    while watch.waiting() != want {
-        assert!(Instant::now() < until, "{:?}", watch.waiting());
-        sleep(PAUSE).await;
-    }
-    // A gateway with a node that accepts sessions does not read them.
-    let lease = announce(&redis, "chat", 1, Duration::from_secs(3_600)).await;
-    while !watch.waiting().is_empty() {
-        assert!(Instant::now() < until, "{:?}", watch.waiting());
-        sleep(PAUSE).await;
-    }
-    lease.close().await;
-    let written: u32 = table_of(&redis).ask(async |mut redis| redis.pexpire(&key, 1).await).await.unwrap();
-    assert_eq!(written, 1);
-    while !watch.waiting().is_empty() {
-        assert!(Instant::now() < until, "{:?}", watch.waiting());
-        sleep(PAUSE).await;
     }
 }

@@ -5,8 +5,6 @@ use std::{str::FromStr, sync::Arc};
 
 use deadpool_redis::redis::Client;
 
-use crate::StoreGate;
-
 /// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default. With it
 /// the names of keys, channels and collections have no prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,20 +73,12 @@ pub struct Location {
     pub url: String,
     /// The deployment.
     pub deployment: Deployment,
-    /// The gate of the role that uses it.
-    pub gate: StoreGate,
 }
 
 impl Location {
-    /// The keys of `deployment` in the Redis at `url`, without a gate.
+    /// The keys of `deployment` in the Redis at `url`.
     pub fn new(url: &str, deployment: &Deployment) -> Self {
-        Self { url: url.to_owned(), deployment: deployment.clone(), gate: StoreGate::default() }
-    }
-
-    /// The same keys, behind `gate`.
-    #[must_use]
-    pub fn with_gate(self, gate: &StoreGate) -> Self {
-        Self { gate: gate.clone(), ..self }
+        Self { url: url.to_owned(), deployment: deployment.clone() }
     }
 
     /// The name of a key of the deployment.

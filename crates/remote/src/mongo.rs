@@ -1,18 +1,5 @@
-//! A client of the MongoDB that several processes share: durable writes, reads with read concern "majority", and a bounded time per
-//! call. Used by the MongoDB backends of users, revoked sessions, messages and rooms.
-
-mod cause;
-mod collection_settings;
-mod documents;
-mod duplicates;
-mod failure;
-mod identity;
-mod prepared;
-mod refusals;
-mod trial;
-pub mod trials;
-mod unusable;
-mod writes;
+//! The MongoDB that several processes share: writes that are acknowledged once they are in the journals of a majority, reads of what a
+//! majority has, and a bounded time per call.
 
 use std::{
     future::{Future, IntoFuture},
@@ -20,31 +7,41 @@ use std::{
 };
 
 use mongodb::{
-    Collection, Database,
-    error::Error as MongoError,
+    Client, Collection, Database,
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    error::{Error as MongoError, ErrorKind, WriteFailure},
     options::{
-        Acknowledgment, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+        Acknowledgment, ClientOptions, CollectionOptions, ReadConcern, ReadPreference, ReturnDocument,
+        SelectionCriteria, WriteConcern,
     },
-    results::CollectionSpecification,
 };
 use tokio::time::timeout;
 
-use crate::{Deployment, StoreGate};
-
-pub use cause::{brief, is_refusal};
-pub use collection_settings::CollectionSettings;
-pub use documents::{Documents, trial_of};
-pub use identity::Identity;
-pub use prepared::Prepared;
-pub use refusals::Refusals;
-pub use trial::Operation;
-pub use writes::Writes;
+use crate::Deployment;
 
 /// The maximum time of one call, including the server selection.
 pub const DEADLINE: Duration = Duration::from_millis(3500);
 
 /// The maximum time that a write waits for the majority. The outcome of a write that takes longer is unknown.
 const MAJORITY: Duration = Duration::from_secs(3);
+
+/// How long server selection and the opening of a connection may take. A call waits this long for a new primary.
+const SELECTION: Duration = Duration::from_secs(2);
+
+/// The interval of the health checks of servers, which detect a frozen primary.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The maximum number of connections to one server, unless the address sets it.
+const CONNECTIONS: u32 = 64;
+
+/// The database when the address names none.
+const DATABASE: &str = "godzilla";
+
+/// The collection with the id of the store.
+const ID: &str = "store";
+
+/// The collection to which [`Store::check`] writes.
+const CHECKED: &str = "checked";
 
 /// The error code of a write that would create a second document with the key of a unique index.
 pub const DUPLICATE_KEY: i32 = 11_000;
@@ -53,69 +50,98 @@ pub const DUPLICATE_KEY: i32 = 11_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
     /// MongoDB returned an error, or could not be reached.
-    #[error("{}", brief(.0))]
+    #[error(transparent)]
     Mongo(#[from] MongoError),
     /// No response arrived in time. The outcome of a write is unknown.
     #[error("MongoDB does not answer in time")]
     Late,
 }
 
-/// A database, the deployment whose collections are in it, and the record of refused writes. Cheap to clone; clones share the record.
+/// Why there is no client for an address. Never contains the address, which may contain a password.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    /// It has another form.
+    #[error(
+        "expected an address such as mongodb://user:password@host/database?replicaSet=name, with options that the driver has, and with % : @ / ? # in a user or password percent-encoded"
+    )]
+    Address,
+    /// DNS does not name its hosts.
+    #[error("its hosts are not found in DNS: {0}")]
+    Dns(String),
+}
+
+/// A database, and the deployment whose collections are in it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     /// The database.
     pub database: Database,
     /// The deployment.
     pub deployment: Deployment,
-    /// The refused writes to collections of this store.
-    pub refusals: Refusals,
-    /// The gate of the role that uses the store.
-    pub gate: StoreGate,
 }
 
 impl Store {
-    /// The collections of `deployment` in `database`, with an empty record and without a gate.
-    pub fn new(database: Database, deployment: Deployment) -> Self {
-        Self { database, deployment, refusals: Refusals::default(), gate: StoreGate::default() }
+    /// The collections of `deployment` in the database that `uri` names. Looks hosts up in DNS for `mongodb+srv`, and does not connect:
+    /// MongoDB may be unavailable.
+    ///
+    /// # Errors
+    /// When the address is not valid, or DNS does not name its hosts.
+    pub async fn new(uri: &str, deployment: &Deployment) -> Result<Self, NotConnected> {
+        let mut options = ClientOptions::parse(uri).await.map_err(|error| match &*error.kind {
+            ErrorKind::DnsResolve { message, .. } => NotConnected::Dns(message.clone()),
+            _ => NotConnected::Address,
+        })?;
+        set_bounds(&mut options);
+        let client = Client::with_options(options).map_err(|_| NotConnected::Address)?;
+        let database = client.default_database().unwrap_or_else(|| client.database(DATABASE));
+        Ok(Self { database, deployment: deployment.clone() })
     }
 
-    /// The same collections, with an empty record of their own and without a gate.
-    #[must_use]
-    pub fn ungated(&self) -> Self {
-        Self::new(self.database.clone(), self.deployment.clone())
+    /// The collection `name` of the deployment. Options of the address do not override its durability.
+    pub fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
+        let durable =
+            WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build();
+        let options = CollectionOptions::builder()
+            .write_concern(durable)
+            .read_concern(ReadConcern::majority())
+            .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
+            .build();
+        self.database.collection_with_options(&self.deployment.collection(name), options)
+    }
+
+    /// The id of the store, 16 hex digits, which its first caller creates and which never changes.
+    ///
+    /// # Errors
+    /// When MongoDB does not answer.
+    pub async fn id(&self) -> Result<String, Unanswered> {
+        let new = doc! { "$setOnInsert": { "id": &ObjectId::new().to_hex()[8..] } };
+        let ids = self.collection::<Document>(ID);
+        let found = ids.find_one_and_update(doc! { "_id": 1 }, new).upsert(true);
+        let found = answered(found.return_document(ReturnDocument::After)).await?;
+        Ok(found.and_then(|found| found.get_str("id").ok().map(str::to_owned)).unwrap_or_default())
+    }
+
+    /// Writes a document that nobody reads. For readiness.
+    ///
+    /// # Errors
+    /// When MongoDB does not answer, or does not confirm the write.
+    pub async fn check(&self) -> Result<(), Unanswered> {
+        let (checked, now) =
+            (self.collection::<Document>(CHECKED), doc! { "$set": { "at": DateTime::now() } });
+        answered(checked.update_one(doc! { "_id": 1 }, now).upsert(true)).await.map(drop)
     }
 }
 
 impl From<&Database> for Store {
     /// The default deployment in `database`.
     fn from(database: &Database) -> Self {
-        Self::new(database.clone(), Deployment::default())
+        Self { database: database.clone(), deployment: Deployment::default() }
     }
 }
 
-impl From<&Store> for Store {
-    fn from(store: &Store) -> Self {
+impl From<&Self> for Store {
+    fn from(store: &Self) -> Self {
         store.clone()
     }
-}
-
-/// A collection of a store, whose refused writes are recorded in the store.
-pub fn collection<T: Send + Sync>(store: impl Into<Store>, name: &str) -> Documents<T> {
-    let Store { database, deployment, refusals, gate } = store.into();
-    Documents::new(durable(&database, &deployment.collection(name)), refusals, gate)
-}
-
-/// A collection whose writes are acknowledged once they are in the journals of a majority. It is read from the primary with read
-/// concern "majority". Options of the address do not override these settings.
-fn durable<T: Send + Sync>(database: &Database, name: &str) -> Collection<T> {
-    let durable =
-        WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(MAJORITY).build();
-    let options = CollectionOptions::builder()
-        .write_concern(durable)
-        .read_concern(ReadConcern::majority())
-        .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
-        .build();
-    database.collection_with_options(name, options)
 }
 
 /// Awaits `call` for at most [`DEADLINE`].
@@ -128,27 +154,62 @@ pub async fn answered<T>(
     Ok(timeout(DEADLINE, call.into_future()).await.map_err(|_| Unanswered::Late)??)
 }
 
-/// The UUID that MongoDB has assigned to a collection, in lower-case hex. A collection that was dropped or restored has another one. `None`
-/// for a server without UUIDs of collections.
-pub fn uuid_of(collection: &CollectionSpecification) -> Option<String> {
-    Some(collection.info.uuid.as_ref()?.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Whether a write was refused because a document with the same `_id`, or the same key of another unique index, exists.
+pub fn is_duplicate(error: &MongoError) -> bool {
+    let code = match &*error.kind {
+        ErrorKind::Command(refused) => Some(refused.code),
+        ErrorKind::Write(WriteFailure::WriteError(refused)) => Some(refused.code),
+        ErrorKind::InsertMany(failed) => {
+            failed.write_errors.as_deref().and_then(<[_]>::first).map(|refused| refused.code)
+        }
+        _ => None,
+    };
+    code == Some(DUPLICATE_KEY)
+}
+
+/// Sets the options on which promises depend. Times of the address have an effect only if they are shorter. Concerns of the address have
+/// none: they would apply to commands such as the creation of an index.
+fn set_bounds(options: &mut ClientOptions) {
+    (options.write_concern, options.read_concern, options.selection_criteria) = (None, None, None);
+    // Zero means no timeout to the driver.
+    let bounded = |given: Option<Duration>, max: Duration| {
+        Some(given.filter(|given| !given.is_zero()).map_or(max, |given| given.min(max)))
+    };
+    options.server_selection_timeout = bounded(options.server_selection_timeout, SELECTION);
+    options.connect_timeout = bounded(options.connect_timeout, SELECTION);
+    options.heartbeat_freq = bounded(options.heartbeat_freq, HEARTBEAT);
+    options.max_pool_size.get_or_insert(CONNECTIONS);
+    options.app_name.get_or_insert_with(|| DATABASE.to_owned());
 }
 
 #[cfg(test)]
 mod tests {
-    use mongodb::{Client, bson::Document};
-
     use super::*;
 
     #[tokio::test]
-    async fn the_address_does_not_override_the_durability_settings() {
-        let weak = "mongodb://127.0.0.1:1/x?w=0&readPreference=secondary&readConcernLevel=local";
-        let database = Client::with_uri_str(weak).await.unwrap().database("x");
-        let documents = durable::<Document>(&database, "y");
+    async fn options_of_the_address_change_no_promise() {
+        let weak = "mongodb://127.0.0.1:1/x?w=0&readPreference=secondary&readConcernLevel=local&serverSelectionTimeoutMS=0&connectTimeoutMS=90000";
+        let mut options = ClientOptions::parse(weak).await.unwrap();
+        set_bounds(&mut options);
+        assert_eq!(
+            (options.server_selection_timeout, options.connect_timeout),
+            (Some(SELECTION), Some(SELECTION))
+        );
+        let store = Store::new(weak, &Deployment::default()).await.unwrap();
+        assert!(store.database.write_concern().is_none() && store.database.selection_criteria().is_none());
+        let documents = store.collection::<Document>("y");
         let write = documents.write_concern().unwrap();
         assert_eq!((&write.w, write.journal), (&Some(Acknowledgment::Majority), Some(true)));
         assert_eq!(documents.read_concern(), Some(&ReadConcern::majority()));
         let read = documents.selection_criteria();
         assert!(matches!(read, Some(SelectionCriteria::ReadPreference(ReadPreference::Primary))), "{read:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_refused_is_not_quoted() {
+        for uri in ["s3cret", "mongodb://u:s3/cret@h/x", "mongodb://u:s3cret@h/x?maxPoolSize=s3cret", ""] {
+            let refused = Store::new(uri, &Deployment::default()).await.unwrap_err();
+            assert!(!refused.to_string().contains("s3"), "{uri}: {refused}");
+        }
     }
 }

@@ -12,7 +12,6 @@ use crate::{
         definition::{Context, Definition, Requirements, RoleConfig},
         harness::Role,
     },
-    storage::{StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -66,12 +65,7 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements {
-            secret: Some(&self.secret),
-            redis: Some((&self.redis, &[Use::OpenSessions])),
-            deployment: Some(&self.deployment),
-            store: Some(StoreUrl::of_services(&self.mongo)),
-        }
+        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), mongo: Some(&self.mongo) }
     }
 
     async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {

@@ -14,7 +14,6 @@ use crate::{
         definition::{Context, Definition, Requirements, RoleConfig},
         harness::Role,
     },
-    storage::{StoreUrl, redis::Use},
 };
 
 /// The row of the table of roles.
@@ -87,12 +86,7 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements {
-            secret: Some(&self.secret),
-            redis: Some((&self.redis, &[Use::FindSessions, Use::Chat])),
-            deployment: Some(&self.deployment),
-            store: Some(StoreUrl::of_services(&self.mongo)),
-        }
+        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), mongo: Some(&self.mongo) }
     }
 
     fn set_neighbour(&mut self, role: &str, url: &str) {

@@ -10,10 +10,9 @@ use crate::{
     error::Error,
     limits,
     role::{
-        definition::{Context, Definition, Requirements, RoleConfig},
+        definition::{Context, Definition, RoleConfig},
         harness::Role,
     },
-    storage::StoreUrl,
 };
 
 /// The row of the table of roles.
@@ -96,10 +95,6 @@ impl RoleConfig for Config {
             );
         }
         check_limits(&self.sockets, &self.chat)
-    }
-
-    fn requirements(&self) -> Requirements<'_> {
-        Requirements { store: Some(Ok(StoreUrl::of_data_dir(&self.store))), ..Requirements::default() }
     }
 
     fn fit_memory(&mut self) {

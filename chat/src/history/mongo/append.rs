@@ -3,8 +3,7 @@
 //!
 //! The numbers of a room have no gaps and no duplicates: a plan starts right after a head that is on a majority and so cannot be rolled
 //! back, and an ordered insert stops at the first document that is refused. An insert that arrives late, even long after its caller has
-//! timed out, therefore either continues the room at its head or has no effect. The primary key, which is room and number, enforces this
-//! even if the other indexes were dropped.
+//! timed out, therefore either continues the room at its head or has no effect.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,7 +16,7 @@ use mongodb::{
     error::{Error as MongoError, ErrorKind},
 };
 use proto::{RoomName, Timestamp};
-use remote::mongo::Operation;
+use remote::mongo::is_duplicate;
 
 use super::{
     MongoHistory,
@@ -99,11 +98,10 @@ impl MongoHistory {
             return Ok(0);
         }
         let messages = self.new_messages();
-        let insert =
-            messages.write(Operation::Insert, async |messages| messages.insert_many(new).ordered(true).await);
+        let insert = messages.insert_many(new).ordered(true);
         match insert.await {
             Ok(_) => Ok(new.len()),
-            Err(error) => match refused_position(&error).filter(|_| messages.is_duplicate(&error)) {
+            Err(error) => match refused_position(&error).filter(|_| is_duplicate(&error)) {
                 Some(at) => Ok(at + self.count_stored(&new[at..]).await?),
                 None => Err(error.into()),
             },

@@ -1,11 +1,10 @@
 //! The documents of messages in MongoDB: the document that is written, and the projections that are read. Pure.
 
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::bson::{DateTime, Document, doc};
 use proto::{
     RoomName, Username,
     event::{Body, Message},
 };
-use remote::mongo::trial_of;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,8 +14,7 @@ use crate::{
     mongo::{damaged, date, number, timestamp},
 };
 
-/// The primary key of a message: its room and number. The index of `_id` cannot be dropped, so that no number of a room is assigned
-/// twice even if the other indexes were dropped. Messages of earlier releases have other primary keys.
+/// The primary key of a message: its room and number, so that no number of a room is assigned twice.
 #[derive(Debug, Serialize)]
 struct Key {
     room: String,
@@ -95,23 +93,6 @@ impl NewMessage {
             origin: draft.origin.clone(),
         }
     }
-}
-
-/// The document of a trial write. Its room is not a valid name of a room.
-pub fn trial() -> Document {
-    let room = format!("trial {}", ObjectId::new());
-    trial_of(NewMessage {
-        key: Key { room: room.clone(), seq: 1 },
-        room,
-        seq: 1,
-        id: ObjectId::new().to_hex(),
-        author: "trial".to_owned(),
-        author_key: "trial".to_owned(),
-        client_id: Some("trial".to_owned()),
-        text: "trial".to_owned(),
-        timestamp: DateTime::now(),
-        origin: None,
-    })
 }
 
 impl Row {

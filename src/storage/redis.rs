@@ -1,19 +1,11 @@
-//! What roles keep in Redis: login sessions, and of chat nodes their leases, the stream and recovery sessions. Opened from
-//! the address in `--redis-url`. Redis may be unavailable.
-
-mod claim;
-mod claim_script;
-mod examine;
+//! What roles keep in Redis: login sessions, and of chat nodes their leases, the stream and recovery sessions. Redis may be
+//! unavailable.
 
 use std::fmt;
 
-use remote::Location;
+use remote::{Location, Redis, redis::cmd};
 use sessions::RedisSessions;
 
-pub use self::{
-    claim::Claim,
-    examine::{Use, examine},
-};
 use crate::{config::shared, error::Error};
 
 /// The address of Redis, and the prefix of the keys.
@@ -25,10 +17,27 @@ pub fn location(flags: &shared::Redis, deployment: &shared::Deployment) -> Resul
     Ok(Location::new(url.reveal(), &deployment.deployment))
 }
 
-/// The login sessions. Needs a running runtime.
+/// A client with one connection, for checks.
 ///
 /// # Errors
 /// When the address is invalid, as for the functions below.
+pub fn client(at: Location) -> Result<Redis, Error> {
+    Redis::new(at, 1).map_err(refused)
+}
+
+/// The version of Redis, for the doctor.
+///
+/// # Errors
+/// Also when Redis does not answer.
+pub async fn version(at: Location) -> Result<String, Error> {
+    let redis = client(at)?;
+    let asked =
+        redis.ask(async |mut redis| cmd("INFO").arg("server").query_async::<String>(&mut redis).await);
+    let info = asked.await.map_err(|error| Error::Tool(error.to_string()))?;
+    Ok(remote::field(&info, "redis_version"))
+}
+
+/// The login sessions. Needs a running runtime.
 pub fn sessions(at: Location) -> Result<RedisSessions, Error> {
     RedisSessions::new(at).map_err(refused)
 }

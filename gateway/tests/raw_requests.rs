@@ -12,8 +12,8 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use clap::Parser;
 use futures_util::future::join_all;
 use gateway::{Config, Gateway};
-use proto::{Timestamp, Username};
-use sessions::{Sessions, SqliteSessions};
+use proto::Timestamp;
+use sessions::SqliteSessions;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -25,10 +25,9 @@ struct Cli {
     gateway: Config,
 }
 
-/// A server on its own port, with alice logged in.
+/// A server on its own port.
 struct Server {
     address: SocketAddr,
-    token: String,
     _folder: tempfile::TempDir,
 }
 
@@ -38,8 +37,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 async fn server(flags: &[&str]) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteSessions::open(&folder.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
-    let alice: Username = "alice".parse().unwrap();
-    let token = store.open(&alice, &[]).await.unwrap().reveal().to_owned();
     let cli = Cli::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
     let gateway = Gateway::new(cli.gateway, Arc::new(store));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,7 +55,7 @@ async fn server(flags: &[&str]) -> Server {
     });
     let server = server.workers(2).disable_signals().listen(listener).unwrap().run();
     actix_web::rt::spawn(server);
-    Server { address, token, _folder: folder }
+    Server { address, _folder: folder }
 }
 
 impl Server {

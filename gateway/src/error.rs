@@ -11,7 +11,7 @@ use crate::upgrade::VERSION;
 
 /// Why the gateway refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// 400: the request target is not in canonical form.
     #[error("{0}")]
     Path(&'static str),
@@ -101,83 +101,52 @@ pub enum Error {
 
 impl Error {
     /// The `reason` label of `godzilla_http_refused_total`.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
+        self.row().1
+    }
+
+    fn row(self) -> (StatusCode, &'static str) {
         match self {
-            Self::Path(_) => "path",
-            Self::Upgrade(_) | Self::WebSocketVersion => "upgrade",
-            Self::UnexpectedBody => "unexpected_body",
-            Self::BrokenBody => "broken_body",
-            Self::Unauthorized => "unauthorized",
-            Self::Ambiguous => "ambiguous_credentials",
-            Self::Origin => "origin",
-            Self::NotFound => "not_found",
-            Self::Method(_) => "method",
-            Self::BodyTimeout => "body_timeout",
-            Self::NoLength => "no_length",
-            Self::TooLarge => "too_large",
-            Self::TargetTooLong => "target_too_long",
-            Self::MediaType => "media_type",
-            Self::ContentEncoding => "content_encoding",
-            Self::HeadTooLarge => "head_too_large",
-            Self::TooManyLogins(_) => "too_many_logins",
-            Self::TooManyAnonymous(_) => "too_many_anonymous",
-            Self::SessionStore => "session_store",
-            Self::ResponseBudget => "response_budget",
-            Self::InvalidResponse => "invalid_response",
-            Self::Unavailable => "unavailable",
-            Self::UnknownOutcome => "unknown_outcome",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::NoAddress => "no_address",
+            Self::Path(_) => (StatusCode::BAD_REQUEST, "path"),
+            Self::Upgrade(_) => (StatusCode::BAD_REQUEST, "upgrade"),
+            Self::WebSocketVersion => (StatusCode::UPGRADE_REQUIRED, "upgrade"),
+            Self::UnexpectedBody => (StatusCode::BAD_REQUEST, "unexpected_body"),
+            Self::BrokenBody => (StatusCode::BAD_REQUEST, "broken_body"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Ambiguous => (StatusCode::UNAUTHORIZED, "ambiguous_credentials"),
+            Self::Origin => (StatusCode::FORBIDDEN, "origin"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::NoLength => (StatusCode::LENGTH_REQUIRED, "no_length"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::TargetTooLong => (StatusCode::URI_TOO_LONG, "target_too_long"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type"),
+            Self::ContentEncoding => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding"),
+            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
+            Self::TooManyLogins(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_logins"),
+            Self::TooManyAnonymous(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_anonymous"),
+            Self::SessionStore => (StatusCode::SERVICE_UNAVAILABLE, "session_store"),
+            Self::ResponseBudget => (StatusCode::SERVICE_UNAVAILABLE, "response_budget"),
+            Self::InvalidResponse => (StatusCode::BAD_GATEWAY, "invalid_response"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::UnknownOutcome => (StatusCode::SERVICE_UNAVAILABLE, "unknown_outcome"),
+            Self::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
+            Self::NoAddress => (StatusCode::INTERNAL_SERVER_ERROR, "no_address"),
         }
     }
 
     /// Whether the connection closes after the response, because the following bytes could be parsed as a different
     /// request.
     fn ends_connection(self) -> bool {
-        matches!(
-            self,
-            Self::Path(_)
-                | Self::Upgrade(_)
-                | Self::WebSocketVersion
-                | Self::UnexpectedBody
-                | Self::BrokenBody
-                | Self::BodyTimeout
-                | Self::NoLength
-                | Self::TooLarge
-                | Self::TargetTooLong
-                | Self::HeadTooLarge
-                | Self::MediaType
-                | Self::ContentEncoding
-                | Self::Method("")
-        )
+        let status = self.status_code().as_u16();
+        matches!(status, 400 | 408 | 411 | 413..=415 | 426 | 431) || self == Self::Method("")
     }
 }
 
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
-        match self {
-            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
-            Self::Path(_) | Self::Upgrade(_) | Self::UnexpectedBody | Self::BrokenBody => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::Unauthorized | Self::Ambiguous => StatusCode::UNAUTHORIZED,
-            Self::Origin => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::NoLength => StatusCode::LENGTH_REQUIRED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::TooManyLogins(_) | Self::TooManyAnonymous(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::InvalidResponse => StatusCode::BAD_GATEWAY,
-            Self::SessionStore | Self::ResponseBudget | Self::Unavailable | Self::UnknownOutcome => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::NoAddress => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        self.row().0
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -194,7 +163,7 @@ impl ResponseError for Error {
             Self::TooManyLogins(seconds) | Self::TooManyAnonymous(seconds) => {
                 _ = response.insert_header((header::RETRY_AFTER, *seconds))
             }
-            Self::SessionStore | Self::ResponseBudget | Self::Unavailable | Self::UnknownOutcome => {
+            _ if self.status_code() == StatusCode::SERVICE_UNAVAILABLE => {
                 _ = response.insert_header((header::RETRY_AFTER, 1));
             }
             _ => {}

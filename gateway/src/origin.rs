@@ -284,6 +284,15 @@ fn parse_authority(text: &str) -> Option<(String, Option<u16>)> {
     };
     let is_number = port.bytes().all(|b| b.is_ascii_digit());
     let port = if port.is_empty() { None } else { Some(port.parse().ok().filter(|_| is_number)?) };
+    // A zone is meaningful only on the client's machine (RFC 6874 §1).
+    let (bare, zone) = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.split_once('%')) {
+        Some((address, zone)) => (format!("[{address}]"), zone),
+        None => (host.to_owned(), ""),
+    };
+    let (host, is_zone) = (bare.as_str(), |b: u8| b.is_ascii_alphanumeric() || b".-_~%".contains(&b));
+    if !zone.bytes().all(is_zone) {
+        return None;
+    }
     // Characters that URLs allow in a host and browsers never send.
     if host.contains(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !".-_:[]".contains(c)) {
         return None;

@@ -51,6 +51,7 @@ fn equivalent_spellings_of_an_origin_are_equal() {
     assert!(same("https://example.org.", "https://example.org"));
     assert!(same("https://münchen.example", "https://xn--mnchen-3ya.example"));
     assert!(same("http://[2001:DB8:0::1]", "http://[2001:db8::1]:80"));
+    assert!(same("http://[FE80::1%25en-0.1]", "http://[fe80::1%eth0]:80"));
     assert!(same("Capacitor://Localhost", "capacitor://localhost"));
     assert!(!same("capacitor://localhost", "ionic://localhost"));
     assert!(!same("app://one", "app://two"));

@@ -59,15 +59,3 @@ async fn entries_are_looked_up_again_when_closings_may_have_been_missed() {
         assert!(cache.fresh(&id(0), after).is_some(), "{name}: the store was asked again");
     }
 }
-
-#[test]
-fn the_number_of_entries_is_bounded() {
-    let (cache, now) = (SessionCache::default(), Instant::now());
-    let identity = Identity { username: "alice".parse().unwrap(), session: String::new() };
-    for n in 0..MAX_ENTRIES + 10 {
-        cache.record(&format!("{n:064x}").parse().unwrap(), Some(&identity), now);
-    }
-    assert_eq!(cache.entries().found.len(), MAX_ENTRIES);
-    cache.record(&"f".repeat(64).parse().unwrap(), Some(&identity), now + GRACE_PERIOD);
-    assert_eq!(cache.entries().found.len(), 1, "expired entries are evicted");
-}

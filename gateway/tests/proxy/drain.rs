@@ -47,15 +47,6 @@ async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
-#[actix_web::test]
-async fn draining_without_traffic_ends_at_once() {
-    let server = TestServer::start(&[]).await;
-    let started = Instant::now();
-    server.proxy.drain_requests(Duration::from_secs(11)).await;
-    server.proxy.close_sockets().await;
-    assert!(started.elapsed() < Duration::from_secs(1));
-}
-
 /// A poll that begins during the drain is limited at its node and closes its connection. The drain does not wait for it. The limit of a
 /// client is not forwarded.
 #[actix_web::test]

@@ -1,15 +1,11 @@
-//! State that a connection shares with the middleware: the client has closed its sending side, the connection becomes a
-//! WebSocket, and the number of requests in flight. A client that half-closes its connection after a request still receives
+//! State that a connection shares with the middleware: the client has closed its sending side, and the connection
+//! becomes a WebSocket. A client that half-closes its connection after a request still receives
 //! the response. A long poll gets a response at once, because the client may be gone.
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Poll, Waker},
 };
 
@@ -22,8 +18,6 @@ struct State {
     is_noted: Cell<bool>,
     /// Whether the connection switches protocols: no HTTP follows the current response.
     is_upgraded: Cell<bool>,
-    /// The number of requests in flight. Also read by other threads.
-    open: Arc<AtomicUsize>,
     /// The waker of the request that waits in [`Hangup::noted`].
     watcher: RefCell<Option<Waker>>,
 }
@@ -42,18 +36,6 @@ impl Hangup {
         self.0.is_upgraded.set(true);
     }
 
-    /// The number of requests in flight: from the call of the middleware until the response body is dropped. It stays at
-    /// least 1 on a connection that became a WebSocket.
-    pub fn open(&self) -> Arc<AtomicUsize> {
-        self.0.open.clone()
-    }
-
-    /// Counts a request until the result is dropped.
-    pub fn begin(&self) -> Open {
-        self.0.open.fetch_add(1, Ordering::AcqRel);
-        Open(self.0.open.clone())
-    }
-
     /// Whether the connection has switched protocols: received bytes are not HTTP.
     pub fn is_upgraded(&self) -> bool {
         self.0.is_upgraded.get()
@@ -69,23 +51,6 @@ impl Hangup {
             Poll::Pending
         })
         .await;
-    }
-}
-
-/// A request in flight, until dropped.
-#[derive(Debug)]
-pub struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    /// Counts the request permanently: its connection becomes a WebSocket.
-    pub(crate) fn keep(self) {
-        self.0.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -95,7 +95,6 @@ where
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (gateway, service) = (Rc::clone(&self.gateway), Rc::clone(&self.service));
-        let open = request.conn_data::<Hangup>().map(Hangup::begin);
         request.extensions_mut().insert(gateway.in_flight.request());
         Box::pin(async move {
             let started = Instant::now();
@@ -106,7 +105,7 @@ where
                     let mut response = refusal(&request, origin.as_ref(), error);
                     cors::add_headers(origin.as_ref(), gateway.allowed(), response.headers_mut());
                     let response = request.into_response(response).map_into_right_body();
-                    return Ok(response::track(response, open));
+                    return Ok(response);
                 }
             };
             let offer = admitted.offer;
@@ -129,7 +128,7 @@ where
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             metric::record_request(admitted.route, admitted.method, response.status(), started);
-            Ok(response::track(response, open))
+            Ok(response)
         })
     }
 }

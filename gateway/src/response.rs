@@ -1,26 +1,20 @@
 //! Headers and shape of every response: refusals have one JSON shape, whether they come from the gateway, a service or a
 //! library, and all responses have security headers. Called by the middleware.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use actix_web::{
     Error as ActixError, HttpRequest, HttpResponse, ResponseError,
-    body::{BodySize, BoxBody, EitherBody, MessageBody},
+    body::{BoxBody, EitherBody, MessageBody},
     dev::ServiceResponse,
     error::InternalError,
     http::{
         StatusCode,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
-    web::Bytes,
 };
 use proto::Refusal;
 use serde_json::json;
 
-use crate::{error::Error, hangup::Open, metric};
+use crate::{error::Error, metric};
 
 /// The Content-Security-Policy of everything except pages: no content may run, and no page may frame it.
 const DENY_ALL: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
@@ -82,41 +76,6 @@ pub(crate) fn failure(error: ActixError) -> ActixError {
     }
     add_security_headers(response.headers_mut());
     InternalError::from_response(error, response).into()
-}
-
-/// Counts the request as in flight until the response body is dropped.
-pub(crate) fn track<B: MessageBody + 'static>(
-    response: ServiceResponse<EitherBody<B>>,
-    open: Option<Open>,
-) -> ServiceResponse<EitherBody<B>> {
-    match open {
-        None => response,
-        Some(open) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            open.keep();
-            response
-        }
-        Some(open) => response.map_body(|_, body| {
-            EitherBody::right(BoxBody::new(TrackedBody { body: Box::pin(body), _open: open }))
-        }),
-    }
-}
-
-/// A response body that keeps its request in flight.
-struct TrackedBody<B> {
-    body: Pin<Box<B>>,
-    _open: Open,
-}
-
-impl<B: MessageBody> MessageBody for TrackedBody<B> {
-    type Error = B::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
-        self.body.as_mut().poll_next(cx)
-    }
 }
 
 /// Whether this is a refusal in another shape than JSON: one of actix, with text or without a body.

@@ -156,7 +156,7 @@ fn a_gateway_reports_missing_settings_and_prints_no_secret() {
     let key = key.path().to_string_lossy();
     let redis = "redis://:hunter2@localhost";
     let lacking: [(&[&str], &str); 4] = [
-        (&[], "--redis-url"),
+        (&["--secret-file", &key], "--redis-url"),
         (&["--redis-url", redis], "--secret-file"),
         (&["--redis-url", redis, "--secret-file", &key], "--accounts-url (GODZILLA_ACCOUNTS_URL)"),
         (&["--redis-url", "hunter2", "--secret-file", &key, "--accounts-url", "http://a:1"], "--redis-url"),

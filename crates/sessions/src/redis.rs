@@ -128,7 +128,7 @@ impl RedisSessions {
     /// works.
     pub async fn not_ready_reason(&self) -> Option<String> {
         let ping =
-            self.redis.ask_ungated(async |mut redis| redis::cmd("PING").query_async::<()>(&mut redis).await);
+            self.redis.ask(async |mut redis| redis::cmd("PING").query_async::<()>(&mut redis).await);
         match ping.await {
             Err(error) => Some(error.to_string()),
             Ok(()) => (!self.is_subscribed())

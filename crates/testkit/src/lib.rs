@@ -5,7 +5,7 @@ mod mongo;
 mod redis;
 mod stores;
 
-pub use mongo::{Mongo, MongoFault};
+pub use mongo::Mongo;
 pub use redis::{Redis, RedisFault};
 pub use stores::Stores;
 

@@ -14,33 +14,6 @@ use tempfile::TempDir;
 
 use crate::{START_TIMEOUT, signal, start, start_on_free_port, stop_process};
 
-/// Ways in which a MongoDB rejects writes and answers reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MongoFault {
-    /// The disk is full.
-    Full,
-    /// The user has no write permission.
-    Forbidden,
-    /// The majority of the replica set does not acknowledge.
-    NoMajority,
-    /// Writes block.
-    Hangs,
-}
-
-impl MongoFault {
-    /// All variants.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Forbidden, Self::NoMajority, Self::Hangs];
-
-    /// A word of the error that the logs must contain.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Full => "disk space",
-            Self::Forbidden => "rights",
-            Self::NoMajority | Self::Hangs => "majority",
-        }
-    }
-}
-
 /// A running mongod. The program is `TESTBED_MONGOD` if set, else `mongod`.
 pub struct Mongo {
     port: u16,
@@ -86,17 +59,6 @@ impl Mongo {
         self.wait_until_writable().await;
     }
 
-    /// Steps down. There is no primary until [`Mongo::elect`].
-    pub async fn step_down_for_good(&self) {
-        let _ = self.run_command(doc! { "replSetStepDown": 600, "force": true }).await;
-    }
-
-    /// Elects a primary again.
-    pub async fn elect(&self) {
-        let _ = self.run_command(doc! { "replSetFreeze": 0 }).await;
-        self.wait_until_writable().await;
-    }
-
     /// Stops the server with SIGSTOP: connections stay open without answers.
     pub fn pause(&self) {
         stop_process(&self.child);
@@ -105,31 +67,6 @@ impl Mongo {
     /// Continues a stopped server.
     pub fn resume(&self) {
         signal(&self.child, "CONT");
-    }
-
-    /// Makes every write fail in mongo way. Reads succeed.
-    pub async fn fail_writes(&self, how: MongoFault) {
-        let mut data = doc! { "failCommands": ["insert", "update", "findAndModify", "delete"] };
-        match how {
-            MongoFault::Full => data.insert("errorCode", 14_031),
-            MongoFault::Forbidden => data.insert("errorCode", 13),
-            MongoFault::NoMajority => data.insert(
-                "writeConcernError",
-                doc! { "code": 64, "errmsg": "waiting for replication timed out" },
-            ),
-            MongoFault::Hangs => {
-                data.insert("blockConnection", true);
-                data.insert("blockTimeMS", 30_000)
-            }
-        };
-        let fault = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
-        self.run_command(fault).await.expect("test commands are enabled");
-    }
-
-    /// Accepts writes again.
-    pub async fn restore_writes(&self) {
-        let end = doc! { "configureFailPoint": "failCommand", "mode": "off" };
-        self.run_command(end).await.expect("test commands are enabled");
     }
 
     async fn wait_until_writable(&self) {

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpStream},
-    path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -15,9 +14,6 @@ use crate::{START_TIMEOUT, signal, start, start_on_free_port, stop_process};
 
 /// The permissions of the roles, as in `scripts/secrets` for every deployment.
 const PERMISSIONS: &str = "~* &* +@all -@admin -@dangerous +info +config|get";
-
-/// Folder of the append-only file.
-const APPENDED: &str = "appendonlydir";
 
 /// A running redis-server. The program is `TESTBED_REDIS` if set, else `redis-server`.
 pub struct Redis {
@@ -70,22 +66,6 @@ impl Redis {
     pub fn restart(&mut self) {
         let again = start(server(self.port, &self.directory, self.durable), self.port);
         self.child = again.expect("its port is still free");
-    }
-
-    /// Copies the data on disk.
-    pub fn copy_data(&self) -> TempDir {
-        let copy = TempDir::new().expect("a temporary directory");
-        copy_all(&self.directory.path().join(APPENDED), &copy.path().join(APPENDED));
-        copy
-    }
-
-    /// Kills the server and starts it with a copy of earlier data.
-    pub fn restore_data(&mut self, copy: &TempDir) {
-        self.kill();
-        let appended = self.directory.path().join(APPENDED);
-        fs::remove_dir_all(&appended).expect("our own directory");
-        copy_all(&copy.path().join(APPENDED), &appended);
-        self.restart();
     }
 
     /// Runs a command as administrator. Returns the first line of the reply.
@@ -176,17 +156,6 @@ impl RedisFault {
             Self::Forbidden => redis.execute(&format!("ACL SETUSER godzilla {PERMISSIONS}")),
         }
     }
-
-    /// A word of the error that the logs must contain.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Full => "maxmemory",
-            Self::Demoted => "replica",
-            Self::Alone => "min-replicas-to-write",
-            Self::NoDisk => "disk",
-            Self::Forbidden => "rights",
-        }
-    }
 }
 
 impl Redis {
@@ -198,13 +167,6 @@ impl Redis {
             self.query("BGSAVE");
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("our own directory");
-    for file in fs::read_dir(from).expect("it logs its writes").flatten() {
-        fs::copy(file.path(), to.join(file.file_name())).expect("our own directory");
     }
 }
 

@@ -1,5 +1,4 @@
-//! House rules that tools can check, by reading the sources: dependency arrows, file openings, the code map, generated
-//! documents. Needs no server.
+//! House rules that tools can check, by reading the sources: dependency arrows, generated documents. Needs no server.
 
 mod arrows;
 pub mod documents;

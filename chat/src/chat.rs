@@ -24,7 +24,7 @@ use crate::{
     history::History,
     presence::Presence,
     reconnects::LastReadPositions,
-    recovery_sessions::RecoverySessions,
+    recovery_ticket::TicketKey,
     room::{Change, Room},
     rooms::{self, Rooms, SettleAll},
     socket_quota::SocketQuota,
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) history: Arc<dyn History>,
     pub(crate) directory: Arc<dyn Directory>,
-    pub(crate) recovery_sessions: Arc<dyn RecoverySessions>,
+    pub(crate) tickets: TicketKey,
     pub(crate) user_lookup: Arc<dyn UserLookup>,
     pub(crate) sessions: SharedSessions,
     pub(crate) rooms: Addr<Rooms>,
@@ -198,8 +198,8 @@ impl Chat {
         &*self.inner.user_lookup
     }
 
-    pub(crate) fn recovery_sessions(&self) -> &dyn RecoverySessions {
-        &*self.inner.recovery_sessions
+    pub(crate) fn tickets(&self) -> &TicketKey {
+        &self.inner.tickets
     }
 
     pub(crate) fn sessions(&self) -> &SharedSessions {

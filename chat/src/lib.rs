@@ -28,7 +28,7 @@ pub mod mongo_store;
 mod permission;
 pub mod presence;
 mod reconnects;
-pub mod recovery_sessions;
+mod recovery_ticket;
 mod redis;
 mod revocation;
 mod room;

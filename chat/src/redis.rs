@@ -1,5 +1,4 @@
-//! The Redis that stores the stream and the recovery sessions of a cluster, and the epoch of the stream. Used by
-//! [`crate::broker::stream`] and [`crate::recovery_sessions::redis`].
+//! The Redis that stores the stream of a cluster, and the epoch of the stream. Used by [`crate::broker::stream`].
 //!
 //! Offsets are consecutive numbers, and the id of a record in the stream is `OFFSET-0`. They stay below 2^53, up to which numbers in Lua
 //! are exact.

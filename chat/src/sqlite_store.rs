@@ -7,6 +7,7 @@ mod tests;
 use std::{path::Path, sync::Arc};
 
 use embedded::{Database, Options};
+use proto::signature::Key;
 use rusqlite::Connection;
 
 use self::schema::SCHEMA;
@@ -14,7 +15,6 @@ use crate::{
     Error,
     directory::{Directory, sqlite::SqliteDirectory},
     history::{History, Journal, sqlite::SqliteHistory},
-    recovery_sessions::{RecoverySessions, sqlite::SqliteRecoverySessions},
 };
 
 /// The open file. Cheap to clone.
@@ -39,9 +39,7 @@ impl SqliteStore {
     /// When the file cannot be written.
     pub fn begin_epoch(self) -> Result<(), Error> {
         let begin = |conn: &Connection| {
-            conn.execute_batch(
-                "UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch'; DELETE FROM tickets;",
-            )
+            conn.execute_batch("UPDATE meta SET value = lower(hex(randomblob(8))) WHERE key = 'epoch';")
         };
         Ok(self.database.write_blocking(begin)?)
     }
@@ -60,9 +58,15 @@ impl SqliteStore {
         SqliteHistory::new(self.database.clone())
     }
 
-    /// The store of recovery sessions.
-    pub fn recovery_sessions(&self) -> Arc<dyn RecoverySessions> {
-        Arc::new(SqliteRecoverySessions::new(self.database.clone()))
+    /// The secret of the file, made at its creation: the key of recovery tickets.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn secret(&self) -> Result<Key, Error> {
+        let query = "SELECT value FROM meta WHERE key = 'secret'";
+        let read = |conn: &Connection| conn.query_row(query, [], |row| row.get::<_, String>(0));
+        let secret = self.database.write_blocking(read)?;
+        Key::new(secret.as_bytes()).map_err(|error| Error::Store(error.to_string()))
     }
 
     /// The store of rooms and memberships.

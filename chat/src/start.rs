@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, atomic::AtomicBool};
 
 use actix::{Addr, Arbiter};
+use proto::signature::Key;
 use sessions::SharedSessions;
 use socketio::Io;
 use tokio::sync::{mpsc, oneshot};
@@ -20,7 +21,7 @@ use crate::{
     history::{History, Journal},
     presence::Presence,
     reconnects::LastReadPositions,
-    recovery_sessions::RecoverySessions,
+    recovery_ticket::TicketKey,
     revocation,
     room::Parts,
     rooms::{self, Refresh, RefreshAll, Rooms},
@@ -37,8 +38,8 @@ pub struct Deps {
     pub order: Order,
     /// The store of rooms and members, for example [`crate::SqliteStore::directory`].
     pub directory: Arc<dyn Directory>,
-    /// The store of sessions that clients can recover, for example [`crate::SqliteStore::recovery_sessions`].
-    pub recovery_sessions: Arc<dyn RecoverySessions>,
+    /// The key of recovery tickets, the same on all nodes and after a restart, for example [`crate::SqliteStore::secret`].
+    pub ticket_key: Key,
     /// The registered users.
     pub user_lookup: Arc<dyn UserLookup>,
     /// The login sessions.
@@ -72,7 +73,7 @@ const PRESENCE_SIGNALS: usize = 64;
 /// # Errors
 /// When the store does not answer, or when the presence service's address is invalid. The service does not have to be reachable.
 pub async fn start(deps: Deps) -> Result<Chat, Error> {
-    let Deps { history, order, directory, recovery_sessions, user_lookup, sessions, io, config } = deps;
+    let Deps { history, order, directory, ticket_key, user_lookup, sessions, io, config } = deps;
     let (broker, entries, shared) = match order {
         Order::Store(journal) => {
             let (broker, entries) = Broker::open(journal).await?;
@@ -110,7 +111,7 @@ pub async fn start(deps: Deps) -> Result<Chat, Error> {
         config,
         history,
         directory,
-        recovery_sessions,
+        tickets: TicketKey::new(ticket_key),
         user_lookup,
         sessions,
         rooms,

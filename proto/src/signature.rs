@@ -81,6 +81,18 @@ impl Key {
         format!("{VERSION}:{username}:{session}:{expires}:{}", hex::encode(mac))
     }
 
+    /// A MAC of `text` in hexadecimal digits. `purpose` separates it from MACs of other texts.
+    pub fn tag(&self, purpose: &str, text: &str) -> String {
+        hex::encode(tagged(&self.signing, purpose, text).finalize().into_bytes())
+    }
+
+    /// Whether `tag` is the MAC of `text` under this key or an accepted one.
+    pub fn has_tagged(&self, purpose: &str, text: &str, tag: &str) -> bool {
+        let Ok(tag) = hex::decode(tag) else { return false };
+        let mut keys = std::iter::once(&self.signing).chain(&self.accepted);
+        keys.any(|key| tagged(key, purpose, text).verify_slice(&tag).is_ok())
+    }
+
     /// Verifies the header of a request to `target`. Returns `None` for an anonymous request.
     ///
     /// # Errors
@@ -120,6 +132,11 @@ fn mac(key: &Hmac<Sha256>, target: Target<'_>, username: &str, session: &str, ex
     let Target { method, path } = target;
     let text = format!("godzilla identity {VERSION}\n{method}\n{path}\n{username}\n{session}\n{expires}");
     key.clone().chain_update(text)
+}
+
+/// The MAC of a text other than an identity.
+fn tagged(key: &Hmac<Sha256>, purpose: &str, text: &str) -> Hmac<Sha256> {
+    key.clone().chain_update(format!("godzilla {purpose} {VERSION}\n{text}"))
 }
 
 impl fmt::Debug for Key {

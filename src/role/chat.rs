@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use ::chat::{Deps, client::Clients, recovery_sessions::redis::RedisRecoverySessions};
+use ::chat::{Deps, client::Clients};
 use actix_web::{
     App, dev::ServerHandle, http::header::HeaderName, middleware::from_fn, rt::time::sleep, web,
 };
@@ -126,7 +126,7 @@ impl Role for Chat {
             history: this.stores.shared.history.clone(),
             order,
             directory: this.stores.shared.directory.clone(),
-            recovery_sessions: Arc::new(RedisRecoverySessions::new(this.stores.redis.clone())),
+            ticket_key: this.key.clone(),
             user_lookup: Arc::new(StoreUserLookup(this.stores.shared.users.clone())),
             sessions: this.stores.sessions.clone(),
             io: io.clone(),

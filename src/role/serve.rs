@@ -93,7 +93,7 @@ impl Role for Serve {
             history: stores.history,
             order: Order::Store(stores.journal),
             directory: stores.directory,
-            recovery_sessions: stores.recovery_sessions,
+            ticket_key: stores.ticket_key,
             user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
             sessions: stores.sessions.clone(),
             io: io.clone(),

@@ -13,8 +13,8 @@ use accounts::Users;
 use chat::{
     directory::Directory,
     history::{History, Journal},
-    recovery_sessions::RecoverySessions,
 };
+use proto::signature::Key;
 use sessions::SharedSessions;
 
 pub use self::shared::{SharedStores, compare, mongodb_version, open_shared};
@@ -32,8 +32,8 @@ pub struct EmbeddedStores {
     pub journal: Arc<dyn Journal>,
     /// Rooms and members.
     pub directory: Arc<dyn Directory>,
-    /// Sessions that clients can recover.
-    pub recovery_sessions: Arc<dyn RecoverySessions>,
+    /// The key of recovery tickets.
+    pub ticket_key: Key,
     /// The checks of `/readyz`, by the name of the part.
     pub probes: Vec<(&'static str, Probe)>,
     /// Closes the stores, even while parts still have handles. Blocks for a bounded time.

@@ -43,13 +43,14 @@ const CHAT: &str = "chat.sqlite3";
 /// When the directory or a file in it cannot be used.
 pub fn open(directory: &Path) -> Result<EmbeddedStores, Error> {
     let stores = Stores::open(directory)?;
+    let ticket_key = stores.chat.secret().map_err(|error| Error::part("chat", error))?;
     Ok(EmbeddedStores {
+        ticket_key,
         users: stores.users.clone(),
         sessions: stores.sessions.clone(),
         history: stores.chat.history(),
         journal: stores.chat.journal(),
         directory: stores.chat.directory(),
-        recovery_sessions: stores.chat.recovery_sessions(),
         probes: stores.databases().map(|(part, database)| (part, probe(database.clone()))).into(),
         close: Box::new(move || stores.close()),
     })

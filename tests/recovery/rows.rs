@@ -168,34 +168,6 @@ async fn a_reconnect_replaces_a_half_open_connection() {
     .await;
 }
 
-/// A recovery window of minutes would have expired: the offset of the client is 23 hours old.
-#[tokio::test]
-async fn a_drop_after_23_quiet_hours_is_recovered() {
-    let server = TestServer::start().await;
-    let mut bob = server.connected_user("bob").await;
-    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
-    bob.send_message("before").await;
-    alice.receive_message("before").await;
-    server.system.age_data(23 * 3600).await;
-    alice.drop_transport().await;
-    bob.send_message("missed").await;
-    assert_recovered(&first, &alice.connect().await);
-    bob.send_message("after").await;
-    alice.receive_message("after").await;
-    assert_eq!(alice.texts(), ["before", "missed", "after"]);
-}
-
-/// Sessions expire after a day, and recovery data expires with them.
-#[tokio::test]
-async fn a_drop_after_more_than_a_day_is_not_recovered() {
-    let server = TestServer::start().await;
-    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
-    server.system.age_data(25 * 3600).await;
-    alice.drop_transport().await;
-    let reconnected = alice.connect().await;
-    assert!(!reconnected.recovered && reconnected.id != first.id, "{first:?} {reconnected:?}");
-}
-
 #[tokio::test]
 async fn a_client_whose_session_was_revoked_meanwhile_is_refused() {
     let server = TestServer::start().await;

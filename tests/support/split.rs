@@ -2,12 +2,6 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
-use mongodb::{
-    Client,
-    bson::{Document, doc},
-};
-use remote::redis::{self, AsyncCommands};
-use serde_json::Value;
 use testkit::Stores;
 
 use super::free_addresses;
@@ -171,23 +165,4 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
     };
     let pairs = arguments.chunks(2).filter(move |pair| pair[0] != SHARED_PRESENCE && has_flag(pair[0]));
     pairs.flatten().map(ToString::to_string)
-}
-
-/// Makes the recovery sessions and the messages of the chat older.
-pub async fn age_data(stores: &Stores, ms: u64) {
-    let client = redis::Client::open(stores.redis.admin_url()).expect("an address");
-    let mut redis = client.get_multiplexed_async_connection().await.expect("Redis responds");
-    let keys: Vec<String> = redis.keys("ticket:*").await.expect("Redis responds");
-    for key in keys {
-        let session: String = redis.get(&key).await.expect("Redis responds");
-        let mut session: Value = serde_json::from_str(&session).expect("a recovery session is JSON");
-        let issued = session["issued"].as_u64().expect("a time");
-        session["issued"] = (issued - ms).into();
-        redis.set::<_, _, ()>(&key, session.to_string()).await.expect("Redis responds");
-    }
-    let client = Client::with_uri_str(stores.mongo.uri()).await.expect("an address");
-    let messages = client.default_database().expect("it is named").collection::<Document>("messages");
-    let older =
-        doc! {"$set": {"timestamp": {"$subtract": ["$timestamp", i64::try_from(ms).expect("some time")]}}};
-    messages.update_many(doc! {}, vec![older]).await.expect("changes");
 }

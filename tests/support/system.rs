@@ -262,23 +262,6 @@ impl System {
         self.data.path().join("data")
     }
 
-    /// Makes all timestamps in the chat's stores older, so that a test does not have to wait.
-    pub async fn age_data(&self, seconds: u64) {
-        let ms = seconds * 1000;
-        if let Some(stores) = &self.stores {
-            return split::age_data(stores, ms).await;
-        }
-        let store =
-            rusqlite::Connection::open(self.data_dir().join("chat.sqlite3")).expect("the server's store");
-        store.busy_timeout(TIMEOUT).expect("a setting");
-        for change in [
-            format!("UPDATE tickets SET issued = issued - {ms}"),
-            format!("UPDATE messages SET timestamp = timestamp - {ms}"),
-        ] {
-            store.execute(&change, []).unwrap_or_else(|error| panic!("{change}: {error}"));
-        }
-    }
-
     /// Resident memory of all processes together, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.status_bytes("VmRSS:")

@@ -135,7 +135,7 @@ async fn admit(
     }
     // When many clients reconnect at once they wait for their turn here. Without the limit a full store queue would refuse them.
     let _turn = chat.connect_turns().take(&identity.username).await?;
-    let session = recovery::find_session(chat, identity, socket, resume).await?;
+    let session = recovery::find_session(chat, identity, socket, resume).await;
     let slot = take_slot(chat, identity, session.is_some()).await?;
     let (reached, fallback_deliveries) = (chat.broker().reached(), chat.broker().fallback_deliveries());
     let rooms = join_rooms(chat, socket, identity).await?;
@@ -145,6 +145,7 @@ async fn admit(
         Some(session) => {
             recovery::resume(
                 chat,
+                &identity.username,
                 session,
                 socket,
                 resume,
@@ -156,7 +157,7 @@ async fn admit(
     };
     let recovery = match recovery {
         Some(recovery) => recovery,
-        None => recovery::start(chat, identity, socket, reached).await?,
+        None => recovery::start(chat, &identity.username, socket, reached)?,
     };
     Ok((slot, recovery))
 }

@@ -1,15 +1,14 @@
 //! Connection state recovery: finds the session of a client that reconnects, and replays the messages and changes that it has
-//! missed. It replays all of them, or the client starts a new session. Called by [`super::connect`]; reads the recovery sessions and the broker.
+//! missed. It replays all of them, or the client starts a new session. Called by [`super::connect`]; reads the broker.
 
-use proto::{Identity, RoomName, Timestamp};
+use proto::{Identity, RoomName, Timestamp, Username};
 use socketio::{ClientOffset, Encoded, Recovered, Resume, Socket, SocketId};
 
 use crate::{
     Chat, Error,
     broker::ParsedOffset,
     history::{Missed, MissedBy},
-    id::new_id,
-    recovery_sessions::{LIFETIME_MS, RecoverySession},
+    recovery_ticket::RecoveryTicket,
 };
 
 /// The recovery state of a client that connects.
@@ -30,34 +29,33 @@ pub struct JoinedRooms<'a> {
     pub fallback_deliveries: u64,
 }
 
-/// Finds the recovery session with the client's private id. It must belong to the client's user and be younger than
-/// [`LIFETIME_MS`]. A connection that still uses the session is closed, on any node.
+/// A session that a client can recover.
+pub struct RecoverySession {
+    pid: String,
+    ticket: RecoveryTicket,
+}
+
+/// The session of the client's ticket. A connection that still uses it is closed, on any node.
 pub async fn find_session(
     chat: &Chat,
     identity: &Identity,
     socket: &Socket,
     resume: Option<&Resume>,
-) -> Result<Option<RecoverySession>, Error> {
-    let Some(resume) = resume else { return Ok(None) };
-    let now = Timestamp::now();
-    let oldest = Timestamp(now.0.saturating_sub(LIFETIME_MS));
-    let session = chat.recovery_sessions().find(&resume.pid, oldest).await?;
-    // A session with a time of issue in the future (from a wrong clock) would never expire.
-    let session = session
-        .filter(|session| session.user.key() == identity.username.key() && !session.issued.is_ahead_of(now));
-    if let Some(session) = &session {
-        let _turn = chat.reconnects().lock(&session.pid).await;
-        let sid = SocketId::from_stored(&session.sid);
-        chat.broker().supersede(&sid).await;
-        socket.adopt(&sid);
-    }
-    Ok(session)
+) -> Option<RecoverySession> {
+    let pid = &resume?.pid;
+    let ticket = chat.tickets().verify(&identity.username, pid, Timestamp::now())?;
+    let _turn = chat.reconnects().lock(pid).await;
+    let sid = SocketId::from_stored(&ticket.sid);
+    chat.broker().supersede(&sid).await;
+    socket.adopt(&sid);
+    Some(RecoverySession { pid: pid.clone(), ticket })
 }
 
 /// Recovers `session` from the client's last position in the stream. `None` when a message could be missing or be delivered twice: the
 /// client then starts a new session.
 pub async fn resume(
     chat: &Chat,
+    user: &Username,
     session: RecoverySession,
     socket: &Socket,
     resume: Option<&Resume>,
@@ -70,12 +68,12 @@ pub async fn resume(
         ParsedOffset::OtherEpoch | ParsedOffset::ReplacedHistory => ClientOffset::OtherLog,
         ParsedOffset::Invalid => ClientOffset::Invalid,
     });
-    let after = match ClientOffset::replay_start(offset, session.since, left) {
+    let after = match ClientOffset::replay_start(offset, session.ticket.since, left) {
         Ok(after) => after,
         Err(why) => return Ok(not_recovered(why)),
     };
     let JoinedRooms { rooms, fallback_deliveries } = joined;
-    let client = MissedBy { user: &session.user, rooms, socket: &session.sid };
+    let client = MissedBy { user, rooms, socket: &session.ticket.sid };
     let Some(missed) = chat.broker().missed(client, after).await? else {
         return Ok(not_recovered("the stream does not contain all missed messages and changes"));
     };
@@ -111,22 +109,11 @@ fn not_recovered(why: &str) -> Option<Recovery> {
     None
 }
 
-/// Starts a new recovery session for a client at the stream offset `reached`.
-pub async fn start(
-    chat: &Chat,
-    identity: &Identity,
-    socket: &Socket,
-    reached: u64,
-) -> Result<Recovery, Error> {
-    let pid = new_id()?;
+/// Starts a session that the client can recover, at the stream offset `reached`.
+pub fn start(chat: &Chat, user: &Username, socket: &Socket, reached: u64) -> Result<Recovery, Error> {
     socket.adopt(&SocketId::random()?);
-    let session = RecoverySession {
-        pid: pid.clone(),
-        sid: socket.id().as_str().to_owned(),
-        user: identity.username.clone(),
-        since: reached,
-        issued: Timestamp::now(),
-    };
-    chat.recovery_sessions().issue(session).await?;
+    let ticket =
+        RecoveryTicket { sid: socket.id().as_str().to_owned(), since: reached, issued: Timestamp::now() };
+    let pid = chat.tickets().sign(user, &ticket);
     Ok(Recovery { pid, recovered: None, offset: chat.broker().format_offset(reached) })
 }

@@ -42,14 +42,12 @@ impl TestApi {
         let sessions = SqliteSessions::open(&dir.path().join("sessions.sqlite3"), Timestamp::now).unwrap();
         // No service listens on this port: presence stays unknown.
         let config = Config { presence_url: "http://127.0.0.1:1".into(), ..config };
-        let (history, directory, recovery_sessions) =
-            (store.history(), store.directory(), store.recovery_sessions());
-        let journal = store.journal();
+        let (history, directory, journal) = (store.history(), store.directory(), store.journal());
         let deps = Deps {
             history,
             order: crate::Order::Store(journal),
             directory,
-            recovery_sessions,
+            ticket_key: store.secret().unwrap(),
             user_lookup: Arc::new(AllRegistered),
             sessions: Arc::new(sessions),
             io: Io::new(),

@@ -2,6 +2,7 @@
 
 /// The script that creates the tables.
 ///
+/// - `meta` has the epoch of the log, and the secret that recovery tickets are signed with.
 /// - `author` and `user` compare without regard to ASCII case, because usernames are unique in this form.
 /// - `messages.offset` is the offset in the log. `AUTOINCREMENT` prevents reuse of an offset after a room was trimmed.
 /// - `messages.origin` is the socket that sent a message. The message is not delivered to it when the client recovers.
@@ -9,13 +10,12 @@
 /// - `rooms.settings` is a JSON object with the settings that have no column of their own.
 /// - `members.added_by` is null for members who created or joined the room themselves.
 /// - `departures` contains users who have left a room that another user had added them to.
-/// - `tickets` contains the recovery sessions.
 /// - `revs` contains the number of changes of each room.
 /// - `changes` contains one row for each part of a room that has changed: a member (`key` is the name) or the room (`key` is empty), with
 ///   the number and the offset of its last change. `since` is the offset at which a membership last began or ended.
 pub const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-    INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8))));
+    INSERT INTO meta VALUES ('epoch', lower(hex(randomblob(8)))), ('secret', lower(hex(randomblob(32))));
 
     CREATE TABLE rooms (
         name TEXT PRIMARY KEY,
@@ -60,15 +60,6 @@ pub const SCHEMA: &str = "
         UNIQUE (room, seq),
         UNIQUE (room, author, client_id)
     ) STRICT;
-
-    CREATE TABLE tickets (
-        pid TEXT PRIMARY KEY,
-        sid TEXT NOT NULL,
-        user TEXT NOT NULL,
-        since INTEGER NOT NULL,
-        issued INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tickets_by_age ON tickets (issued);
 
     CREATE TABLE revs (
         room TEXT PRIMARY KEY REFERENCES rooms (name),

@@ -112,12 +112,12 @@ impl TestChat {
         let config = Config { presence_url, ..config };
         let io = Io::new();
         let (history, journal) = (wrap_history(store.history()), store.journal());
-        let (directory, recovery_sessions) = (wrap(store.directory()), store.recovery_sessions());
+        let directory = wrap(store.directory());
         let deps = Deps {
             history,
             order: chat::Order::Store(journal),
             directory,
-            recovery_sessions,
+            ticket_key: store.secret().unwrap(),
             user_lookup: Arc::new(AllRegistered),
             sessions: shared_sessions.unwrap_or_else(|| sessions.clone()),
             io: io.clone(),

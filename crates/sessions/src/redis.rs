@@ -127,8 +127,7 @@ impl RedisSessions {
     /// Why Redis does not answer, or refuses the subscription to closings. A phrase that follows "Redis", for `/readyz`. `None` when it
     /// works.
     pub async fn not_ready_reason(&self) -> Option<String> {
-        let ping =
-            self.redis.ask(async |mut redis| redis::cmd("PING").query_async::<()>(&mut redis).await);
+        let ping = self.redis.ask(async |mut redis| redis::cmd("PING").query_async::<()>(&mut redis).await);
         match ping.await {
             Err(error) => Some(error.to_string()),
             Ok(()) => (!self.is_subscribed())

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Socket, TestUser, program};
 
@@ -25,10 +25,6 @@ fn tool(before: &str, arguments: &[&str], data: &Path) -> Output {
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
-}
-
-async fn try_to_send(socket: &mut Socket, text: &str) -> Value {
-    socket.emit_with_ack("message", &json!({"text": text})).await
 }
 
 async fn reconnect(user: &TestUser, pid: &str, offset: Option<String>) -> Socket {

@@ -90,7 +90,7 @@ impl Chat {
     }
 
     /// Whether the chat is ready, for `/readyz`: the room registry and the workers' shards answer, the broker makes progress, and the chat
-    /// is not draining. The store has its own check: [`crate::SqliteStore::not_ready_reason`]. The caller sets the timeout.
+    /// is not draining. The store has its own check: [`embedded::Database::ping`]. The caller sets the timeout.
     pub async fn is_ready(&self) -> bool {
         self.check_connects().is_ok()
             && self.inner.broker.is_open()

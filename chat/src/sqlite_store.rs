@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc};
 
 use embedded::{Database, Options};
 use proto::signature::Key;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use self::schema::SCHEMA;
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 #[derive(Clone)]
 pub struct SqliteStore {
     database: Database,
+    secret: Key,
 }
 
 impl SqliteStore {
@@ -29,7 +30,8 @@ impl SqliteStore {
     /// # Errors
     /// When it has another schema, or the disk fails. The text contains the path.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { database: Database::open(path, Options::new(SCHEMA))? })
+        let database = Database::open(path, Options::new(SCHEMA))?;
+        Ok(Self { database, secret: secret(path)? })
     }
 
     /// Begins a new epoch of the log and closes the file. For a copy, whose later offsets are not those of the original: no client
@@ -59,14 +61,8 @@ impl SqliteStore {
     }
 
     /// The secret of the file, made at its creation: the key of recovery tickets.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn secret(&self) -> Result<Key, Error> {
-        let query = "SELECT value FROM meta WHERE key = 'secret'";
-        let read = |conn: &Connection| conn.query_row(query, [], |row| row.get::<_, String>(0));
-        let secret = self.database.write_blocking(read)?;
-        Key::new(secret.as_bytes()).map_err(|error| Error::Store(error.to_string()))
+    pub fn secret(&self) -> Key {
+        self.secret.clone()
     }
 
     /// The store of rooms and memberships.
@@ -78,4 +74,13 @@ impl SqliteStore {
     pub fn database(&self) -> &Database {
         &self.database
     }
+}
+
+/// Reads the secret of the file at `path`.
+fn secret(path: &Path) -> Result<Key, Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Store(format!("{}: {error}", path.display()));
+    let file = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let query = "SELECT value FROM meta WHERE key = 'secret'";
+    let secret = file.and_then(|file| file.query_row(query, [], |row| row.get::<_, String>(0)));
+    Key::new(secret.map_err(|error| failed(&error))?.as_bytes()).map_err(|error| failed(&error))
 }

@@ -1,20 +1,21 @@
-//! The roster that all calls and streams share: [`State`] behind a lock, and the streams that receive its diffs. [`Roster::run`] publishes
-//! the diffs and ends leases and typing entries that are not renewed.
+//! The roster actor, which all calls and streams share. It owns [`State`] and the streams that receive its diffs, publishes the diffs, and
+//! ends leases and typing entries that are not renewed.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use actix::prelude::*;
 use proto::{
-    Username,
+    RoomName, Username,
     presence::{Heartbeat, OnlineDiff, OnlineUsersResponse, RoomTyping, RosterUpdate, roster_update::Update},
 };
-use tokio::{sync::mpsc, time::interval};
+use supervision::Part;
+use tokio::sync::mpsc;
 
 use crate::{
     Config, Error,
@@ -32,19 +33,32 @@ const NAMES: usize = 20_000;
 /// Interval of sweeps of leases and typing entries, and of heartbeats to streams.
 const SWEEP: Duration = Duration::from_millis(500);
 
-/// A handle of the roster. Cheap to clone. The lock is held for one call, never across an await.
-#[derive(Debug, Clone)]
-pub(crate) struct Roster(Arc<Mutex<Shared>>);
+/// Capacity of the actor's mailbox. Senders wait while it is full.
+const MAILBOX: usize = 256;
 
+/// The actor that owns the state of presence.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Roster {
     state: State,
     /// Streams that receive updates. A stream that lagged is removed, although its lease may still be valid.
     streams: HashMap<Lease, mpsc::Sender<RosterUpdate>>,
+    /// Interval in which changes are collected and then published.
+    flush: Duration,
     /// Origin of [`Millis`].
     start: Instant,
     /// Whether new streams are refused.
     is_stopping: bool,
+    _alive: Part,
+}
+
+/// A node opens a stream with all its users.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Opened, Error>")]
+pub(crate) struct Open {
+    /// The name of the node.
+    pub node: String,
+    /// Connections of all users on the node.
+    pub users: Connections,
 }
 
 /// A new stream.
@@ -58,6 +72,170 @@ pub(crate) struct Opened {
     pub updates: mpsc::Receiver<RosterUpdate>,
 }
 
+/// A report of an open stream, after its first snapshot. [`Error::Stale`] ends the stream.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(crate) struct Reported {
+    /// The stream's lease.
+    pub lease: Lease,
+    /// The report.
+    pub report: Report,
+}
+
+/// What a node reports.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// A new full snapshot.
+    Snapshot(Connections),
+    /// The new total number of a user's connections on the node.
+    Connections(Username, u32),
+    /// Renews the lease.
+    Heartbeat,
+    /// A user types in a room, or has stopped.
+    Typing(Typing),
+}
+
+/// A user types in a room, or has stopped.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub(crate) struct Typing {
+    /// The user.
+    pub user: Username,
+    /// The room.
+    pub room: RoomName,
+    /// Started or stopped.
+    pub is_typing: bool,
+}
+
+/// A call that changes one user's connections outside of the nodes' reports. Responds with the users online.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<String>, Error>")]
+pub(crate) enum Call {
+    /// The user has connected.
+    Connected(Username),
+    /// The user has disconnected.
+    Disconnected(Username),
+}
+
+/// Asks for all users online, sorted.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<String>")]
+pub(crate) struct GetOnline;
+
+/// Asks for all users that type in any room, sorted, without duplicates.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<String>")]
+pub(crate) struct GetTyping;
+
+/// The stream of a lease has ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ended(pub Lease);
+
+/// Ends all streams. Later ones are refused.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Stop;
+
+impl Actor for Roster {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
+        context.run_interval(self.flush, |roster, _| roster.flush());
+        context.run_interval(SWEEP, |roster, _| roster.sweep());
+        #[cfg(debug_assertions)]
+        context.spawn(supervision::fault::wait("roster").into_actor(self));
+    }
+}
+
+impl Handler<Open> for Roster {
+    type Result = Result<Opened, Error>;
+
+    fn handle(&mut self, Open { node, users }: Open, _: &mut Self::Context) -> Self::Result {
+        self.open(&node, users)
+    }
+}
+
+impl Handler<Reported> for Roster {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, Reported { lease, report }: Reported, _: &mut Self::Context) -> Self::Result {
+        let now = self.now();
+        match report {
+            Report::Snapshot(users) => self.state.replace(&lease, users, now),
+            Report::Connections(user, count) => self.state.change(&lease, user, count, now),
+            Report::Heartbeat => self.state.heartbeat(&lease, now),
+            Report::Typing(Typing { user, room, is_typing }) => {
+                self.state.heartbeat(&lease, now)?;
+                match self.state.set_typing(user, room, is_typing, now) {
+                    // Typing is short-lived: a full roster drops it.
+                    Err(Error::Full) => Ok(()),
+                    other => other,
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Typing> for Roster {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, Typing { user, room, is_typing }: Typing, _: &mut Self::Context) -> Self::Result {
+        let now = self.now();
+        self.state.set_typing(user, room, is_typing, now)
+    }
+}
+
+impl Handler<Call> for Roster {
+    type Result = Result<Vec<String>, Error>;
+
+    fn handle(&mut self, call: Call, _: &mut Self::Context) -> Self::Result {
+        match call {
+            Call::Connected(user) => self.state.connected(user)?,
+            Call::Disconnected(user) => self.state.disconnected(user)?,
+        }
+        Ok(self.online())
+    }
+}
+
+impl Handler<GetOnline> for Roster {
+    type Result = MessageResult<GetOnline>;
+
+    fn handle(&mut self, _: GetOnline, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.online())
+    }
+}
+
+impl Handler<GetTyping> for Roster {
+    type Result = MessageResult<GetTyping>;
+
+    fn handle(&mut self, _: GetTyping, _: &mut Self::Context) -> Self::Result {
+        let users: BTreeSet<&Username> = self.state.typing().flat_map(|(_, users)| users).collect();
+        MessageResult(users.into_iter().map(ToString::to_string).collect())
+    }
+}
+
+impl Handler<Ended> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, Ended(lease): Ended, _: &mut Self::Context) {
+        self.streams.remove(&lease);
+        if self.state.close(&lease) {
+            tracing::info!(node = lease.node(), "node disconnected");
+        }
+    }
+}
+
+impl Handler<Stop> for Roster {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
+        self.is_stopping = true;
+        self.streams.clear();
+    }
+}
+
 impl Roster {
     /// An empty roster.
     pub fn new(config: &Config) -> Self {
@@ -67,75 +245,22 @@ impl Roster {
             users: MAX_USERS,
             typing_entries: MAX_TYPING,
         });
-        let shared = Shared { state, streams: HashMap::new(), start: Instant::now(), is_stopping: false };
-        Self(Arc::new(Mutex::new(shared)))
-    }
-
-    /// Publishes diffs once per `flush`, and sweeps. Returns when a call has panicked while it changed the roster: the state may be
-    /// inconsistent then, and the caller ends the process.
-    pub async fn run(self, flush: Duration) {
-        let (mut flush, mut sweep) = (interval(flush), interval(SWEEP));
-        while !self.0.is_poisoned() {
-            tokio::select! {
-                _ = flush.tick() => self.lock().flush(),
-                _ = sweep.tick() => self.lock().sweep(),
-            }
+        Self {
+            state,
+            streams: HashMap::new(),
+            flush: config.presence_flush,
+            start: Instant::now(),
+            is_stopping: false,
+            _alive: Part::new("roster"),
         }
     }
 
-    /// Runs `change` on the state, with the present time.
-    pub fn with<T>(&self, change: impl FnOnce(&mut State, Millis) -> T) -> T {
-        let mut shared = self.lock();
-        let now = shared.now();
-        change(&mut shared.state, now)
-    }
-
-    /// Opens a stream of a node with all its users.
-    ///
-    /// # Errors
-    /// When the name is invalid, the users are too many, or the service is stopping.
-    pub fn open(&self, node: &str, users: Connections) -> Result<Opened, Error> {
-        self.lock().open(node, users)
-    }
-
-    /// The stream of `lease` has ended.
-    pub fn end(&self, lease: &Lease) {
-        let mut shared = self.lock();
-        shared.streams.remove(lease);
-        if shared.state.close(lease) {
-            tracing::info!(node = lease.node(), "node disconnected");
-        }
-    }
-
-    /// Ends all streams. Later ones are refused.
-    pub fn stop(&self) {
-        let mut shared = self.lock();
-        shared.is_stopping = true;
-        shared.streams.clear();
-    }
-
-    /// All users online, sorted.
-    pub fn online(&self) -> Vec<String> {
-        self.with(|state, _| state.online().map(ToString::to_string).collect())
-    }
-
-    /// All users that type in any room, sorted, without duplicates.
-    pub fn typing_users(&self) -> Vec<String> {
-        self.with(|state, _| {
-            let users: BTreeSet<&Username> = state.typing().flat_map(|(_, users)| users).collect();
-            users.into_iter().map(ToString::to_string).collect()
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        // `run` ends the process after a panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Shared {
     fn now(&self) -> Millis {
         millis(self.start.elapsed())
+    }
+
+    fn online(&self) -> Vec<String> {
+        self.state.online().map(ToString::to_string).collect()
     }
 
     fn open(&mut self, node: &str, users: Connections) -> Result<Opened, Error> {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, time::Duration};
 
-use actix_rt::Arbiter;
+use actix::prelude::*;
 use futures_util::{Stream, stream};
 use proto::presence::{FILE_DESCRIPTOR_SET, presence_service_server::PresenceServiceServer};
 use tokio::{
@@ -14,7 +14,11 @@ use tonic::{server::NamedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::{v1, v1alpha};
 
-use crate::{Config, Error, roster::Roster, service::Service};
+use crate::{
+    Config, Error,
+    roster::{Roster, Stop},
+    service::Service,
+};
 
 /// Maximum size of a received message in bytes.
 const MAX_DECODED: usize = 64 << 10;
@@ -48,23 +52,22 @@ where
 {
     let arbiter = Arbiter::new();
     let handle = arbiter.handle();
-    let roster = Roster::new(&config);
+    let empty = Roster::new(&config);
+    let roster = Roster::start_in_arbiter(&handle, move |_| empty);
     let (ended, end) = oneshot::channel();
-    let publishing = roster.clone().run(config.presence_flush);
     let serving = async move {
         let result = serve(listener, roster, config, shutdown).await;
         // The receiver is dropped when the process ends.
         let _ = ended.send(result);
         handle.stop();
     };
-    arbiter.spawn(supervision::essential("roster", publishing));
     arbiter.spawn(supervision::essential("presence server", serving));
     end
 }
 
 async fn serve<S>(
     listener: std::net::TcpListener,
-    roster: Roster,
+    roster: Addr<Roster>,
     config: Config,
     shutdown: S,
 ) -> Result<(), Error>
@@ -148,12 +151,12 @@ fn reflection(
 
 /// Reports the shutdown to health watchers and to reporting nodes. The status is cleared after it is published, because a watch
 /// stays open while a status exists.
-async fn stop(mut health: HealthReporter, roster: &Roster) {
+async fn stop(mut health: HealthReporter, roster: &Addr<Roster>) {
     for name in HEALTH {
         health.set_service_status(name, ServingStatus::NotServing).await;
         health.clear_service_status(name).await;
     }
-    roster.stop();
+    let _ = roster.send(Stop).await;
 }
 
 /// Completes when the time for open calls after a stop has passed.

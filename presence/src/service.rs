@@ -1,13 +1,14 @@
-//! The calls of `presence.proto`. They validate names and change the roster.
+//! The calls of `presence.proto`. They validate names and send messages to the roster.
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use actix::prelude::*;
+use futures_util::{StreamExt as _, stream};
 use proto::{
     RoomName, Username,
     presence::{
         Empty, NodeReport, OnlineUsersResponse, SetTypingRequest, Snapshot, TypingUsersResponse, UserRequest,
-        node_report::Report, presence_service_server::PresenceService,
+        node_report, presence_service_server::PresenceService,
     },
 };
 use tokio::time::timeout;
@@ -16,21 +17,21 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use crate::{
     Error,
-    roster::{MAX_USERS, Roster},
+    roster::{Call, Ended, GetOnline, GetTyping, MAX_USERS, Open, Report, Reported, Roster, Typing},
     state::{Connections, Lease},
 };
 
 /// The presence service in front of a roster.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
-    pub roster: Roster,
+    pub roster: Addr<Roster>,
     /// A stream without reports for this long is ended.
     pub lease: Duration,
 }
 
 /// An open stream of a node. Its drop removes the node from the roster, also after a panic.
 struct Reporter {
-    roster: Roster,
+    roster: Addr<Roster>,
     lease: Lease,
     /// The received parts of a snapshot.
     parts: Parts,
@@ -44,15 +45,21 @@ struct Parts {
 }
 
 impl Service {
-    fn online(&self) -> Response<OnlineUsersResponse> {
-        supervision::fault!("call");
-        Response::new(OnlineUsersResponse { usernames: self.roster.online() })
-    }
-
-    fn count_call(&self) -> &Roster {
+    async fn call(&self, call: Call) -> Result<Vec<String>, Status> {
         metrics::counter!("godzilla_presence_calls_total").increment(1);
-        &self.roster
+        supervision::fault!("call");
+        Ok(ask(&self.roster, call).await??)
     }
+}
+
+/// The roster's response. It is missing only after the actor has ended, and then the process ends.
+async fn ask<M>(roster: &Addr<Roster>, message: M) -> Result<M::Result, Error>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    Roster: Handler<M>,
+{
+    roster.send(message).await.map_err(|_| Error::Unavailable)
 }
 
 #[tonic::async_trait]
@@ -64,27 +71,28 @@ impl PresenceService for Service {
         request: Request<UserRequest>,
     ) -> Result<Response<OnlineUsersResponse>, Status> {
         let user = name(&request.into_inner().username)?;
-        self.count_call().with(|state, _| state.connected(user))?;
-        Ok(self.online())
+        let usernames = self.call(Call::Connected(user)).await?;
+        Ok(Response::new(OnlineUsersResponse { usernames }))
     }
 
     async fn user_disconnected(&self, request: Request<UserRequest>) -> Result<Response<Empty>, Status> {
         let user = name(&request.into_inner().username)?;
-        self.count_call().with(|state, _| state.disconnected(user))?;
+        self.call(Call::Disconnected(user)).await?;
         Ok(Response::new(Empty {}))
     }
 
     async fn set_typing(&self, request: Request<SetTypingRequest>) -> Result<Response<Empty>, Status> {
-        set_typing(self.count_call(), &request.into_inner())?;
+        metrics::counter!("godzilla_presence_calls_total").increment(1);
+        ask(&self.roster, typing(&request.into_inner())?).await??;
         Ok(Response::new(Empty {}))
     }
 
     async fn get_online_users(&self, _: Request<Empty>) -> Result<Response<OnlineUsersResponse>, Status> {
-        Ok(self.online())
+        Ok(Response::new(OnlineUsersResponse { usernames: ask(&self.roster, GetOnline).await? }))
     }
 
     async fn get_typing_users(&self, _: Request<Empty>) -> Result<Response<TypingUsersResponse>, Status> {
-        Ok(Response::new(TypingUsersResponse { usernames: self.roster.typing_users() }))
+        Ok(Response::new(TypingUsersResponse { usernames: ask(&self.roster, GetTyping).await? }))
     }
 
     async fn report(
@@ -93,7 +101,7 @@ impl PresenceService for Service {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let mut reports = request.into_inner();
         let snapshot = first_snapshot(&mut reports).await?;
-        let opened = self.roster.open(&snapshot.node, snapshot.users)?;
+        let opened = ask(&self.roster, Open { node: snapshot.node, users: snapshot.users }).await??;
         let reporter = Reporter { roster: self.roster.clone(), lease: opened.lease, parts: Parts::default() };
         tokio::spawn(reporter.receive(reports, self.lease));
         let updates = stream::iter(opened.first).chain(ReceiverStream::new(opened.updates));
@@ -106,7 +114,7 @@ async fn first_snapshot(reports: &mut Streaming<NodeReport>) -> Result<Parts, St
     let mut parts = Parts::default();
     loop {
         let report = reports.message().await?.and_then(|report| report.report);
-        let Some(Report::Snapshot(snapshot)) = report else {
+        let Some(node_report::Report::Snapshot(snapshot)) = report else {
             return Err(Error::Report("a stream begins with a snapshot").into());
         };
         if parts.add(snapshot)? {
@@ -121,45 +129,36 @@ impl Reporter {
         while let Ok(Ok(Some(report))) = timeout(max_idle, reports.message()).await {
             metrics::counter!("godzilla_presence_reports_total").increment(1);
             supervision::fault!("report");
-            if let Err(error) = self.apply(report) {
+            if let Err(error) = self.apply(report).await {
                 tracing::warn!(node = self.lease.node(), %error, "report refused, closing the stream");
                 break;
             }
         }
     }
 
-    fn apply(&mut self, report: NodeReport) -> Result<(), Error> {
-        let (roster, lease) = (&self.roster, &self.lease);
-        match report.report {
-            Some(Report::Heartbeat(_)) => roster.with(|state, now| state.heartbeat(lease, now)),
-            Some(Report::Change(change)) => {
-                let user = name(&change.username)?;
-                roster.with(|state, now| state.change(lease, user, change.count, now))
-            }
-            Some(Report::Typing(typing)) => {
-                roster.with(|state, now| state.heartbeat(lease, now))?;
-                match set_typing(roster, &typing) {
-                    // Typing is short-lived: a full roster drops it.
-                    Err(Error::Full) => Ok(()),
-                    other => other,
-                }
-            }
-            Some(Report::Snapshot(snapshot)) if snapshot.node == lease.node() => {
+    async fn apply(&mut self, report: NodeReport) -> Result<(), Error> {
+        use node_report::Report as Received;
+
+        let report = match report.report {
+            Some(Received::Heartbeat(_)) => Report::Heartbeat,
+            Some(Received::Change(change)) => Report::Connections(name(&change.username)?, change.count),
+            Some(Received::Typing(request)) => Report::Typing(typing(&request)?),
+            Some(Received::Snapshot(snapshot)) if snapshot.node == self.lease.node() => {
                 if !self.parts.add(snapshot)? {
                     return Ok(());
                 }
-                let users = std::mem::take(&mut self.parts).users;
-                roster.with(|state, now| state.replace(lease, users, now))
+                Report::Snapshot(std::mem::take(&mut self.parts).users)
             }
-            Some(Report::Snapshot(_)) => Err(Error::Report("a stream reports for one node")),
-            None => Err(Error::Report("an empty report")),
-        }
+            Some(Received::Snapshot(_)) => return Err(Error::Report("a stream reports for one node")),
+            None => return Err(Error::Report("an empty report")),
+        };
+        ask(&self.roster, Reported { lease: self.lease.clone(), report }).await?
     }
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.roster.end(&self.lease);
+        self.roster.do_send(Ended(self.lease.clone()));
     }
 }
 
@@ -178,11 +177,11 @@ impl Parts {
     }
 }
 
-fn set_typing(roster: &Roster, typing: &SetTypingRequest) -> Result<(), Error> {
-    let user = name(&typing.username)?;
+fn typing(request: &SetTypingRequest) -> Result<Typing, Error> {
+    let user = name(&request.username)?;
     // An empty name means the lobby.
-    let room = if typing.room.is_empty() { RoomName::lobby() } else { typing.room.parse()? };
-    roster.with(|state, now| state.set_typing(user, room, typing.is_typing, now))
+    let room = if request.room.is_empty() { RoomName::lobby() } else { request.room.parse()? };
+    Ok(Typing { user, room, is_typing: request.is_typing })
 }
 
 fn name(text: &str) -> Result<Username, Error> {

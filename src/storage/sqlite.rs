@@ -43,9 +43,8 @@ const CHAT: &str = "chat.sqlite3";
 /// When the directory or a file in it cannot be used.
 pub fn open(directory: &Path) -> Result<EmbeddedStores, Error> {
     let stores = Stores::open(directory)?;
-    let ticket_key = stores.chat.secret().map_err(|error| Error::part("chat", error))?;
     Ok(EmbeddedStores {
-        ticket_key,
+        ticket_key: stores.chat.secret(),
         users: stores.users.clone(),
         sessions: stores.sessions.clone(),
         history: stores.chat.history(),

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 32;
 /// The number of senders; each stays below the rate limit of one user.
 const SENDERS: usize = 10;
 /// The number of messages.
-const MESSAGES: usize = 150;
+const MESSAGES: usize = 300;
 /// The number of messages before the node receives SIGTERM.
 const BEFORE: usize = 40;
 /// The time between two messages.

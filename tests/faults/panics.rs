@@ -8,7 +8,7 @@ use super::{ACCOUNTS, BETWEEN, GATEWAY, NODES, PRESENCE, traffic::Traffic};
 use crate::support::{Request, TIMEOUT, TestServer};
 
 /// A process, one of its parts, and whether a panic of the part ends the process; otherwise the part restarts.
-const PARTS: [(usize, &str, bool); 28] = [
+const PARTS: [(usize, &str, bool); 27] = [
     (GATEWAY, "session watch", false),
     (GATEWAY, "session cache", false),
     (GATEWAY, "table of nodes", false),
@@ -24,7 +24,6 @@ const PARTS: [(usize, &str, bool); 28] = [
     (NODES[0], "log follower", true),
     (NODES[0], "log changes", true),
     (NODES[0], "log retention", false),
-    (NODES[0], "room versions", false),
     (NODES[0], "log", true),
     (NODES[1], "rooms", true),
     (NODES[1], "shard", true),

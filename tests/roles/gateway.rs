@@ -38,7 +38,7 @@ fn register_node(redis: &Redis, node: &str, address: SocketAddr) {
         .expect("a clock after 1970")
         .as_millis()
         + 3_600_000;
-    let command = format!("HSET chat:nodes {node} \"{expires} http://{address}\"\r\n");
+    let command = format!("HSET chat:nodes {node} \"{expires} http://{address} open\"\r\n");
     redis.write_all(command.as_bytes()).expect("Redis responds");
     let mut answer = [0; 4];
     redis.read_exact(&mut answer).expect("Redis responds");

@@ -317,7 +317,10 @@ impl System {
             }
             let admin = self.processes[ready].admin;
             let is_ready = TcpStream::connect(admin).is_ok()
-                && Request::get("/readyz").send(Ipv4Addr::LOCALHOST, admin).await.status == 200;
+                && Request::get("/readyz")
+                    .try_send(Ipv4Addr::LOCALHOST, admin)
+                    .await
+                    .is_some_and(|answer| answer.status == 200);
             if is_ready {
                 ready += 1;
                 if ready == self.processes.len() {

@@ -47,7 +47,7 @@ impl TestApi {
             history,
             order: crate::Order::Store(journal),
             directory,
-            ticket_key: store.secret().unwrap(),
+            ticket_key: store.secret(),
             user_lookup: Arc::new(AllRegistered),
             sessions: Arc::new(sessions),
             io: Io::new(),

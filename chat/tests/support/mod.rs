@@ -117,7 +117,7 @@ impl TestChat {
             history,
             order: chat::Order::Store(journal),
             directory,
-            ticket_key: store.secret().unwrap(),
+            ticket_key: store.secret(),
             user_lookup: Arc::new(AllRegistered),
             sessions: shared_sessions.unwrap_or_else(|| sessions.clone()),
             io: io.clone(),

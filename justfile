@@ -10,6 +10,10 @@ run *arguments:
 test part="all":
     @scripts/test "$@"
 
+# Run the long tests
+soak *arguments:
+    @scripts/soak "$@"
+
 # Build the image
 image *arguments:
     @scripts/image "$@"

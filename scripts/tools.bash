@@ -20,11 +20,11 @@ TEXT
 }
 
 log() {
-    printf '%s: %s\n' "$0" "$*"
+    printf 'scripts/%s: %s\n' "${0##*/}" "$*"
 }
 
 fail() {
-    printf '%s: %s\n' "$0" "$*" >&2
+    printf 'scripts/%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
 

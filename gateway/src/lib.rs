@@ -30,6 +30,7 @@ mod warnings;
 
 use std::sync::Arc;
 
+use actix_governor::{Governor, governor::middleware::NoOpMiddleware};
 use actix_web::web::ServiceConfig;
 use sessions::SharedSessions;
 
@@ -44,6 +45,7 @@ pub use session_id::names_session;
 
 use budget::Budget;
 use in_flight::InFlight;
+pub use limits::ByClient;
 use limits::Limits;
 use session_cache::SessionCache;
 use warnings::Warnings;
@@ -84,6 +86,16 @@ impl Gateway {
     /// The middleware. Must be the outermost one of the whole app.
     pub fn middleware(&self) -> Middleware {
         Middleware::new(self.clone())
+    }
+
+    /// The rate limit of logins, as middleware of the login resource. All workers share its counts.
+    pub fn login_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
+        Governor::new(&self.limits.logins)
+    }
+
+    /// The rate limit of registrations, as middleware of their resource. It has the rate of logins and separate counts.
+    pub fn registration_limit(&self) -> Governor<ByClient, NoOpMiddleware> {
+        Governor::new(&self.limits.registrations)
     }
 
     /// The proxy to services in other processes, behind this gateway's middleware.

@@ -185,10 +185,10 @@ fn refusal(request: &ServiceRequest, origin: Option<&AllowedOrigin>, error: Erro
 }
 
 impl Gateway {
-    /// Runs all checks in order, then the limits of the route and authentication. Then it reads the body.
+    /// Runs all checks in order, then authentication. Then it reads the body.
     async fn admit(&self, request: &mut ServiceRequest) -> Result<Admitted, Error> {
         let admitted = self.check(request)?;
-        self.limits.admit(admitted.route, admitted.client)?;
+        request.extensions_mut().insert(admitted.client);
         self.identify(request, &admitted).await?;
         body::receive(request, admitted.body, self.config.body_bytes(), self.config.body_time()).await?;
         Ok(admitted)

@@ -44,7 +44,11 @@ async fn server(flags: &[&str]) -> Server {
     let server = HttpServer::new(move || {
         App::new()
             .configure(|service| gateway.routes(service))
-            .route("/user/login", web::post().to(HttpResponse::Ok))
+            .service(
+                web::resource("/user/login")
+                    .wrap(gateway.login_limit())
+                    .route(web::post().to(HttpResponse::Ok)),
+            )
             .route("/user/me", web::get().to(|| async { HttpResponse::Ok().body("me") }))
             .route(
                 "/rooms",

@@ -208,6 +208,8 @@ impl Role for Gateway {
             let proxy = workers.worker();
             App::new()
                 .configure(|service| gateway.routes(service))
+                .service(proxy.login().wrap(gateway.login_limit()))
+                .service(proxy.registration().wrap(gateway.registration_limit()))
                 .configure(|service| proxy.routes(service))
                 .default_service(web::to(::gateway::not_found))
                 .wrap(gateway.middleware())

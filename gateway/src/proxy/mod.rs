@@ -18,7 +18,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, ResponseError,
+    HttpMessage, HttpRequest, HttpResponse, Resource, ResponseError,
     http::{ConnectionType, Method, header},
     web,
 };
@@ -128,13 +128,25 @@ impl Proxy {
 }
 
 impl ProxyWorker {
-    /// Mounts the routes of other processes.
+    /// `POST /user/login`, for the gateway to wrap in its rate limit.
+    pub fn login(&self) -> Resource {
+        self.to_accounts("/user/login")
+    }
+
+    /// `POST /user/register`, for the gateway to wrap in its rate limit.
+    pub fn registration(&self) -> Resource {
+        self.to_accounts("/user/register")
+    }
+
+    fn to_accounts(&self, path: &str) -> Resource {
+        let worker = self.0.clone();
+        web::resource(path)
+            .to(move |request, payload| worker.clone().respond(request, payload, Worker::accounts))
+    }
+
+    /// Mounts the other routes of other processes.
     pub fn routes(&self, service: &mut web::ServiceConfig) {
-        let to_accounts = self.0.clone();
-        service.service(
-            web::resource("/user/{rest:.*}")
-                .to(move |request, payload| to_accounts.clone().respond(request, payload, Worker::accounts)),
-        );
+        service.service(self.to_accounts("/user/{rest:.*}"));
         for path in ["/rooms", "/rooms/{rest:.*}", "/presence/{rest:.*}"] {
             let to_chat = self.0.clone();
             service.service(

@@ -102,6 +102,8 @@ impl TestServer {
             let worker = mounted.worker();
             App::new()
                 .configure(|service| gateway.routes(service))
+                .service(worker.login().wrap(gateway.login_limit()))
+                .service(worker.registration().wrap(gateway.registration_limit()))
                 .configure(|service| worker.routes(service))
                 .default_service(web::to(gateway::not_found))
                 .wrap(gateway.middleware())

@@ -11,7 +11,7 @@ use crate::upgrade::VERSION;
 
 /// Why the gateway refused a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// 400: the request target is not in canonical form.
     #[error("{0}")]
     Path(&'static str),

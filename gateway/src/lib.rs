@@ -35,6 +35,7 @@ use actix_web::web::ServiceConfig;
 use sessions::SharedSessions;
 
 pub use config::Config;
+pub use error::Error;
 pub use hangup::Hangup;
 pub use middleware::{Middleware, MiddlewareService};
 pub use network::Network;

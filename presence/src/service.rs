@@ -88,6 +88,7 @@ impl PresenceService for Service {
     }
 
     async fn get_online_users(&self, _: Request<Empty>) -> Result<Response<OnlineUsersResponse>, Status> {
+        supervision::fault!("call");
         Ok(Response::new(OnlineUsersResponse { usernames: ask(&self.roster, GetOnline).await? }))
     }
 

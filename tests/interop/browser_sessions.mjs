@@ -130,7 +130,7 @@ for (const transports of ways) {
     await tab.waitForFunction(() => window.ends.length > 0, undefined, { timeout: 20_000 });
     // A page that polls, without a pending request at that moment, fails with its next request.
     const [why] = await tab.evaluate(() => window.ends);
-    assert.match(why, transports.includes("polling") ? /^(io server disconnect|transport error)$/ : /^io server/);
+    assert.match(why, transports.includes("polling") ? /^(io server disconnect|transport close|transport error)$/ : /^io server/);
     const refused = await tab.evaluate(
       () =>
         new Promise((resolve) => {

@@ -38,7 +38,7 @@ function tab(jar, transports) {
 
 /** The disconnect reasons after a logout. A client that polls, without a pending request at that moment, fails with its next request. */
 function ended(transports) {
-  return transports.includes("polling") ? /^(io server disconnect|transport error)$/ : /^io server disconnect$/;
+  return transports.includes("polling") ? /^(io server disconnect|transport close|transport error)$/ : /^io server disconnect$/;
 }
 
 /** Waits until the client is disconnected and does not reconnect by itself. */

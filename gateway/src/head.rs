@@ -18,8 +18,6 @@ const MAX_HEADER_BYTES: usize = 16_384;
 pub(crate) fn check_method(method: &Method) -> Result<(), Error> {
     match method.as_str() {
         "CONNECT" | "TRACE" => Err(Error::Method("")),
-        // A POST over HTTP/1.0 without a length. The binary's server renames its method.
-        "BODY" => Err(Error::NoLength),
         _ => Ok(()),
     }
 }

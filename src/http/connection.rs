@@ -177,10 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         let is_head = this.line == LineState::Empty;
         this.defers_next_read = is_head && !this.buffered.is_empty();
         this.head_timer.read(is_head);
-        if is_head {
-            this.unfinished.end();
-            return Poll::Ready(Ok(()));
-        }
+        // The count ends with the response, not with the head: an empty line within a body looks like the end of a head.
         Poll::Ready(this.unfinished.grow(into.filled().len() - before))
     }
 }

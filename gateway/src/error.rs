@@ -51,7 +51,6 @@ pub enum Error {
     #[error("the request body did not arrive in time")]
     BodyTimeout,
     /// 411: a POST over HTTP/1.0 whose body ends with the connection.
-    #[error("a body needs a Content-Length: an HTTP/1.0 client or proxy must send one, or use HTTP/1.1")]
     /// 413: the body exceeds the gateway's limit.
     #[error("the request body is too large")]
     TooLarge,

@@ -50,7 +50,6 @@ pub enum Error {
     /// 408: the body did not arrive in time.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
-    /// 411: a POST over HTTP/1.0 whose body ends with the connection.
     /// 413: the body exceeds the gateway's limit.
     #[error("the request body is too large")]
     TooLarge,

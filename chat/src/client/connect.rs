@@ -133,10 +133,10 @@ async fn admit(
         // No session to recover means no earlier connection whose slot this client can take over: no store is read for the refusal.
         chat.socket_quota().check(identity)?;
     }
-    // When many clients reconnect at once they wait for their turn here. Without the limit a full store queue would refuse them.
-    let _turn = chat.connect_turns().take(&identity.username).await?;
     let session = recovery::find_session(chat, identity, socket, resume).await;
     let slot = take_slot(chat, identity, session.is_some()).await?;
+    // When many clients reconnect at once they wait for their turn here. Without the limit a full store queue would refuse them.
+    let _turn = chat.connect_turns().take(&identity.username).await?;
     let (reached, fallback_deliveries) = (chat.broker().reached(), chat.broker().fallback_deliveries());
     let rooms = join_rooms(chat, socket, identity).await?;
     // Checked after the socket has joined its session's room: a logout before the check is seen here, and a later one closes the socket.

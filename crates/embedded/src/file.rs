@@ -8,7 +8,10 @@ use std::{
     path::Path,
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, backup::Backup};
+use rusqlite::{
+    Connection, OpenFlags, TransactionBehavior,
+    backup::{Backup, StepResult},
+};
 
 use crate::Error;
 
@@ -107,7 +110,11 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), Error> {
     copy.execute_batch("PRAGMA synchronous = OFF").map_err(at)?;
     let backup = Backup::new(&source, &mut copy).map_err(at)?;
     // One step reads all pages in one transaction.
-    backup.step(-1).map_err(|error| Error::at(from, error))?;
+    match backup.step(-1) {
+        Ok(StepResult::Done) => {}
+        Ok(_) => return Err(Error::at(from, "it is busy: try again")),
+        Err(error) => return Err(Error::at(from, error)),
+    }
     drop(backup);
     copy.close().map_err(|(_, error)| at(error))?;
     file.sync_all().map_err(|error| Error::at(to, error))

@@ -34,7 +34,9 @@ pub fn run(config: Backup) -> Result<(), Error> {
         return Err(failed("it is not empty; name a directory that is empty or absent".to_owned()));
     }
     copy(config.store.directory(), to).map_err(|error| {
-        [CHAT, PARTIAL, USERS].iter().for_each(|name| drop(fs::remove_file(to.join(name))));
+        // The directory was empty before.
+        let entries = fs::read_dir(to).into_iter().flatten().flatten();
+        entries.for_each(|entry| drop(fs::remove_file(entry.path())));
         failed(error)
     })?;
     let to = to.display();

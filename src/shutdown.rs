@@ -1,4 +1,4 @@
-//! The end of the process. SIGTERM and SIGINT start the drain, a second one ends the process at once. Awaited by the roles.
+//! The end of the process. SIGTERM, SIGINT and SIGHUP start the drain, a second one ends the process at once. Awaited by the roles.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ const SAME_REQUEST: Duration = Duration::from_millis(500);
 pub struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    /// `None` when the process was started with SIGHUP ignored (`nohup`).
+    hangup: Option<Signal>,
     /// Whether SIGTERM, the signal by which orchestrators end a process, has requested the end.
     is_terminated: bool,
 }
@@ -41,7 +43,8 @@ impl Stop {
         supervision::start();
         let on = |kind| signal(kind).map_err(|error| Error::part("signals", error));
         let (terminate, interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt, is_terminated: false })
+        let hangup = if ignores_hangup() { None } else { Some(on(SignalKind::hangup())?) };
+        Ok(Self { terminate, interrupt, hangup, is_terminated: false })
     }
 
     /// Resolves with the name of the received signal.
@@ -69,6 +72,7 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => "SIGHUP",
         }
     }
 
@@ -106,6 +110,13 @@ impl Stop {
             }
         }
     }
+}
+
+/// Whether SIGHUP, the first signal of the mask, was ignored at the start.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 impl Drop for Stop {

@@ -15,8 +15,8 @@ use proto::{Username, address::counted};
 /// Failures of a name from one address: 5 at once, then one in 4 s. Several addresses are needed to lock others out of a name.
 const BY_CLIENT: Quota = Quota { burst: 5, interval: Duration::from_secs(4) };
 
-/// Failures of a name: 20 at once, then two per second.
-const BY_NAME: Quota = Quota { burst: 20, interval: Duration::from_millis(500) };
+/// Failures of a name: 100 at once, then two per second.
+const BY_NAME: Quota = Quota { burst: 100, interval: Duration::from_millis(500) };
 
 /// The number of entries at which those that no longer count are deleted.
 const SWEEP: usize = 10_000;
@@ -92,11 +92,11 @@ mod tests {
         assert_eq!(throttle.wait(&alice, client(1), later), None);
         throttle.record_failure(&alice, client(1), later);
         assert_eq!(throttle.wait(&alice, client(1), later), Some(BY_CLIENT.interval));
-        for last in 2..2 + 20 {
+        for last in 2..2 + 100 {
             throttle.record_failure(&alice, client(last), later);
         }
-        assert!(throttle.wait(&alice, client(99), later).is_some(), "all addresses together");
-        assert_eq!(throttle.wait(&bob, client(99), later), None);
+        assert!(throttle.wait(&alice, client(200), later).is_some(), "all addresses together");
+        assert_eq!(throttle.wait(&bob, client(200), later), None);
         assert_eq!(throttle.wait(&alice, client(1), later + Duration::from_secs(60)), None);
     }
 

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use super::FILES;
-use crate::support::{TestServer, with_timeout};
+use crate::support::TestServer;
 
 #[tokio::test]
 async fn a_clean_stop_leaves_no_write_ahead_log() {
@@ -21,15 +21,15 @@ async fn a_clean_stop_leaves_no_write_ahead_log() {
 }
 
 #[tokio::test]
-async fn a_server_whose_data_directory_is_removed_acks_nothing_and_ends() {
-    let mut server = TestServer::start().await;
+async fn a_server_whose_data_directory_is_removed_acks_nothing_and_is_not_ready() {
+    let server = TestServer::start().await;
     let mut alice = server.connected_user("alice").await;
     alice.send_message("stored").await;
     fs::remove_dir_all(server.system.data_dir()).expect("a change");
-    let sent = alice.request("message", &json!({"text": "lost"}));
-    let status = with_timeout("the end of the server", server.system.wait_for_exit(0)).await;
-    assert_eq!(status.code(), Some(1), "{}", server.system.log());
-    let ack = alice.try_ack(sent).await;
-    assert!(ack.is_none_or(|ack| ack["ok"] == false), "an ack of a lost message");
-    server.system.wait_for_log("was removed while it was open").await;
+    for _ in 0..3 {
+        let ack = alice.emit_with_ack("message", &json!({"text": "lost", "clientId": "one"})).await;
+        assert_eq!(ack["code"], "unavailable", "{ack}");
+    }
+    let body = server.system.readiness(0).await;
+    assert!(body.contains("was removed while it was open"), "{body}");
 }

@@ -42,8 +42,7 @@ pub struct Writer {
 struct Stop;
 
 impl Writer {
-    /// Runs jobs until every sender of the queue is dropped. Ends earlier, which is reported as a failure, when an fsync has failed or the
-    /// file is gone.
+    /// Runs jobs until every sender of the queue is dropped. Ends earlier, which is reported as a failure, when an fsync has failed.
     pub fn run(mut self) {
         let report = hooks::ReportOnDrop;
         while let Ok(first) = self.queue.recv() {
@@ -85,13 +84,7 @@ impl Writer {
         let is_gone = self.file.metadata().is_ok_and(|about| about.nlink() == 0);
         let verdict = if is_gone { Verdict::Gone } else { Verdict::Committed };
         jobs.into_iter().for_each(|job| job.complete(&verdict));
-        match is_gone {
-            true => {
-                tracing::error!(store = &*self.store, "the file of the store was removed while it was open");
-                Err(Stop)
-            }
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// Runs the first job and the jobs queued after it, until the transaction is full, has taken [`BATCH_TIME`], or is rolled back.

@@ -275,8 +275,8 @@ async fn writes_are_not_acknowledged_once_the_directory_is_removed() {
         stored
     });
     assert!(matches!(during.await, Err(Error::Gone)));
-    assert!(matches!(db.write(add("later")).await, Err(Error::Closed)));
-    assert!(db.ping().await.is_err());
+    assert!(matches!(db.write(add("later")).await, Err(Error::Gone)));
+    assert!(matches!(db.ping().await, Err(Error::Gone)));
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ async fn writes_are_not_acknowledged_once_the_directory_is_removed() {
     });
     assert!(matches!(during.await, Err(Error::Gone)));
     assert!(matches!(db.write(add("later")).await, Err(Error::Gone)));
-    assert!(matches!(db.ping().await, Err(Error::Gone)));
+    assert!(db.ping().await.is_err());
 }
 
 #[tokio::test]

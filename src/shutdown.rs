@@ -11,7 +11,7 @@ use tokio::{
 use crate::{error::Error, supervision, telemetry};
 
 /// Deadline of a drain after its delay. The process then ends without it. Orchestrators usually wait 30 s.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(18);
 
 /// Signals within this time after the first count as the same request: `timeout` and terminals also signal the whole
 /// process group.

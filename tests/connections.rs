@@ -1,4 +1,5 @@
-//! Connections of clients: offers of other protocols, keep-alive, half-closed connections, incomplete requests.
+//! Connections of clients and load balancers: health checks, offers of other protocols, keep-alive, half-closed connections, incomplete
+//! requests.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{TestServer, TestUser, masked, with_timeout};
+use crate::support::{TestServer, TestUser, with_timeout};
 
 /// A client's connection, whose bytes the test writes and reads.
 struct Client {
@@ -69,6 +70,29 @@ fn status(response: &str) -> u16 {
     response.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_default()
 }
 
+#[tokio::test]
+async fn health_checks_of_load_balancers_succeed() {
+    let server = TestServer::start().await;
+    // HAProxy sends the first request by default; the others are of other load balancers.
+    let table = [
+        ("OPTIONS / HTTP/1.0\r\n\r\n", 204),
+        ("OPTIONS / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 204),
+        ("OPTIONS /healthz HTTP/1.0\r\n\r\n", 204),
+        ("HEAD / HTTP/1.0\r\n\r\n", 200),
+        ("GET / HTTP/1.0\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nHost: 10.0.0.1\r\nUser-Agent: GoogleHC/1.0\r\nConnection: close\r\n\r\n", 200),
+    ];
+    for (request, code) in table {
+        let mut client = Client::open(&server).await;
+        client.send(request).await;
+        let response = client.rest().await;
+        assert_eq!(status(&response), code, "{request:?}: {response}");
+        let allows = response.to_ascii_lowercase().contains("\r\nallow: get, head, options\r\n");
+        assert_eq!(allows, code == 204, "{request:?}: {response}");
+        assert_eq!(response.ends_with("\r\n\r\n"), !request.starts_with("GET"), "{request:?}: {response}");
+    }
+}
+
 /// Offers of other protocols: of the JDK, of curl, of RFC 2817, and in odd spellings.
 const OFFERS: [&str; 8] = [
     "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
@@ -98,23 +122,6 @@ async fn an_offer_of_another_protocol_is_ignored() {
             let response = client.response().await;
             assert_eq!(status(&response), expected, "{request:?}: {response}");
         }
-    }
-}
-
-#[tokio::test]
-async fn websockets_at_other_paths_are_refused_with_a_reason() {
-    let server = TestServer::start().await;
-    let websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
-    let refused = [
-        (request("GET /user/me", websocket, ""), 400, "WebSockets are served at /socket.io/"),
-        (request("POST /user/login", websocket, "{}"), 400, "WebSockets are served at /socket.io/"),
-        (request("GET /rooms", "Connection: upgrade\r\nUpgrade: h2c, WebSocket\r\n", ""), 400, "/socket.io/"),
-    ];
-    for (sent, code, words) in refused {
-        let mut client = Client::open(&server).await;
-        client.send(&sent).await;
-        let response = client.rest().await;
-        assert!(status(&response) == code && response.contains(words), "{sent:?}: {response}");
     }
 }
 
@@ -181,54 +188,6 @@ async fn a_poll_on_a_half_closed_connection_is_answered_and_its_session_stays_op
     assert!(seen.contains('6'), "at least one poll has no packet: {seen}");
 }
 
-#[tokio::test]
-async fn a_session_whose_client_stops_polling_ends_long_before_its_ping() {
-    let server = TestServer::start_with(&["--ping-interval", "60s", "--ping-timeout", "60s"]).await;
-    let alice = server.user("alice").await;
-    let mut observer = server.connected_user("bob").await;
-    let (target, cookie) = open_polling(&server, &alice).await;
-    observer.until("presence", |presence| presence.to_string().contains("alice")).await;
-    let mut client = Client::open(&server).await;
-    client.send(&request(&format!("GET {target}"), &cookie, "")).await;
-    while !client.response().await.contains("presence") {
-        client.send(&request(&format!("GET {target}"), &cookie, "")).await;
-    }
-    client.send(&request(&format!("GET {target}"), &cookie, "")).await;
-    drop(client);
-    observer.until("presence", |presence| !presence.to_string().contains("alice")).await;
-}
-
-/// The responses may leave in one write, and the bytes after a 101 are not a request head.
-#[tokio::test]
-async fn a_websocket_handshake_pipelined_after_other_requests_opens_a_lasting_connection() {
-    let server = TestServer::start_with(&["--head-timeout", "1", "--ping-interval", "3s"]).await;
-    let alice = server.user("alice").await;
-    let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
-    let handshake = request(
-        "GET /socket.io/?EIO=4&transport=websocket",
-        &format!(
-            "{cookie}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        ),
-        "",
-    );
-    for ahead in ["GET /healthz", "GET /user/me", "GET /rooms"] {
-        let mut client = Client::open(&server).await;
-        client.send(&(request(ahead, &cookie, "").repeat(2) + &handshake)).await;
-        for expected in [200, 200, 101] {
-            assert_eq!(status(&client.response().await), expected, "after {ahead}");
-        }
-        client.stream.write_all(&masked(0x81, b"40")).await.expect("an open connection");
-        let has = |read: &[u8], text: &[u8]| read.windows(text.len()).any(|part| part == text);
-        // A text frame with the engine's ping after three seconds; the time limit of a request head is one second.
-        while !has(&client.read, b"\x81\x012") {
-            let count = with_timeout("a ping", client.stream.read_buf(&mut client.read)).await.expect("open");
-            assert!(count > 0, "closed after {ahead}: {:?}", String::from_utf8_lossy(&client.read));
-        }
-        assert!(has(&client.read, b"welcome"));
-    }
-}
-
 /// A request as a proxy or a client library sends it: its description, its bytes, the status of the response.
 type Form = (&'static str, Vec<u8>, u16);
 
@@ -281,33 +240,6 @@ fn forms_of_bodies(cookie: &str, login: &str) -> Vec<Form> {
     forms
 }
 
-/// Requests with unusual targets, hosts and headers.
-fn forms_of_heads(cookie: &str) -> Vec<Form> {
-    let me = |target: &str, host: &str| once(&format!("GET {target}"), host, cookie);
-    let with = |more: &str| request("GET /user/me", &format!("{cookie}{more}"), "");
-    let from = |origin: &str| posted(origin, &format!("{cookie}Origin: {origin}\r\n"));
-    let empty =
-        "Accept:\r\nUser-Agent: \r\nX-Forwarded-For:\r\nUpgrade:\r\nAuthorization:\r\nConnection: close\r\n";
-    let texts = [
-        ("an absolute target", me("http://chat.example/user/me", "chat.example"), 200),
-        ("an absolute target with a port", me("http://a:8080/user/me", "a:8080"), 200),
-        ("an absolute target with the usual port", me("http://a/user/me", "a:80"), 200),
-        ("an absolute target in capitals", me("HTTP://CHAT.example/user/me", "chat.example"), 200),
-        ("an absolute target over TLS", me("https://chat.example/user/me", "chat.example"), 200),
-        ("an absolute target of another host", me("http://other.example/user/me", "chat.example"), 400),
-        ("a trailing dot", me("/user/me", "chat.example."), 200),
-        ("an IPv6 host", me("/user/me", "[::1]:8080"), 200),
-        ("an IPv6 host with a zone", me("/user/me", "[fe80::1%25eth0]:8080"), 200),
-        ("an IPv6 host with a bare zone", me("/user/me", "[fe80::1%eth0]"), 200),
-        ("empty values", with(empty), 200),
-        ("keep-alive, Upgrade", with("Connection: keep-alive, close\r\nConnection: Upgrade\r\n"), 200),
-        ("close, Upgrade", with("Connection: close, Upgrade\r\nUpgrade: h2c\r\n"), 200),
-        ("an origin in capitals", from("HTTP://CHAT.EXAMPLE"), 201),
-        ("an origin with the usual port", from("http://chat.example:80"), 201),
-    ];
-    texts.map(|(what, text, status)| (what, text.into_bytes(), status)).into()
-}
-
 #[tokio::test]
 async fn unusual_but_valid_requests_of_proxies_and_client_libraries_are_accepted() {
     let server = TestServer::start().await;
@@ -316,7 +248,7 @@ async fn unusual_but_valid_requests_of_proxies_and_client_libraries_are_accepted
     let cookie = format!("Cookie: auth_token={}\r\n", alice.token());
     let bodies = forms_of_bodies(&cookie, &alice.credentials().to_string());
     let mut wrong = Vec::new();
-    for (what, sent, expected) in bodies.into_iter().chain(forms_of_heads(&cookie)) {
+    for (what, sent, expected) in bodies {
         let mut client = Client::open(&server).await;
         client.stream.write_all(&sent).await.expect("an open connection");
         let response = client.rest().await;

@@ -4,7 +4,6 @@
 mod drain;
 mod gateways;
 mod outages;
-mod panics;
 mod traffic;
 
 use std::time::Duration;

@@ -11,7 +11,6 @@ mod contract;
 mod credentials;
 mod deployed;
 mod durability;
-mod edges;
 mod identity;
 mod interop;
 mod operations;

@@ -2,9 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use testkit::Stores;
+use tokio::process::Command;
+
 use crate::{
     config::{run, text},
-    support::{Request, TestServer},
+    roles::key_file,
+    support::{Request, TestServer, program, with_timeout},
     tidy::documents::metric,
 };
 
@@ -57,6 +61,32 @@ async fn healthcheck_exits_with_0_only_when_the_server_is_ready() {
     let admin = server.system.admin.to_string();
     assert!(run(&["healthcheck", "--admin-listen", &admin], &[]).status.success());
     assert!(!run(&["healthcheck", "--admin-listen", "127.0.0.1:1"], &[]).status.success());
+}
+
+#[tokio::test]
+async fn doctor_reports_the_versions_of_the_stores_and_names_a_wrong_address() {
+    let (stores, key) = (Stores::start().await, key_file());
+    let key = key.path().to_string_lossy();
+    let check = async |redis: &str, mongo: &str| {
+        let mut doctor = Command::from(program());
+        doctor.args(["doctor", "chat", "--secret-file", &key, "--redis-url", redis, "--mongo-uri", mongo]);
+        let output = with_timeout("the end of the doctor", doctor.kill_on_drop(true).output()).await;
+        let output = output.expect("the program starts");
+        (output.status.code(), text(&output))
+    };
+    let (redis, mongo) = (stores.redis.url(), stores.mongo.uri());
+    let (status, printed) = check(&redis, &mongo).await;
+    assert_eq!(status, Some(0), "{printed}");
+    assert!(printed.contains("\nRedis ") && printed.contains("\nMongoDB "), "{printed}");
+    let nowhere = "mongodb://127.0.0.1:1/godzilla?replicaSet=rs0";
+    for (redis, mongo, part) in [("redis://127.0.0.1:1/0", &*mongo, "Redis"), (&redis, nowhere, "MongoDB")] {
+        let (status, printed) = check(redis, mongo).await;
+        assert_eq!(status, Some(1), "{printed}");
+        assert!(
+            printed.contains(&format!("error: {part}: ")) && printed.contains("127.0.0.1:1"),
+            "{printed}"
+        );
+    }
 }
 
 #[tokio::test]

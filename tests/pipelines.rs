@@ -34,21 +34,6 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_body_with_empty_lines_is_read_completely() {
-    let server = TestServer::start().await;
-    let body =
-        format!("{{{}\"username\":\"alice\",\"password\":\"correct horse\"}}", "\r\n\r\n\n\n".repeat(20));
-    let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-    let register = request(&server, "/user/register", &head).replacen("GET", "POST", 1) + &body;
-    let last = request(&server, "/healthz", "Connection: close\r\n");
-    let mut connection = open(&server).await;
-    connection.write_all((register + &last).as_bytes()).await.expect("an open connection");
-    let mut responses = String::new();
-    with_timeout("both responses", connection.read_to_string(&mut responses)).await.expect("text");
-    assert!(responses.starts_with("HTTP/1.1 201") && responses.contains("HTTP/1.1 200"), "{responses}");
-}
-
-#[tokio::test]
 async fn thousands_of_pipelined_requests_take_little_memory() {
     let server = TestServer::start().await;
     let requests = request(&server, "/healthz", "").repeat(3_000);

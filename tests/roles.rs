@@ -3,7 +3,6 @@
 mod chat;
 mod drain_delay;
 mod draining;
-mod gateway;
 mod together;
 
 use std::{
@@ -24,7 +23,7 @@ use testkit::{Mongo, Redis};
 
 use crate::{
     config::{run, text},
-    support::{Request, Response, TIMEOUT, free_addresses, program, programs::run_python, with_timeout},
+    support::{Request, Response, TIMEOUT, free_addresses, program},
 };
 
 /// The content of the key file.
@@ -40,21 +39,6 @@ struct Role {
 }
 
 impl Role {
-    /// Waits until `/readyz` has this status and contains all of these words, without regard to case.
-    async fn wait_for_readiness(&self, what: &str, status: u16, words: &[&str]) {
-        with_timeout(what, async {
-            loop {
-                let (found, body) = self.admin("/readyz").await;
-                let body = body.to_lowercase();
-                if found == status && words.iter().all(|word| body.contains(&word.to_lowercase())) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        })
-        .await;
-    }
-
     /// Starts the role and waits until `godzilla healthcheck` succeeds.
     fn start(name: &str, arguments: &[&str]) -> Self {
         let mut role = Self::start_unready(name, arguments);
@@ -158,15 +142,8 @@ impl Drop for Role {
     }
 }
 
-#[tokio::test]
-async fn presence_alone_answers_the_five_calls_and_stops_on_sigterm() {
-    let mut presence = Role::start("presence", &[]);
-    run_python("presence_calls.py", &[&presence.address.to_string()]).await;
-    assert_eq!(presence.stop(), Some(0));
-}
-
 /// A file with [`KEY`] that only its owner can read.
-fn key_file() -> NamedTempFile {
+pub fn key_file() -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a temporary file");
     writeln!(file, "{KEY}").expect("a writable file");
     file
@@ -177,43 +154,6 @@ fn signed(key: &str, user: &str, target: &str) -> String {
     let identity = Identity { username: user.parse().expect("a good name"), session: "0a".repeat(32) };
     let key = Key::new(key.as_bytes()).expect("a long key");
     key.sign(Some(&identity), Target { method: "GET", path: target }, Timestamp::now())
-}
-
-/// A request as the gateway forwards it for a client without a session.
-fn posted(target: &str, body: &serde_json::Value) -> Request {
-    let key = Key::new(KEY.as_bytes()).expect("a long key");
-    let anonymous = key.sign(None, Target { method: "POST", path: target }, Timestamp::now());
-    Request::post(target, body).header(HEADER, &anonymous)
-}
-
-#[tokio::test]
-async fn accounts_alone_waits_for_its_stores_and_then_serves_logins_and_logouts() {
-    let (mongo, mut redis) = (Mongo::start().await, Redis::start());
-    redis.kill();
-    let key = key_file();
-    let arguments = ["--mongo-uri", &mongo.uri(), "--redis-url", &redis.url(), "--bcrypt-cost", "4"];
-    let secret = ["--secret-file", &key.path().to_string_lossy()];
-    let mut accounts = Role::start_unready("accounts", &[&arguments[..], &secret[..]].concat());
-    accounts.wait_until_listening().await;
-    assert_eq!(accounts.admin("/livez").await.0, 200);
-    let (status, why) = accounts.admin("/readyz").await;
-    assert!(status == 503 && why.contains("Redis") && !why.contains("MongoDB"), "{status} {why}");
-    let alice = json!({ "username": "alice", "password": "correct horse" });
-    accounts.request(Request::post("/user/register", &alice)).await.expect_refusal(401);
-
-    redis.restart();
-    accounts.wait_until_ready();
-    accounts.request(posted("/user/register", &alice)).await.expect(201);
-    accounts.request(posted("/user/register", &alice)).await.expect_refusal(409);
-    let token = accounts.request(posted("/user/login", &alice)).await.expect(200).token().expect("a cookie");
-    let sessions = sessions::RedisSessions::new(&redis.url()).expect("an address");
-    let token: sessions::Token = token.parse().expect("a token");
-    let found = sessions::Sessions::find(&sessions, &token.id()).await.expect("Redis responds");
-    assert_eq!(found.expect("a session").as_str(), "alice");
-    let logout = posted("/user/logout", &json!({})).cookie(token.reveal());
-    accounts.request(logout).await.expect(200);
-    assert_eq!(sessions::Sessions::find(&sessions, &token.id()).await.expect("Redis responds"), None);
-    assert_eq!(accounts.stop(), Some(0));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! result durable, and the broker delivers it to the sockets in one order.
 //!
 //! Path of a message: [`client`] or `http` → `commands` → `rooms` (finds the room's actor) → `room` (permission, batch) → [`history`] and
-//! [`directory`] (durable) → [`broker`] (one order) → [`socketio::Io`]. Beside it: [`presence`], the online and typing users.
+//! [`directory`] (durable) → [`broker`] (one order) → [`socketio::Io`]. Beside it: `presence`, the online and typing users.
 
 mod ack;
 mod ask;
@@ -24,26 +24,26 @@ mod id;
 #[cfg(feature = "mongodb")]
 mod mongo;
 #[cfg(feature = "mongodb")]
-pub mod mongo_store;
+mod mongo_store;
 mod permission;
-pub mod presence;
+mod presence;
 mod reconnects;
 mod recovery_ticket;
 mod redis;
 mod revocation;
 mod room;
-pub mod room_change;
+mod room_change;
 mod room_reader;
 mod rooms;
 mod seed;
 mod socket_quota;
-pub mod sqlite_store;
+mod sqlite_store;
 mod start;
 mod task;
 mod text;
 mod turns;
 pub mod unpublished;
-pub mod user_lookup;
+mod user_lookup;
 
 pub use chat::Chat;
 pub use config::Config;

@@ -69,11 +69,6 @@ impl LastReadPositions {
         let mut disconnected = self.disconnected.lock().unwrap_or_else(PoisonError::into_inner);
         disconnected.positions.remove(socket).map_or(ReadPosition::Unknown, |(_, position)| position)
     }
-
-    /// Removes the position of a client that has reconnected to another node.
-    pub fn remove(&self, socket: &SocketId) {
-        let _ = self.take(socket);
-    }
 }
 
 #[cfg(test)]
@@ -107,9 +102,6 @@ mod tests {
         );
         reconnects.store(sid("a"), ReadPosition::Start);
         assert_eq!(reconnects.take(&sid("a")), ReadPosition::Start);
-        reconnects.store(sid("a"), ReadPosition::At(3));
-        reconnects.remove(&sid("a"));
-        assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);
         reconnects.store(sid("a"), ReadPosition::At(4));
         (0..MAX_POSITIONS).for_each(|n| reconnects.store(sid(&n.to_string()), ReadPosition::Start));
         assert_eq!(reconnects.take(&sid("a")), ReadPosition::Unknown);

@@ -21,7 +21,7 @@ pub struct RoomChange {
     pub rev: u64,
     /// The kind of the change.
     pub what: ChangeKind,
-    /// The user that made the change. `None` for changes of earlier releases.
+    /// The user that made the change. `None` for a change that a client has missed.
     pub by: Option<Username>,
     /// The parts of the room that changed, in their state after the change.
     pub items: Vec<Item>,

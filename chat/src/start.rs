@@ -142,7 +142,7 @@ fn watch_sockets(outward: &Arbiter, sessions: SharedSessions, socket_quota: Sock
 fn news_handler(rooms: Addr<Rooms>, reconnects: Arc<LastReadPositions>) -> stream::OnRemoteChange {
     Box::new(move |news| match news {
         RemoteChange::RoomChanged(room) => rooms.do_send(Refresh(room)),
-        RemoteChange::SocketSuperseded(socket) => reconnects.remove(&socket),
+        RemoteChange::SocketSuperseded(socket) => _ = reconnects.take(&socket),
         RemoteChange::AnyRoomChanged => rooms.do_send(RefreshAll),
     })
 }

@@ -45,13 +45,13 @@ impl Fixture {
     async fn connect(&self, user: &str) -> (Login, Client) {
         let token =
             self.accounts.open(&user.parse().expect("a name"), &[]).await.expect("Redis accepts writes");
-        let login = Login { user: user.to_owned(), token: Some(token) };
+        let login = Login { user: user.to_owned(), token };
         let client = self.chat.connect(&login).await;
         (login, client)
     }
 
     async fn log_out(&self, login: &Login) {
-        let id = login.token.as_ref().expect("a login with a token").id();
+        let id = login.token.id();
         until("a logout", async || self.accounts.close(&id).await.is_ok()).await;
     }
 

@@ -1,34 +1,38 @@
 //! `godzilla accounts`: register, login, logout and me, on MongoDB and Redis, behind the gateway.
 
-mod flags;
-
-use std::{
-    net::{SocketAddr, TcpListener},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{App, dev::ServerHandle, middleware::from_fn, web};
 use async_trait::async_trait;
+use clap::Args;
 use futures_util::future::pending;
-use proto::signature::Key;
 use remote::Redis;
-use sessions::RedisSessions;
 
-pub use self::flags::{Config, ROLE};
 use crate::{
-    admin::Probe,
+    config::shared,
     error::Error,
     http::Settings,
-    listener::listen,
     role::{
-        definition::Context,
-        harness::{Process, Role, Running, Step},
+        definition::{Definition, Requirements, RoleConfig},
+        harness::{Process, Running, Step},
         verify_identity,
     },
     storage::{self, SharedStores},
 };
+
+/// The row of the table of roles.
+pub const ROLE: Definition = Definition::new::<Config>(
+    "accounts",
+    "Run the accounts service alone: register, login, logout and me, on MongoDB and Redis, behind a gateway",
+    EXAMPLES,
+);
+
+const EXAMPLES: &str = "\
+Examples:
+  head -c 32 /dev/urandom | base64 > key && chmod 600 key
+  godzilla accounts --secret-file key --redis-url redis://127.0.0.1:6379/0 \\
+    --mongo-uri 'mongodb://127.0.0.1/godzilla?replicaSet=rs0'
+It starts without MongoDB and Redis; /readyz on the admin address names the stores that it waits for.";
 
 /// Deadline of a request head.
 const HEAD: Duration = Duration::from_secs(5);
@@ -39,16 +43,24 @@ const HTTP_DRAIN: u64 = 10;
 /// How long requests are accepted after SIGTERM. Gateways reach accounts through the name of a service, whose endpoints change after this time.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
-/// The role before its start.
-struct Accounts {
-    listener: TcpListener,
-    /// Where the service listens.
-    address: SocketAddr,
-    key: Key,
-    stores: SharedStores,
-    redis: Redis,
-    sessions: Arc<RedisSessions>,
-    service: ::accounts::Config,
+/// The flags.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct Config {
+    /// Where the service listens (plain HTTP, for the gateway: a private network only)
+    #[arg(long, env = "GODZILLA_LISTEN", value_name = "IP:PORT", default_value = "127.0.0.1:8081",
+          value_parser = proto::address::listen)]
+    #[arg(help_heading = "Accounts")]
+    pub listen: SocketAddr,
+    // Users.
+    #[command(flatten)]
+    pub mongo: shared::Mongo,
+    // Sessions, and the key of signed identities.
+    #[command(flatten)]
+    pub cluster: shared::Cluster,
+    // Passwords and logins.
+    #[command(flatten, next_help_heading = "Accounts")]
+    pub accounts: ::accounts::Config,
 }
 
 /// The HTTP server of the service.
@@ -58,63 +70,45 @@ struct HttpServer {
     redis: Redis,
 }
 
-impl Accounts {
-    /// The stores may be unavailable: `/readyz` names the missing one.
-    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
-        let key = config.secret.key().map_err(Error::Config)?;
-        let uri = config.mongo.uri().map_err(Error::Config)?;
-        let redis = storage::redis::location(&config.redis, &config.deployment)?;
-        let stores = storage::open_shared(&uri, &config.deployment.deployment).await?;
-        let sessions = storage::redis::sessions(redis.clone())?;
-        Ok(Self {
-            listener: listen(context.listen_flag, &mut config.listen)?,
-            address: config.listen,
-            key,
-            stores,
-            redis: storage::redis::client(redis)?,
-            sessions: Arc::new(sessions),
-            service: config.accounts,
-        })
-    }
-
-    fn probes(&self) -> [(&'static str, Probe); 2] {
-        let (backend, sessions) = (self.stores.backend.clone(), self.sessions.clone());
-        let store = move || {
-            let backend = backend.clone();
-            Box::pin(async move { backend.problem().await }) as _
-        };
-        let writes = self.redis.clone();
-        let redis = move || {
-            let (sessions, writes) = (sessions.clone(), writes.clone());
-            Box::pin(async move {
-                match sessions.not_ready_reason().await {
-                    None => writes.check().await.err().map(|error| error.to_string()),
-                    reason => reason,
-                }
-            }) as _
-        };
-        [(self.stores.backend.name(), Box::new(store)), ("Redis", Box::new(redis))]
-    }
-}
-
 #[async_trait(?Send)]
-impl Role for Accounts {
-    fn name(&self) -> &'static str {
-        "accounts"
+impl RoleConfig for Config {
+    fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    fn set_listen(&mut self, address: SocketAddr) {
+        self.listen = address;
+    }
+
+    fn requirements(&self) -> Requirements<'_> {
+        Requirements { cluster: Some(&self.cluster), mongo: Some(&self.mongo) }
     }
 
     fn drain_delay(&self) -> Duration {
         DRAIN_DELAY
     }
 
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        let (probes, stores, redis) = (self.probes(), self.stores, self.redis);
-        let (users, sessions) = (stores.users.clone(), self.sessions);
-        let accounts = ::accounts::Accounts::new(users, sessions, &self.service)
+    /// The stores may be unavailable: `/readyz` names the missing one.
+    async fn start(mut self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let (key, location) = (self.cluster.key()?, self.cluster.location()?);
+        let stores = self.mongo.open(&self.cluster).await?;
+        let sessions = Arc::new(storage::redis::sessions(location.clone())?);
+        let redis = storage::redis::client(location)?;
+        let listener = process.listen(&mut self.listen)?;
+        let accounts = ::accounts::Accounts::new(stores.users.clone(), sessions.clone(), &self.accounts)
             .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
-        probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
-        let (settings, key) = (Settings::internal(HEAD, HTTP_DRAIN), self.key);
-        let http = process.serve(self.listener, settings, move || {
+        process.add_store(&stores);
+        let writes = redis.clone();
+        process.add_probe("Redis", move || {
+            let (sessions, writes) = (sessions.clone(), writes.clone());
+            async move {
+                match sessions.not_ready_reason().await {
+                    None => writes.check().await.err().map(|error| error.to_string()),
+                    reason => reason,
+                }
+            }
+        });
+        let http = process.serve(listener, Settings::internal(HEAD, HTTP_DRAIN), move || {
             let key = Rc::new(key.clone());
             App::new()
                 .configure(|service| accounts.routes(service))
@@ -125,7 +119,7 @@ impl Role for Accounts {
                     verify_identity::verify_identity(key.clone(), request, next)
                 }))
         })?;
-        tracing::info!(address = %self.address, "accounts listens");
+        tracing::info!(address = %self.listen, "accounts listens");
         Ok(Box::new(HttpServer { http, stores, redis }))
     }
 }

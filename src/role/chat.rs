@@ -25,17 +25,12 @@ use self::stores::{NodeStatus, Stores};
 use crate::{
     config::Sockets,
     error::Error,
-    heartbeat,
     http::Settings,
-    listener::listen,
     role::{
-        chat_probe,
-        definition::Context,
-        harness::{Process, Role, Running, Step},
+        harness::{Process, Running, Step},
         new_session_gate::NewSessionGate,
-        presence_probe, verify_identity,
+        verify_identity,
     },
-    storage,
     user_lookup::StoreUserLookup,
 };
 
@@ -57,27 +52,10 @@ const CLOSING_STEPS: u32 = 50;
 /// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-/// The role before its start.
-struct Chat {
-    listener: TcpListener,
-    /// Address at which gateways reach the node.
-    address: cluster::Backend,
-    key: Key,
-    stores: Stores,
-    node: String,
-    config: Config,
-}
-
 /// The running parts.
 struct Parts {
     /// Gateways find the node until it is closed. `None` after the release.
     lease: Option<NodeLease>,
-    /// What started after the lease was acquired. `None` when the end was requested before.
-    opened: Option<Opened>,
-}
-
-/// The parts that use the stores.
-struct Opened {
     /// New sessions are refused.
     new_session_gate: NewSessionGate,
     /// The HTTP server of the node.
@@ -88,64 +66,38 @@ struct Opened {
     io: Io,
 }
 
-impl Chat {
-    /// Reads the secrets and listens. The stores may be unavailable.
-    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
-        let key = config.secret.key().map_err(Error::Config)?;
-        let redis = storage::redis::location(&config.redis, &config.deployment)?;
-        let stores = Stores::new(&config, redis).await?;
-        let node = config.chat.node_name();
-        NodeLease::check_name(&node).map_err(Error::Config)?;
-        let listener = listen(context.listen_flag, &mut config.listen)?;
-        let address = config.address().map_err(Error::Config)?;
-        Ok(Self { listener, address, key, stores, node, config })
-    }
-}
-
-#[async_trait(?Send)]
-impl Role for Chat {
-    fn name(&self) -> &'static str {
-        "chat"
-    }
-
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        let this = *self;
-        let status = NodeStatus::new(OnceLock::new());
-        for (part, probe) in this.stores.probes(status.clone()) {
-            process.add_probe(part, probe);
-        }
-        let Some(lease) = this.stores.lease(&this.node, this.address, process.clone()).await? else {
-            return Ok(Box::new(Parts { lease: None, opened: None }));
-        };
-        _ = status.set(Box::new(lease.not_ready_reason()));
-        let Some(order) = this.stores.prepared(&lease, &this.node, process.clone()).await else {
-            return Ok(Box::new(Parts { lease: Some(lease), opened: None }));
-        };
-        let io = Io::new();
-        let deps = Deps {
-            history: this.stores.shared.history.clone(),
-            order,
-            directory: this.stores.shared.directory.clone(),
-            ticket_key: this.key.clone(),
-            user_lookup: Arc::new(StoreUserLookup(this.stores.shared.users.clone())),
-            sessions: this.stores.sessions.clone(),
-            io: io.clone(),
-            config: this.config.chat,
-        };
-        let chat = ::chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
-        heartbeat::watch_chat(&chat);
-        process.add_probe("chat's parts", chat_probe(&chat));
-        process.add_degrading("presence", presence_probe(&chat));
-        this.stores.add_degrading(&process, &chat);
-        let gate = NewSessionGate::at(&this.config.sockets.to_config().path);
-        let sockets = sockets(&this.config.sockets, &this.node, &io, &chat);
-        let checks = (this.key, gate.clone());
-        let http = http_server(&process, this.listener, (chat.clone(), sockets), checks)?;
-        lease.open().await;
-        tracing::info!(address = %this.config.listen, node = this.node, "chat listens");
-        let opened = Opened { new_session_gate: gate, http, chat, io };
-        Ok(Box::new(Parts { lease: Some(lease), opened: Some(opened) }))
-    }
+/// Waits until the node holds its lease and its stores are available: no work is done under a name that another node holds.
+async fn start(mut config: Config, process: Process) -> Result<Parts, Error> {
+    let (key, stores) = (config.cluster.key()?, Stores::new(&config).await?);
+    let node = config.chat.node_name();
+    let listener = process.listen(&mut config.listen)?;
+    let status = NodeStatus::new(OnceLock::new());
+    stores.add_probes(&process, status.clone());
+    let lease = stores.lease(&node, config.address().map_err(Error::Config)?).await?;
+    _ = status.set(Box::new(lease.not_ready_reason()));
+    lease.acquired().await;
+    let order = stores.wait(&node).await;
+    let io = Io::new();
+    let deps = Deps {
+        history: stores.shared.history.clone(),
+        order,
+        directory: stores.shared.directory.clone(),
+        ticket_key: key.clone(),
+        user_lookup: Arc::new(StoreUserLookup(stores.shared.users.clone())),
+        sessions: stores.sessions.clone(),
+        io: io.clone(),
+        config: config.chat,
+    };
+    let chat = process.start_chat(deps).await?;
+    // Without the stream, events are delivered from the store, later, and clients get no offsets for recovery.
+    let follower = chat.clone();
+    process.add_degrading("the log", move || follower.broker_not_ready_reason());
+    let gate = NewSessionGate::at(&config.sockets.to_config().path);
+    let sockets = sockets(&config.sockets, &node, &io, &chat);
+    let http = http_server(&process, listener, (chat.clone(), sockets), (key, gate.clone()))?;
+    lease.open().await;
+    tracing::info!(address = %config.listen, node, "chat listens");
+    Ok(Parts { lease: Some(lease), new_session_gate: gate, http, chat, io })
 }
 
 /// The Socket.IO server of this node.
@@ -180,29 +132,27 @@ impl Running for Parts {
     /// Gateways send no new sessions. The sockets close, then requests in progress and accepted work that no client waits
     /// for complete. A gateway of the process finds the node until it has answered its last request.
     async fn drain(&mut self, step: Step) {
-        match (step, &self.opened) {
-            (Step::Refuse, Some(opened)) => {
-                opened.new_session_gate.refuse();
+        match step {
+            Step::Refuse => {
+                self.new_session_gate.refuse();
                 if let Some(lease) = &self.lease {
                     lease.close().await;
                 }
             }
-            (Step::Close, Some(opened)) => {
+            Step::Close => {
                 sleep(GATEWAY_REFRESH).await;
-                opened.chat.stop_connects();
-                opened.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
+                self.chat.stop_connects();
+                self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
                 sleep(FINAL_POLL).await;
             }
-            (Step::Complete, opened) => {
+            Step::Stop => {
                 if let Some(lease) = self.lease.take() {
                     lease.release().await;
                 }
-                if let Some(opened) = opened {
-                    opened.http.stop(true).await;
-                    opened.chat.drain().await;
-                }
+                self.http.stop(true).await;
             }
-            (Step::Refuse | Step::Close, None) | (Step::Answer | Step::End, _) => {}
+            Step::Complete => self.chat.drain().await,
+            Step::Answer | Step::Disconnect | Step::End => {}
         }
     }
 

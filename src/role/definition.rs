@@ -1,12 +1,12 @@
 //! What a role defines. The command line, `run`, the doctor, the limits of the system and the start read the table of these definitions
 //! ([`super::ROLES`]).
 
-use std::{any::Any, fmt, net::SocketAddr};
+use std::{any::Any, fmt, net::SocketAddr, time::Duration};
 
 use async_trait::async_trait;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::harness::Role;
+use super::harness::{Process, Running};
 use crate::{config::shared, error::Error};
 
 /// A role, as a row of the table.
@@ -38,7 +38,7 @@ pub trait RoleConfig: Any + fmt::Debug {
     }
 
     /// Refuses combinations that no single part can detect. The text names the flags. The role reports
-    /// missing values when it is opened.
+    /// missing values when it starts.
     fn check(&self) -> Result<(), String> {
         Ok(())
     }
@@ -51,28 +51,27 @@ pub trait RoleConfig: Any + fmt::Debug {
     /// Lowers the memory budgets that clients can use up, see [`crate::limits::fit`].
     fn fit_memory(&mut self) {}
 
-    /// Reads the secrets, listens, and opens the stores. Other services and stores may be unavailable.
+    /// How long requests are accepted after SIGTERM, unless the configuration sets it: the time in which load balancers and Kubernetes
+    /// stop sending requests to the role.
+    fn drain_delay(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Reads the secrets, listens, opens the stores, and starts the parts. Other services may be unavailable, and stores of other
+    /// processes: a role that needs them waits. The end of the process drops this future.
     ///
     /// # Errors
-    /// When a value is missing or invalid, or when the role cannot listen or use its files.
-    async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error>;
+    /// When a value is missing or invalid, when the role cannot listen or use its files, or when a part cannot start.
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error>;
 }
 
 /// The stores and the key that a role needs.
 #[derive(Default)]
 pub struct Requirements<'a> {
-    /// The key of signed identities.
-    pub secret: Option<&'a shared::Secret>,
-    /// Redis.
-    pub redis: Option<&'a shared::Redis>,
+    /// Redis, and the key of signed identities.
+    pub cluster: Option<&'a shared::Cluster>,
     /// The store of durable data.
     pub mongo: Option<&'a shared::Mongo>,
-}
-
-/// The process in which a role is opened.
-pub struct Context {
-    /// The flag of the address of the role.
-    pub listen_flag: &'static str,
 }
 
 impl Definition {

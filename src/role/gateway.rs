@@ -1,29 +1,22 @@
 //! `godzilla gateway`: the gateway, in front of accounts and of any number of chat nodes, which it finds in Redis.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ::gateway::{Proxy, Upstreams};
 use actix_web::{App, dev::ServerHandle, web};
 use async_trait::async_trait;
 use clap::Args;
 use cluster::{Backend, Watcher};
-use proto::signature::Key;
-use sessions::RedisSessions;
+use futures_util::future::ready;
 
 use crate::{
-    admin::Probe,
     config::{shared, sockets},
     error::Error,
     http::Settings,
     limits,
-    listener::listen,
     role::{
-        definition::{Context, Definition, Requirements, RoleConfig},
-        harness::{Process, Role, Running, Step},
+        definition::{Definition, Requirements, RoleConfig},
+        harness::{Process, Running, Step},
     },
     storage,
 };
@@ -47,10 +40,6 @@ const ACCOUNTS_FLAG: &str = "--accounts-url (GODZILLA_ACCOUNTS_URL)";
 /// How long the HTTP server may take to end the remaining connections after the proxy has drained, in seconds.
 const HTTP_DRAIN: u64 = 2;
 
-/// How long requests that began before the drain may take from its begin. A pending poll gets its ping as response within
-/// this time.
-const REQUEST_DRAIN: Duration = Duration::from_secs(11);
-
 /// How long requests are accepted after SIGTERM. Load balancers in front of gateways need this time.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
@@ -68,50 +57,40 @@ pub struct Config {
     #[arg(long, env = "GODZILLA_PAYLOAD_LIMIT", value_name = "BYTES", default_value_t = 65_536,
           value_parser = sockets::payload, help_heading = "Services")]
     pub payload_limit: usize,
-    // Sessions, and the table of chat nodes.
+    // Sessions, the table of chat nodes, and the key of signed identities.
     #[command(flatten)]
-    pub redis: shared::Redis,
-    // Prefix of the keys.
-    #[command(flatten)]
-    pub deployment: shared::Deployment,
-    // Key of signed identities.
-    #[command(flatten)]
-    pub secret: shared::Secret,
+    pub cluster: shared::Cluster,
     // Whether a chat node runs in the same process.
     #[arg(skip)]
     pub has_chat: bool,
-}
-
-/// The role before its start.
-struct Gateway {
-    listener: TcpListener,
-    /// Where clients connect.
-    address: SocketAddr,
-    sessions: Arc<RedisSessions>,
-    watcher: Watcher,
-    key: Key,
-    accounts: Backend,
-    payload_limit: usize,
-    service: ::gateway::Config,
-    /// Whether a chat node runs in the same process.
-    has_chat: bool,
 }
 
 /// The running parts.
 struct Parts {
     http: ServerHandle,
     proxy: Proxy,
-    has_chat: bool,
-    /// When the drain has begun.
-    drained_since: Option<Instant>,
 }
 
 impl Config {
     /// The address of the accounts service.
-    pub fn accounts(&self) -> Result<Backend, String> {
-        self.accounts_url
-            .clone()
-            .ok_or_else(|| shared::missing(ACCOUNTS_FLAG, "where the accounts service is"))
+    fn accounts(&self) -> Result<Backend, Error> {
+        let missing = || Error::Config(shared::missing(ACCOUNTS_FLAG, "where the accounts service is"));
+        self.accounts_url.clone().ok_or_else(missing)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            trusted_proxies: Some(self.gateway.trusted_proxy.clone()),
+            keep_alive: Duration::from_secs(self.gateway.keep_alive.into()),
+            half_closed: true,
+            on_connect: |io, extensions| {
+                socketio::on_connect(io, extensions);
+                ::gateway::on_connect(io, extensions);
+            },
+            // One for the client and one for the connection to the node, which has another in the same process.
+            descriptors: if self.has_chat { 3 } else { 2 },
+            ..Settings::internal(Duration::from_secs(self.gateway.head_timeout.into()), HTTP_DRAIN)
+        }
     }
 }
 
@@ -126,7 +105,7 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), mongo: None }
+        Requirements { cluster: Some(&self.cluster), mongo: None }
     }
 
     fn fit_memory(&mut self) {
@@ -141,70 +120,45 @@ impl RoleConfig for Config {
         }
     }
 
-    /// The services behind the gateway may be unavailable: `/readyz` names the missing ones. Needs a running runtime.
-    async fn open(mut self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
-        let key = self.secret.key().map_err(Error::Config)?;
-        let redis = storage::redis::location(&self.redis, &self.deployment)?;
-        let accounts = self.accounts().map_err(Error::Config)?;
-        let watcher = Watcher::start(redis.clone()).map_err(Error::Config)?;
-        let sessions = storage::redis::sessions(redis)?;
-        Ok(Box::new(Gateway {
-            listener: listen(context.listen_flag, &mut self.gateway.listen)?,
-            address: self.gateway.listen,
-            sessions: Arc::new(sessions),
-            watcher,
-            key,
-            accounts,
-            payload_limit: self.payload_limit,
-            service: self.gateway,
-            has_chat: self.has_chat,
-        }))
-    }
-}
-
-impl Gateway {
-    fn settings(&self) -> Settings {
-        Settings {
-            trusted_proxies: Some(self.service.trusted_proxy.clone()),
-            keep_alive: Duration::from_secs(self.service.keep_alive.into()),
-            half_closed: true,
-            on_connect: |io, extensions| {
-                socketio::on_connect(io, extensions);
-                ::gateway::on_connect(io, extensions);
-            },
-            // One for the client and one for the connection to the node, which has another in the same process.
-            descriptors: if self.has_chat { 3 } else { 2 },
-            ..Settings::internal(Duration::from_secs(self.service.head_timeout.into()), HTTP_DRAIN)
-        }
-    }
-}
-
-#[async_trait(?Send)]
-impl Role for Gateway {
-    fn name(&self) -> &'static str {
-        "gateway"
-    }
-
     fn drain_delay(&self) -> Duration {
         DRAIN_DELAY
     }
 
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        let (settings, has_chat) = (self.settings(), self.has_chat);
-        let gateway = ::gateway::Gateway::new(self.service, self.sessions.clone());
+    /// The services behind the gateway may be unavailable: `/readyz` names the missing ones. Without accounts the gateway is ready: users
+    /// who are logged in can still chat, and other gateways would not do better.
+    async fn start(mut self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let (key, location, accounts) = (self.cluster.key()?, self.cluster.location()?, self.accounts()?);
+        let watcher = Watcher::start(location.clone()).map_err(Error::Config)?;
+        let sessions = Arc::new(storage::redis::sessions(location)?);
+        let listener = process.listen(&mut self.gateway.listen)?;
+        let (settings, address) = (self.settings(), self.gateway.listen);
+        let gateway = ::gateway::Gateway::new(self.gateway, sessions.clone());
         let proxy = gateway.proxy(Upstreams {
-            accounts: self.accounts,
-            nodes: self.watcher.nodes(),
-            refresh: self.watcher.refresh(),
-            key: self.key,
+            accounts,
+            nodes: watcher.nodes(),
+            refresh: watcher.refresh(),
+            key,
             payload_limit: self.payload_limit,
         });
-        process.add_probe("Redis", redis_probe(self.sessions, self.watcher));
-        process.add_probe("chat", chat_probe(proxy.clone()));
+        // The probe keeps the table of nodes up to date.
+        let watcher = Arc::new(watcher);
+        process.add_probe("Redis", move || {
+            let (sessions, watcher) = (sessions.clone(), watcher.clone());
+            async move {
+                match sessions.not_ready_reason().await {
+                    Some(reason) => Some(reason),
+                    None => watcher.not_ready_reason(),
+                }
+            }
+        });
+        let nodes = proxy.clone();
+        process.add_probe("chat", move || {
+            ready((!nodes.has_nodes()).then(|| "has no node that accepts sessions".to_owned()))
+        });
         let idle = gateway.clone();
         process.add_upkeep(move || idle.remove_idle_clients());
         let workers = proxy.clone();
-        let http = process.serve(self.listener, settings, move || {
+        let http = process.serve(listener, settings, move || {
             let proxy = workers.worker();
             App::new()
                 .configure(|service| gateway.routes(service))
@@ -214,32 +168,9 @@ impl Role for Gateway {
                 .default_service(web::to(::gateway::not_found))
                 .wrap(gateway.middleware())
         })?;
-        tracing::info!(address = %self.address, "gateway listens");
-        Ok(Box::new(Parts { http, proxy, has_chat, drained_since: None }))
+        tracing::info!(%address, "gateway listens");
+        Ok(Box::new(Parts { http, proxy }))
     }
-}
-
-/// Probes whether sessions can be verified and nodes can be found. Keeps the table of nodes up to date.
-fn redis_probe(sessions: Arc<RedisSessions>, watcher: Watcher) -> Probe {
-    let watcher = Arc::new(watcher);
-    Box::new(move || {
-        let (sessions, watcher) = (sessions.clone(), watcher.clone());
-        Box::pin(async move {
-            match sessions.not_ready_reason().await {
-                Some(reason) => Some(reason),
-                None => watcher.not_ready_reason(),
-            }
-        })
-    })
-}
-
-/// Probes whether a chat node accepts sessions. Without accounts the gateway is ready: users who are logged in can still
-/// chat, and other gateways would not do better.
-fn chat_probe(proxy: Proxy) -> Probe {
-    Box::new(move || {
-        let reason = (!proxy.has_nodes()).then(|| "has no node that accepts sessions".to_owned());
-        Box::pin(async move { reason })
-    })
 }
 
 #[async_trait(?Send)]
@@ -248,21 +179,14 @@ impl Running for Parts {
     /// clients of a chat node of the process fetch its last packets. The chat node closes its sockets first. Sockets of
     /// other nodes are closed when the requests have ended.
     async fn drain(&mut self, step: Step) {
-        match (step, self.has_chat) {
-            (Step::Refuse, _) => {
-                self.drained_since = Some(Instant::now());
-                self.proxy.drain();
-            }
-            (Step::Close, false) => self.proxy.drain_requests(REQUEST_DRAIN).await,
-            (Step::Answer, has_chat) => {
-                if has_chat {
-                    let elapsed = self.drained_since.map_or(Duration::ZERO, |since| since.elapsed());
-                    self.proxy.drain_requests(REQUEST_DRAIN.saturating_sub(elapsed)).await;
-                }
+        match step {
+            Step::Refuse => self.proxy.drain(),
+            Step::Answer => self.proxy.drain_requests(Duration::MAX).await,
+            Step::Disconnect => {
                 self.proxy.close_sockets().await;
                 self.http.stop(true).await;
             }
-            (Step::Close | Step::Complete | Step::End, _) => {}
+            Step::Close | Step::Stop | Step::Complete | Step::End => {}
         }
     }
 }

@@ -1,16 +1,19 @@
 //! What every role shares: logs, metrics, the limit of open files, signals, the admin server with readiness, HTTP servers, upkeep,
-//! supervision and the drain. A role is a value with what it has opened ([`Role`]), and one with what runs ([`Running`]).
+//! supervision and the drain. A role is its flags ([`RoleConfig`]), and a value with what runs ([`Running`]).
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use actix_web::{dev::ServerHandle, rt::spawn};
 use async_trait::async_trait;
 use futures_util::future::{join_all, pending, select_all, try_join_all};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 pub use super::process::Process;
-use super::process::{Upkeep, run_upkeep};
+use super::{
+    definition::RoleConfig,
+    process::{Upkeep, run_upkeep},
+};
 use crate::{
     admin::{self, Readiness},
     error::Error,
@@ -32,21 +35,20 @@ pub struct Shared {
     pub named: bool,
 }
 
-/// A role that has read its configuration and listens on its addresses.
-#[async_trait(?Send)]
-pub trait Role {
+/// A role of a process.
+pub struct Member {
     /// The name of the role.
-    fn name(&self) -> &'static str;
+    pub name: &'static str,
+    /// The flag of its address.
+    pub listen_flag: &'static str,
+    /// Its flags.
+    pub config: Box<dyn RoleConfig>,
+}
 
-    /// How long requests are accepted after SIGTERM, unless the configuration sets it: the time in which load balancers and Kubernetes
-    /// stop sending requests to the role.
-    fn drain_delay(&self) -> Duration {
-        Duration::ZERO
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
     }
-
-    /// Starts the parts. A role that waits for its stores stops waiting when the process ends
-    /// ([`Process::stop_requested`]), and returns what it has started.
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error>;
 }
 
 /// The running parts of a role.
@@ -65,88 +67,84 @@ pub trait Running {
     fn exit(&self) {}
 }
 
-/// The steps of a drain, in this order. They fit into the deadline of [`Stop::drain`] together.
+/// The steps of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Accept no new sessions and sockets.
     Refuse,
-    /// Answer the requests in progress, and close the sockets, each after the acknowledgements of its commands.
+    /// Close the sockets, each after the acknowledgements of its commands.
     Close,
-    /// Stop the server of a gateway, which other roles of the process still answer.
+    /// Answer the requests in progress of a gateway.
     Answer,
-    /// Stop the servers of chat, and complete accepted work that no client waits for.
+    /// Close the sockets of a gateway and stop its server, which other roles of the process still answer.
+    Disconnect,
+    /// Stop the servers of chat.
+    Stop,
+    /// Complete accepted work that no client waits for.
     Complete,
     /// Stop the services that other roles use.
     End,
 }
 
-/// Runs the roles that `open` returns until a signal requests the end, then drains them. A signal also ends `open`.
+/// The steps in their order, each with its end in seconds after the begin of the drain. The drain then leaves the step and begins the next
+/// one: whatever the roles of a process are, each step has its time within the deadline of [`Stop::drain`]. A pending poll gets its ping as
+/// response, and a body arrives, before the end of [`Step::Answer`].
+const STEPS: [(Step, u32); 7] = [
+    (Step::Refuse, 11),
+    (Step::Close, 11),
+    (Step::Answer, 11),
+    (Step::Disconnect, 14),
+    (Step::Stop, 15),
+    (Step::Complete, 16),
+    (Step::End, 17),
+];
+
+/// Runs the roles until a signal requests the end, then drains them. A signal during the start ends it without a drain: a process that has
+/// not been ready gets no requests.
 ///
 /// # Errors
-/// When a role cannot be opened or started, or a part ends unexpectedly.
-pub fn run(
-    shared: Shared,
-    open: impl AsyncFnOnce() -> Result<Vec<Box<dyn Role>>, Error>,
-) -> Result<(), Error> {
+/// When a role cannot be started, or a part ends unexpectedly.
+pub fn run(shared: Shared, roles: Vec<Member>) -> Result<(), Error> {
     telemetry::logs(&shared.telemetry)?;
     let metrics = telemetry::metrics()?;
     limits::raise_open_files();
-    shutdown::run(supervise(shared, metrics, open))
+    shutdown::run(supervise(shared, metrics, roles))
 }
 
-async fn supervise(
-    mut shared: Shared,
-    metrics: PrometheusHandle,
-    open: impl AsyncFnOnce() -> Result<Vec<Box<dyn Role>>, Error>,
-) -> Result<(), Error> {
+async fn supervise(mut shared: Shared, metrics: PrometheusHandle, roles: Vec<Member>) -> Result<(), Error> {
     let mut stop = Stop::listen()?;
     // Before the stores are opened: a start that fails leaves them as they are.
     let (readiness, unfinished, admin) = serve_operators(&mut shared, &metrics)?;
-    let Some(roles) = unless_stopped(&mut stop, open()).await? else {
-        readiness.drain();
-        admin.stop(false).await;
-        return Ok(());
-    };
     let upkeep = Upkeep::default();
     spawn(run_upkeep(metrics, upkeep.clone()));
-    let (stopping, stop_requested) = watch::channel(false);
-    let delay = drain_delay(&shared.admin, &roles);
-    let start = |role: Box<dyn Role>| {
+    let longest = roles.iter().map(|role| role.config.drain_delay()).max();
+    let delay = shared.admin.drain_delay.or(longest).unwrap_or_default();
+    let start = |role: Member| {
         let process = Process {
             admin: shared.admin.admin_listen,
-            role: shared.named.then_some(role.name()),
+            role: shared.named.then_some(role.name),
             unfinished: unfinished.clone(),
             readiness: readiness.clone(),
             upkeep: upkeep.clone(),
-            stopping: stop_requested.clone(),
+            listen_flag: role.listen_flag,
         };
-        role.start(process)
+        role.config.start(process)
     };
-    let mut starting = pin!(try_join_all(roles.into_iter().map(start)));
-    let mut running = Vec::new();
-    let mut outcome = tokio::select! {
-        started = &mut starting => {
-            running = started?;
-            readiness.open();
-            wait(&mut stop, &running).await?
-        }
+    let mut running = tokio::select! {
+        started = try_join_all(roles.into_iter().map(start)) => started?,
         signal = stop.requested() => {
-            tracing::info!(signal = signal?, "draining: the roles drain when they have started");
-            Ok(())
+            tracing::info!(signal = signal?, "stopped during the start");
+            readiness.drain();
+            admin.stop(false).await;
+            return Ok(());
         }
     };
+    readiness.open();
+    let outcome = wait(&mut stop, &running).await?;
     readiness.drain();
-    // A process that has not been ready gets no requests.
-    let delay = if stop.is_terminated() && !running.is_empty() { delay } else { Duration::ZERO };
+    let delay = if stop.is_terminated() { delay } else { Duration::ZERO };
     let drained = async {
-        if running.is_empty() {
-            stopping.send_replace(true);
-            match starting.await {
-                Ok(started) => running = started,
-                Err(error) => outcome = Err(error),
-            }
-        }
-        drain(&mut running).await;
+        drain(&mut running, Duration::from_secs(1)).await;
         admin.stop(false).await;
     };
     stop.drain(delay, drained).await;
@@ -169,30 +167,6 @@ fn serve_operators(
     Ok((readiness, unfinished, admin))
 }
 
-/// How long a process of these roles accepts requests after SIGTERM.
-fn drain_delay(config: &admin::Config, roles: &[Box<dyn Role>]) -> Duration {
-    let longest = roles.iter().map(|role| role.drain_delay()).max();
-    config.drain_delay.or(longest).unwrap_or_default()
-}
-
-/// The roles that `opening` returns. `None` when a signal requests the end before.
-///
-/// # Errors
-/// When a role cannot be opened, or a part has ended unexpectedly.
-async fn unless_stopped(
-    stop: &mut Stop,
-    opening: impl Future<Output = Result<Vec<Box<dyn Role>>, Error>>,
-) -> Result<Option<Vec<Box<dyn Role>>>, Error> {
-    tokio::select! {
-        roles = opening => roles.map(Some),
-        signal = stop.requested() => {
-            tracing::info!(signal = signal?, "draining");
-            tracing::info!("stopped before the stores are open");
-            Ok(None)
-        }
-    }
-}
-
 /// Waits until a signal requests the end, or a role cannot go on. The inner error is the outcome of the process after its
 /// drain.
 ///
@@ -208,8 +182,40 @@ async fn wait(stop: &mut Stop, running: &[Box<dyn Running>]) -> Result<Result<()
     }
 }
 
-async fn drain(running: &mut [Box<dyn Running>]) {
-    for step in [Step::Refuse, Step::Close, Step::Answer, Step::Complete, Step::End] {
-        join_all(running.iter_mut().map(|role| role.drain(step))).await;
+/// Drains the roles. The ends of the steps are multiples of `unit`.
+async fn drain(running: &mut [Box<dyn Running>], unit: Duration) {
+    let begin = Instant::now();
+    for (step, end) in STEPS {
+        let done = join_all(running.iter_mut().map(|role| role.drain(step)));
+        if timeout_at(begin + unit * end, done).await.is_err() {
+            tracing::warn!(?step, "a step of the drain did not finish in time");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+
+    /// A role whose steps do not end.
+    struct Hanging(Rc<RefCell<Vec<Step>>>);
+
+    #[async_trait(?Send)]
+    impl Running for Hanging {
+        async fn drain(&mut self, step: Step) {
+            self.0.borrow_mut().push(step);
+            pending().await
+        }
+    }
+
+    #[actix_web::test]
+    async fn steps_that_hang_leave_the_next_ones_their_time_within_the_deadline() {
+        let begun = Rc::default();
+        drain(&mut [Box::new(Hanging(Rc::clone(&begun)))], Duration::from_millis(2)).await;
+        assert_eq!(*begun.borrow(), STEPS.map(|(step, _)| step));
+        let ends = STEPS.map(|(_, end)| Duration::from_secs(end.into()));
+        assert!(ends.is_sorted() && ends[6] < shutdown::DRAIN_DEADLINE, "{ends:?}");
     }
 }

@@ -1,16 +1,15 @@
 //! `godzilla presence`: the presence service. It stores nothing: after a restart chat nodes report their users again.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use clap::Args;
 
 use crate::{
     error::Error,
-    listener::listen,
     role::{
-        definition::{Context, Definition, RoleConfig},
-        harness::{Process, Role, Running, Step},
+        definition::{Definition, RoleConfig},
+        harness::{Process, Running, Step},
         presence_thread::PresenceThread,
     },
 };
@@ -42,13 +41,6 @@ pub struct Config {
     pub service: presence::Config,
 }
 
-/// The role before its start.
-struct Presence {
-    listener: TcpListener,
-    address: SocketAddr,
-    service: presence::Config,
-}
-
 #[async_trait(?Send)]
 impl RoleConfig for Config {
     fn listen(&self) -> SocketAddr {
@@ -59,24 +51,13 @@ impl RoleConfig for Config {
         self.listen = address;
     }
 
-    async fn open(mut self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
-        let listener = listen(context.listen_flag, &mut self.listen)?;
+    async fn start(mut self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        let listener = process.listen(&mut self.listen)?;
         if !self.listen.ip().is_loopback() {
             tracing::warn!(address = %self.listen, "this address is reachable from other machines: restrict it to chat nodes, because any client can report users as online");
         }
-        Ok(Box::new(Presence { listener, address: self.listen, service: self.service }))
-    }
-}
-
-#[async_trait(?Send)]
-impl Role for Presence {
-    fn name(&self) -> &'static str {
-        "presence"
-    }
-
-    async fn start(self: Box<Self>, _: Process) -> Result<Box<dyn Running>, Error> {
-        let service = PresenceThread::start(self.listener, self.service);
-        tracing::info!(address = %self.address, "presence listens");
+        let service = PresenceThread::start(listener, self.service);
+        tracing::info!(address = %self.listen, "presence listens");
         Ok(Box::new(service))
     }
 }

@@ -15,14 +15,17 @@ use actix_web::{
     dev::{AppConfig, ServerHandle},
     rt::{spawn, time::interval},
 };
-use futures_util::future::pending;
+use chat::{Chat, Deps};
+use futures_util::{FutureExt, future::ready};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
 
 use crate::{
-    admin::{Probe, Readiness},
+    admin::{Readiness, not_ready_unless},
     error::Error,
+    heartbeat,
     http::{self, Settings, Unfinished},
+    listener::listen,
+    storage::SharedStores,
     supervision::{self, essential},
 };
 
@@ -37,7 +40,8 @@ pub struct Process {
     pub(super) unfinished: Unfinished,
     pub(super) readiness: Arc<Readiness>,
     pub(super) upkeep: Upkeep,
-    pub(super) stopping: watch::Receiver<bool>,
+    /// The flag of the address of the role.
+    pub(super) listen_flag: &'static str,
 }
 
 /// Periodic work of the roles.
@@ -61,13 +65,46 @@ pub(super) async fn run_upkeep(metrics: PrometheusHandle, upkeep: Upkeep) {
 
 impl Process {
     /// Adds the check of a part without which the process is not ready.
-    pub fn add_probe(&self, part: &'static str, probe: Probe) {
-        self.readiness.add(self.role, part, probe, false);
+    pub fn add_probe<F>(&self, part: &'static str, probe: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Option<String>> + Send + 'static,
+    {
+        self.readiness.add(self.role, part, Box::new(move || probe().boxed()), false);
+    }
+
+    /// Adds the check of the store of durable data.
+    pub fn add_store(&self, stores: &SharedStores) {
+        let backend = stores.backend.clone();
+        self.add_probe(backend.name(), move || {
+            let backend = backend.clone();
+            async move { backend.problem().await }
+        });
     }
 
     /// Adds the check of a part without which the process is degraded.
-    pub fn add_degrading(&self, part: &'static str, probe: Probe) {
-        self.readiness.add(self.role, part, probe, true);
+    pub fn add_degrading(
+        &self,
+        part: &'static str,
+        probe: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) {
+        self.readiness.add(self.role, part, Box::new(move || ready(probe()).boxed()), true);
+    }
+
+    /// Starts the chat, and adds its checks: whether its parts answer, and whether it receives the online users, without which everything
+    /// else works.
+    ///
+    /// # Errors
+    /// When the chat cannot start.
+    pub async fn start_chat(&self, deps: Deps) -> Result<Chat, Error> {
+        let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
+        heartbeat::watch_chat(&chat);
+        let (parts, presence) = (chat.clone(), chat.clone());
+        self.add_probe("chat's parts", move || {
+            let chat = parts.clone();
+            async move { not_ready_unless(chat.is_ready().await) }
+        });
+        self.add_degrading("presence", move || presence.presence_degradation());
+        Ok(chat)
     }
 
     /// Adds periodic work of the role.
@@ -75,12 +112,12 @@ impl Process {
         self.upkeep.borrow_mut().push(Box::new(work));
     }
 
-    /// Resolves when the end of the process is requested before the start is complete.
-    pub async fn stop_requested(mut self) {
-        // An error means that the process has started all roles.
-        if self.stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
-            pending::<()>().await;
-        }
+    /// Listens on the address of the role. Replaces port 0 in it by the port that the system chose.
+    ///
+    /// # Errors
+    /// When the process cannot listen on it.
+    pub fn listen(&self, address: &mut SocketAddr) -> Result<TcpListener, Error> {
+        listen(self.listen_flag, address)
     }
 
     /// Starts an HTTP server with one application from `factory` for each worker. Its end ends the process.

@@ -17,29 +17,15 @@ use tokio::task::spawn_blocking;
 pub use self::flags::{Config, ROLE};
 use crate::{
     error::Error,
-    heartbeat,
     http::Settings,
     listener::listen,
     role::{
-        chat_probe,
-        definition::Context,
-        harness::{Process, Role, Running, Step},
-        presence_probe,
+        harness::{Process, Running, Step},
         presence_thread::PresenceThread,
     },
-    storage::{EmbeddedStores, sqlite},
+    storage::sqlite,
     user_lookup::StoreUserLookup,
 };
-
-/// The role before its start.
-struct Serve {
-    /// HTTP for clients.
-    http: TcpListener,
-    /// gRPC of presence, for the chat of this process and for other readers.
-    presence: TcpListener,
-    stores: EmbeddedStores,
-    config: Config,
-}
 
 /// The running parts.
 struct Parts {
@@ -64,56 +50,39 @@ const CLOSING_STEPS: u32 = 10;
 /// Pause between two of those steps.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
-impl Serve {
-    /// Opens the sockets and the stores. Replaces port 0 in `config` by the port that the system chose.
-    async fn open(mut config: Config, context: Context) -> Result<Self, Error> {
-        let http = listen(context.listen_flag, &mut config.gateway.listen)?;
-        let presence = listen("--presence-listen", &mut config.presence_listen)?;
-        let directory = config.store.directory().to_owned();
-        // Opening blocks, and the process answers `/livez` and signals meanwhile. The panic hook has reported a panic.
-        let stores = spawn_blocking(move || sqlite::open(&directory)).await;
-        let stores = stores.unwrap_or_else(|_| Err(Error::part("stores", "opening them panicked")))?;
-        Ok(Self { http, presence, stores, config })
-    }
-}
-
-#[async_trait(?Send)]
-impl Role for Serve {
-    fn name(&self) -> &'static str {
-        "serve"
-    }
-
-    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
-        let Self { http, presence, stores, mut config } = *self;
-        config.chat.presence_url = format!("http://{}", config.presence_listen);
-        stores.probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
-        let presence = PresenceThread::start(presence, config.presence.clone());
-        let io = Io::new();
-        let deps = Deps {
-            history: stores.history,
-            order: Order::Store(stores.journal),
-            directory: stores.directory,
-            ticket_key: stores.ticket_key,
-            user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
-            sessions: stores.sessions.clone(),
-            io: io.clone(),
-            config: config.chat.clone(),
-        };
-        let chat = chat::start(deps).await.map_err(|error| Error::part("chat", error))?;
-        heartbeat::watch_chat(&chat);
-        process.add_probe("chat's parts", chat_probe(&chat));
-        process.add_degrading("presence", presence_probe(&chat));
-        let accounts = Accounts::new(stores.users, stores.sessions.clone(), &config.accounts)
-            .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
-        let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
-        let gateway = Gateway::new(config.gateway.clone(), stores.sessions);
-        let idle = gateway.clone();
-        process.add_upkeep(move || idle.remove_idle_clients());
-        let http = http_server(&process, http, &config, (gateway, accounts, chat.clone(), sockets))?;
-        tracing::info!(address = %config.gateway.listen, "http listens");
-        banner::show(&config, process.admin);
-        Ok(Box::new(Parts { http, chat, io, presence, close: stores.close }))
-    }
+/// Opens the sockets and the stores before it starts the parts. Replaces port 0 in `config` by the port that the system chose.
+async fn start(mut config: Config, process: Process) -> Result<Parts, Error> {
+    let http = process.listen(&mut config.gateway.listen)?;
+    let presence = listen("--presence-listen", &mut config.presence_listen)?;
+    config.chat.presence_url = format!("http://{}", config.presence_listen);
+    let directory = config.store.directory().to_owned();
+    // Opening blocks, and the process answers `/livez` and signals meanwhile. The panic hook has reported a panic.
+    let stores = spawn_blocking(move || sqlite::open(&directory)).await;
+    let stores = stores.unwrap_or_else(|_| Err(Error::part("stores", "opening them panicked")))?;
+    stores.probes.into_iter().for_each(|(part, probe)| process.add_probe(part, probe));
+    let presence = PresenceThread::start(presence, config.presence.clone());
+    let io = Io::new();
+    let deps = Deps {
+        history: stores.history,
+        order: Order::Store(stores.journal),
+        directory: stores.directory,
+        ticket_key: stores.ticket_key,
+        user_lookup: Arc::new(StoreUserLookup(stores.users.clone())),
+        sessions: stores.sessions.clone(),
+        io: io.clone(),
+        config: config.chat.clone(),
+    };
+    let chat = process.start_chat(deps).await?;
+    let accounts = Accounts::new(stores.users, stores.sessions.clone(), &config.accounts)
+        .map_err(|error| Error::part("accounts", format!("{error:?}")))?;
+    let sockets = Server::new(io.clone(), Clients::new(chat.clone()), config.sockets.to_config());
+    let gateway = Gateway::new(config.gateway.clone(), stores.sessions);
+    let idle = gateway.clone();
+    process.add_upkeep(move || idle.remove_idle_clients());
+    let http = http_server(&process, http, &config, (gateway, accounts, chat.clone(), sockets))?;
+    tracing::info!(address = %config.gateway.listen, "http listens");
+    banner::show(&config, process.admin);
+    Ok(Parts { http, chat, io, presence, close: stores.close })
 }
 
 /// The HTTP server for clients: the gateway's middleware around all services.
@@ -156,12 +125,10 @@ impl Running for Parts {
             Step::Close => {
                 self.io.close_all(CloseReason::ShuttingDown, CLOSING_STEPS, CLOSING_PAUSE).await;
             }
-            Step::Answer => {}
-            Step::Complete => {
-                self.http.stop(true).await;
-                self.chat.drain().await;
-            }
+            Step::Stop => self.http.stop(true).await,
+            Step::Complete => self.chat.drain().await,
             Step::End => self.presence.stop().await,
+            Step::Answer | Step::Disconnect => {}
         }
     }
 

@@ -1,14 +1,14 @@
 //! The roles of one process: one role alone, or several by `godzilla run`. The roles of `run` are those of the other commands: they use
 //! the same stores, and the same protocols with each other and with roles of other processes.
 
-use std::{fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, error::ErrorKind};
 
 use super::{
     ROLES,
-    definition::{Context, Definition, RoleConfig},
-    harness::{self, Role, Shared},
+    definition::Definition,
+    harness::{self, Member, Shared},
 };
 use crate::{admin, error::Error, listener::reachable, storage, telemetry};
 
@@ -67,20 +67,6 @@ pub struct RoleSet {
     named: bool,
     admin: admin::Config,
     telemetry: telemetry::Config,
-}
-
-/// A role of the set.
-struct Member {
-    name: &'static str,
-    /// The flag of its address.
-    listen_flag: &'static str,
-    config: Box<dyn RoleConfig>,
-}
-
-impl fmt::Debug for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.config.fmt(f)
-    }
 }
 
 impl Subcommand for RoleSet {
@@ -160,7 +146,7 @@ impl FromArgMatches for RoleSet {
 impl RoleSet {
     /// The flags of a role of the set.
     #[cfg(test)]
-    pub fn config<C: RoleConfig>(&self) -> Option<&C> {
+    pub fn config<C: super::definition::RoleConfig>(&self) -> Option<&C> {
         self.roles.iter().find_map(|role| (&*role.config as &dyn std::any::Any).downcast_ref())
     }
 
@@ -174,28 +160,15 @@ impl RoleSet {
         let mut found = vec![("godzilla", Ok(env!("CARGO_PKG_VERSION").to_owned()))];
         found.extend(self.check().err().map(|text| ("configuration", Err(text))));
         let requirements = || self.roles.iter().map(|role| role.config.requirements());
-        if let Some(secret) = requirements().find_map(|needed| needed.secret) {
-            found.extend(secret.key().err().map(|text| ("secret", Err(text))));
-        }
-        if let Some(redis) = requirements().find_map(|needed| needed.redis) {
-            found.push((
-                "Redis",
-                match redis.url() {
-                    Ok(url) => {
-                        storage::redis::version(url.reveal().into()).await.map_err(|error| error.to_string())
-                    }
-                    Err(text) => Err(text),
-                },
-            ));
+        let text = |error: Error| error.to_string();
+        if let Some(cluster) = requirements().find_map(|needed| needed.cluster) {
+            found.extend(cluster.key().err().map(|error| ("secret", Err(text(error)))));
+            let version = async { storage::redis::version(cluster.location()?).await };
+            found.push(("Redis", version.await.map_err(text)));
         }
         if let Some(mongo) = requirements().find_map(|needed| needed.mongo) {
-            found.push((
-                "MongoDB",
-                match mongo.uri() {
-                    Ok(uri) => storage::mongodb_version(&uri).await.map_err(|error| error.to_string()),
-                    Err(text) => Err(text),
-                },
-            ));
+            let version = async { storage::mongodb_version(&mongo.uri().map_err(Error::Config)?).await };
+            found.push(("MongoDB", version.await.map_err(text)));
         }
         found
     }
@@ -203,18 +176,9 @@ impl RoleSet {
     /// Runs the roles until a signal requests the end, then drains them.
     ///
     /// # Errors
-    /// When a role cannot be opened or started, or a part ends unexpectedly.
+    /// When a role cannot be started, or a part ends unexpectedly.
     pub fn run(self) -> Result<(), Error> {
-        let shared =
-            Shared { admin: self.admin.clone(), telemetry: self.telemetry.clone(), named: self.named };
-        harness::run(shared, async || self.open().await)
-    }
-
-    async fn open(self) -> Result<Vec<Box<dyn Role>>, Error> {
-        let mut opened = Vec::new();
-        for role in self.roles {
-            opened.push(role.config.open(Context { listen_flag: role.listen_flag }).await?);
-        }
-        Ok(opened)
+        let shared = Shared { admin: self.admin, telemetry: self.telemetry, named: self.named };
+        harness::run(shared, self.roles)
     }
 }

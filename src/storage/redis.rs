@@ -3,19 +3,13 @@
 
 use std::fmt;
 
-use remote::{Location, Redis, redis::cmd};
+use remote::{
+    Location, Redis,
+    redis::{Client, cmd},
+};
 use sessions::RedisSessions;
 
-use crate::{config::shared, error::Error};
-
-/// The address of Redis, and the prefix of the keys.
-///
-/// # Errors
-/// When the address is missing or cannot be read.
-pub fn location(flags: &shared::Redis, deployment: &shared::Deployment) -> Result<Location, Error> {
-    let url = flags.url().map_err(Error::Config)?;
-    Ok(Location::new(url.reveal(), &deployment.deployment))
-}
+use crate::error::Error;
 
 /// A client with one connection, for checks.
 ///
@@ -28,12 +22,13 @@ pub fn client(at: Location) -> Result<Redis, Error> {
 /// The version of Redis, for the doctor.
 ///
 /// # Errors
-/// Also when Redis does not answer.
+/// Also when Redis does not answer. The text names its host and port.
 pub async fn version(at: Location) -> Result<String, Error> {
+    let server = Client::open(&*at.url).map_err(refused)?.get_connection_info().addr().to_string();
     let redis = client(at)?;
     let asked =
         redis.ask(async |mut redis| cmd("INFO").arg("server").query_async::<String>(&mut redis).await);
-    let info = asked.await.map_err(|error| Error::Tool(error.to_string()))?;
+    let info = asked.await.map_err(|error| Error::Tool(format!("{server}: {error}")))?;
     Ok(remote::field(&info, "redis_version"))
 }
 

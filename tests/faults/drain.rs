@@ -10,12 +10,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::support::{
-    NODES, PATIENT, Progress, Request, Response, Socket, TestServer, TestUser, scale, with_timeout,
-};
-
-/// The number of sessions that use long-polling.
-const POLLERS: usize = 20;
+use crate::support::{NODES, PATIENT, Progress, Socket, TestServer, TestUser, scale, with_timeout};
 /// How many clients connect at the same time.
 const AT_ONCE: usize = 32;
 /// The number of senders; each stays below the rate limit of one user.
@@ -91,55 +86,6 @@ async fn clients_of_a_draining_node_reconnect_and_receive_every_message_once() {
         assert_eq!(received.seqs, stored, "lost, duplicate or out of order");
         assert_eq!(received.reconnects, 1, "every client was connected to the draining node");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn polling_clients_of_a_draining_node_receive_a_close_packet_and_never_an_unknown_session_error() {
-    let mut server = TestServer::start_split().await;
-    let users = server.users_for("client", POLLERS).await;
-    let [draining, staying] = NODES;
-    server.system.stop_process(staying).await;
-    let mut sessions = Vec::new();
-    for n in 0..POLLERS {
-        let user = users[n % users.len()].clone();
-        let open = poll(&user, "").await.expect(200).body;
-        let sid = open.split('"').nth(3).expect("the open packet has an id").to_owned();
-        post(&user, &format!("&sid={sid}"), "40").await;
-        sessions.push((user, format!("&sid={sid}")));
-    }
-    server.system.restart_process(staying).await;
-    let listening = sessions.into_iter().map(|(user, sid)| tokio::spawn(poll_until_closed(user, sid)));
-    let listeners: Vec<_> = listening.collect();
-    let status = server.system.stop_process(draining).await;
-    assert_eq!(status.code(), Some(0));
-    for listener in listeners {
-        with_timeout("the end of a session", listener).await.expect("clients fail only by an assertion");
-    }
-    // A new client connects to the other node.
-    poll(&users[0], "").await.expect(200);
-}
-
-async fn poll(user: &TestUser, sid: &str) -> Response {
-    user.request(Request::get(&format!("/socket.io/?EIO=4&transport=polling{sid}"))).await
-}
-
-/// Polls and responds to pings until the server closes the session.
-async fn poll_until_closed(user: TestUser, sid: String) {
-    loop {
-        let received = poll(&user, &sid).await.expect(200).body;
-        if received.split('\u{1e}').any(|packet| packet == "1") {
-            return;
-        }
-        if received.split('\u{1e}').any(|packet| packet == "2") {
-            post(&user, &sid, "3").await;
-        }
-    }
-}
-
-async fn post(user: &TestUser, sid: &str, packet: &str) {
-    let target = format!("/socket.io/?EIO=4&transport=polling{sid}");
-    let post = Request::new("POST", &target).body("text/plain;charset=UTF-8", packet);
-    user.request(post).await.expect(200);
 }
 
 /// Sends a message, retries while the draining node refuses it, and returns its `seq`.

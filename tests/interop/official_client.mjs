@@ -1,5 +1,5 @@
 // The official client, unmodified, under control of a test: reads one JSON command per line and writes one JSON line per event.
-// Commands use the public API, except `drop` and `receive_false_offset`. Driven by tests/support/official_client.rs. Run:
+// Commands use the public API, except `drop`. Driven by tests/support/official_client.rs. Run:
 // `node official_client.mjs URL TOKEN OPTIONS`.
 import { createInterface } from "node:readline";
 import { io } from "socket.io-client";
@@ -27,10 +27,6 @@ const commands = {
     const { transport } = socket.io.engine;
     if (transport.ws) transport.ws._socket.destroy();
     else socket.io.engine.close();
-  },
-  // Simulates a server that sends an event whose last argument is a string: the client stores the string as its offset.
-  receive_false_offset: ({ text }) => {
-    socket.io.engine.transport.onPacket({ type: "message", data: `2["volatile",${JSON.stringify(text)}]` });
   },
   leave: () => socket.disconnect(),
   emit: ({ event, payload }) => socket.emit(event, payload),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{ConnectFailure, RawSocket, Socket, TestServer, with_timeout};
+use crate::support::{ConnectFailure, RawSocket, TestServer, with_timeout};
 
 #[tokio::test]
 async fn a_text_of_8192_bytes_is_accepted_and_one_more_byte_is_too_large() {
@@ -88,19 +88,6 @@ async fn excess_heartbeats_and_oversized_messages_close_the_connection_after_an_
     socket.send_binary(vec![7; 40_000]);
     socket.send_binary(vec![7; 40_000]);
     assert_eq!(socket.closed_after("error").await["code"], "too_large");
-}
-
-#[tokio::test]
-async fn an_event_sent_directly_after_connect_is_handled_after_its_response() {
-    let server = TestServer::start().await;
-    let mut bob = server.connected_user("bob").await;
-    let eve = server.user("eve").await;
-    let transport = Socket::open_transport("eve", eve.source, eve.server, &eve.handshake()).await;
-    let early = transport.expect("eve has a session");
-    early.send_text("40");
-    early.send_text(r#"42["message",{"text":"early"}]"#);
-    bob.receive_message("early").await;
-    assert_eq!(eve.read_history("lobby").await.len(), 1);
 }
 
 #[tokio::test]

@@ -53,26 +53,6 @@ async fn a_message_missed_before_any_received_event_is_recovered() {
     assert_eq!(alice.texts(), ["missed", "after"]);
 }
 
-/// Uses the test's own client, which sends no offset, as the official client does when it has received no event.
-#[tokio::test]
-async fn a_client_without_an_offset_continues_from_its_connection() {
-    let server = TestServer::start().await;
-    let mut bob = server.connected_user("bob").await;
-    bob.send_message("long before").await;
-    let alice = server.connected_user("alice").await;
-    let (user, pid, sid) = (alice.user.clone(), alice.pid.clone(), alice.sid.clone());
-    drop(alice);
-    bob.send_message("missed").await;
-    let mut reconnected =
-        user.try_connect(user.handshake().auth(json!({"pid": pid}))).await.expect("a connection");
-    assert_eq!((&reconnected.pid, &reconnected.sid), (&pid, &sid), "not recovered");
-    bob.send_message("after").await;
-    reconnected.receive_message("after").await;
-    let texts: Vec<&str> =
-        reconnected.received.iter().filter_map(|message| message["data"]["text"].as_str()).collect();
-    assert_eq!(texts, ["missed", "after"]);
-}
-
 #[tokio::test]
 async fn a_message_missed_after_volatile_events_is_recovered() {
     let server = TestServer::start().await;
@@ -89,49 +69,6 @@ async fn a_message_missed_after_volatile_events_is_recovered() {
     bob.send_message("after").await;
     alice.receive_message("after").await;
     assert_eq!(alice.texts(), ["before", "missed", "after"]);
-}
-
-#[tokio::test]
-async fn a_message_missed_after_a_volatile_event_that_ends_with_a_string_is_recovered() {
-    let server = TestServer::start().await;
-    let mut bob = server.connected_user("bob").await;
-    let (mut alice, mut previous) = connect(&server, &server.user("alice").await).await;
-    let mut expected = Vec::new();
-    // With a message of this connection before the false offset, without one, and after a missed message.
-    for (before, malformed) in
-        [(Some("before"), "hello world"), (None, "zzz"), (Some("again"), "0123456789abcdef-x")]
-    {
-        if let Some(text) = before {
-            bob.send_message(text).await;
-            alice.receive_message(text).await;
-            expected.push(text.to_owned());
-        }
-        bob.until("presence:diff", |diff| names(diff, "joined").contains(&"alice")).await;
-        alice.receive_false_offset(malformed).await;
-        alice.drop_transport().await;
-        bob.until("presence:diff", |diff| names(diff, "left").contains(&"alice")).await;
-        let missed = format!("missed after {malformed}");
-        bob.send_message(&missed).await;
-        let reconnected = alice.connect().await;
-        assert_recovered(&previous, &reconnected);
-        expected.push(missed);
-        previous = reconnected;
-    }
-    bob.send_message("after").await;
-    alice.receive_message("after").await;
-    expected.push("after".to_owned());
-    assert_eq!(alice.texts(), expected);
-}
-
-/// The messages after an offset of another stream are not texts to the server.
-#[tokio::test]
-async fn an_offset_of_another_stream_is_not_recovered() {
-    let server = TestServer::start().await;
-    let (mut alice, first) = connect(&server, &server.user("alice").await).await;
-    alice.receive_false_offset("0123456789abcdef-1").await;
-    alice.drop_transport().await;
-    let reconnected = alice.connect().await;
-    assert!(!reconnected.recovered && reconnected.id != first.id, "{first:?} {reconnected:?}");
 }
 
 #[tokio::test]
@@ -179,28 +116,6 @@ async fn a_client_whose_session_was_revoked_meanwhile_is_refused() {
     bob.send_message("after the logout").await;
     alice.connect_refused().await;
     assert_eq!(alice.texts(), [""; 0]);
-}
-
-/// With credentials in CONNECT, the refusal is a CONNECT_ERROR with a code.
-#[tokio::test]
-async fn a_client_with_a_token_in_connect_whose_session_was_revoked_meanwhile_is_refused() {
-    let page = "http://page.example";
-    let server = TestServer::start_with(&["--allow-origin", page]).await;
-    let user = server.user("alice").await;
-    let options = json!({
-        "transports": ["websocket"],
-        "auth": {"token": user.token()},
-        "extraHeaders": {"Origin": page},
-    });
-    let mut alice = OfficialClient::of("alice", server.system.address, "", &options);
-    alice.connect().await;
-    alice.drop_transport().await;
-    let reconnected = alice.connect().await;
-    assert!(reconnected.recovered, "{reconnected:?}");
-    alice.drop_transport().await;
-    user.log_out().await;
-    let refused = alice.connect_refused().await;
-    assert_eq!(refused["data"]["code"], "unauthorized", "{refused}");
 }
 
 #[tokio::test]
@@ -286,9 +201,4 @@ async fn send_many(server: &TestServer, count: usize) -> Vec<String> {
         }
     }
     texts
-}
-
-/// The names in the list `which` of a `presence:diff`.
-fn names<'a>(diff: &'a Value, which: &str) -> Vec<&'a str> {
-    diff[which].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }

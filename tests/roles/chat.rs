@@ -32,13 +32,3 @@ async fn a_chat_node_waits_for_its_stores_and_reports_them() {
     chat.request(Request::get(target).header(HEADER, &signed(KEY, "alice", target))).await.expect(200);
     assert_eq!(chat.stop(), Some(0));
 }
-
-#[tokio::test]
-async fn an_unready_chat_node_stops_on_sigterm() {
-    let key = key_file();
-    let stores = ["--mongo-uri", "mongodb://127.0.0.1:1/", "--redis-url", "redis://127.0.0.1:1"];
-    let more = ["--node", "one", "--secret-file", &key.path().to_string_lossy()];
-    let mut chat = Role::start_unready("chat", &[&stores[..], &more[..]].concat());
-    chat.wait_for_admin().await;
-    chat.stop_in_time();
-}

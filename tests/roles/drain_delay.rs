@@ -1,143 +1,56 @@
-//! The time after SIGTERM in which a role is not ready and accepts requests (`--drain-delay`), and requests whose body arrives during a
+//! The time after a signal in which a process is not ready and accepts requests (`--drain-delay`), and requests whose body arrives during a
 //! drain.
 
 use std::{
     net::SocketAddr,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tempfile::TempDir;
-use testkit::{Mongo, Redis};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::sleep,
 };
 
-use super::{Role, key_file};
-use crate::support::{Request, TIMEOUT, TestServer, with_timeout};
+use crate::support::{Request, TestServer, with_timeout};
 
-/// The delay of the roles that end after it.
+/// The delay of the process that ends after it.
 const DELAY: Duration = Duration::from_secs(2);
 
-/// Longer than [`TIMEOUT`].
-const LONG: &str = "10m";
-
-/// The arguments of a role: its own, and the stores.
-fn arguments(
-    role: &str,
-    data: &TempDir,
-    mongo: &Mongo,
-    redis: &Redis,
-    key: &str,
-    delay: &str,
-) -> Vec<String> {
-    let data = data.path().join(role).to_string_lossy().into_owned();
-    let (uri, url) = (mongo.uri(), redis.url());
-    let shared = ["--redis-url", &url, "--secret-file", key];
-    let own: Vec<&str> = match role {
-        "serve" => vec!["--presence-listen", "127.0.0.1:0", "--bcrypt-cost", "4", "--data-dir", &data],
-        "presence" => Vec::new(),
-        "gateway" => [&shared[..], &["--accounts-url", "http://127.0.0.1:1"]].concat(),
-        "accounts" => [&shared[..], &["--mongo-uri", &uri, "--bcrypt-cost", "4"]].concat(),
-        _ => [&shared[..], &["--mongo-uri", &uri, "--node", "one"]].concat(),
-    };
-    own.into_iter().chain(["--drain-delay", delay]).map(str::to_owned).collect()
-}
-
-async fn start(role: &str, data: &TempDir, mongo: &Mongo, redis: &Redis, key: &str, delay: &str) -> Role {
-    let arguments = arguments(role, data, mongo, redis, key, delay);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut started = Role::start_unready(role, &arguments);
-    started.wait_until_listening().await;
-    // Without a chat node a gateway is never ready.
-    if role != "gateway" {
-        started.wait_until_ready();
-    }
-    started
-}
-
-fn signal(role: &Role, name: &str) {
-    let pid = role.child.id().to_string();
-    assert!(
-        Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill is installed").success()
-    );
-}
-
-async fn wait_for_draining(role: &Role, name: &str) {
-    role.wait_for_readiness(name, 503, &["draining"]).await;
-}
-
-async fn exit(role: &mut Role) -> Option<i32> {
-    let until = Instant::now() + TIMEOUT;
-    loop {
-        if let Some(status) = role.child.try_wait().expect("a child process") {
-            return status.code();
-        }
-        assert!(Instant::now() < until, "still running");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
-const ROLES: [&str; 5] = ["serve", "gateway", "accounts", "chat", "presence"];
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn roles_are_not_ready_at_once_after_sigterm_and_accept_requests_until_the_delay_is_over() {
-    let (mongo, redis, data, key) =
-        (Mongo::start().await, Redis::start(), TempDir::new().expect("a directory"), key_file());
-    let key = key.path().to_string_lossy().into_owned();
-    for name in ROLES {
-        let delay = format!("{}s", DELAY.as_secs());
-        let mut role = start(name, &data, &mongo, &redis, &key, &delay).await;
-        let signalled = Instant::now();
-        signal(&role, "TERM");
-        wait_for_draining(&role, name).await;
-        // Each connection is new. The first one that is refused is after the delay, however slow the machine is.
-        while TcpStream::connect(role.address).await.is_ok() {
-            if ["serve", "gateway"].contains(&name) {
-                let answer = Request::get("/healthz").try_send([127, 0, 0, 1].into(), role.address).await;
-                assert!(
-                    answer.as_ref().is_none_or(|answer| answer.status == 200) || signalled.elapsed() >= DELAY,
-                    "{name}: {answer:?}"
-                );
-            }
-        }
-        assert!(
-            signalled.elapsed() >= DELAY,
-            "{name}: connections are refused after {:?}",
-            signalled.elapsed()
-        );
-        assert_eq!(exit(&mut role).await, Some(0), "{name}");
-    }
+async fn wait_for_draining(server: &TestServer) {
+    let draining = async { while !server.system.readiness(0).await.contains("draining") {} };
+    with_timeout("a process that is not ready", draining).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_signal_and_sigint_end_the_delay() {
-    let (mongo, redis, data, key) =
-        (Mongo::start().await, Redis::start(), TempDir::new().expect("a directory"), key_file());
-    let key = key.path().to_string_lossy().into_owned();
-    for (name, first, second) in [("serve", "TERM", Some("INT")), ("chat", "INT", None)] {
-        let mut role = start(name, &data, &mongo, &redis, &key, LONG).await;
-        signal(&role, first);
-        let Some(second) = second else {
-            assert_eq!(exit(&mut role).await, Some(0), "{name} {first}");
-            continue;
-        };
-        wait_for_draining(&role, name).await;
-        // A signal soon after the first one counts as the same request.
-        let until = Instant::now() + TIMEOUT;
-        let status = loop {
-            if let Some(status) = role.child.try_wait().expect("a child process") {
-                break status.code();
-            }
-            signal(&role, second);
-            assert!(Instant::now() < until, "{name}: still running");
-            sleep(Duration::from_millis(50)).await;
-        };
-        assert_eq!(status, Some(130), "{name} {first} {second}");
+async fn after_sigterm_requests_are_accepted_until_the_delay_is_over() {
+    let mut server = TestServer::start_with(&["--drain-delay", "2s"]).await;
+    let signalled = Instant::now();
+    server.system.processes[0].signal("TERM");
+    wait_for_draining(&server).await;
+    // Each connection is new. The first one that is refused is after the delay, however slow the machine is.
+    while TcpStream::connect(server.system.address).await.is_ok() {
+        let answer = Request::get("/healthz").try_send([127, 0, 0, 1].into(), server.system.address).await;
+        let is_served = answer.as_ref().is_none_or(|answer| answer.status == 200);
+        assert!(is_served || signalled.elapsed() >= DELAY, "{answer:?}");
     }
+    assert!(signalled.elapsed() >= DELAY, "connections are refused after {:?}", signalled.elapsed());
+    assert_eq!(server.system.wait_for_exit(0).await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigint_and_a_second_signal_end_the_delay() {
+    let mut server = TestServer::start_with(&["--drain-delay", "10m"]).await;
+    server.system.processes[0].signal("INT");
+    assert_eq!(server.system.wait_for_exit(0).await.code(), Some(0));
+    server.system.restart().await;
+    server.system.processes[0].signal("TERM");
+    wait_for_draining(&server).await;
+    // A signal soon after the first one counts as the same request.
+    sleep(Duration::from_secs(1)).await;
+    server.system.processes[0].signal("INT");
+    assert_eq!(server.system.wait_for_exit(0).await.code(), Some(130));
 }
 
 /// Sends a message slowly: its body arrives for longer than the servers wait for their last connections.

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{NODES, Request, Response, Socket, TestServer, TestUser, with_timeout};
+use crate::support::{Request, Response, Socket, TestServer, TestUser, with_timeout};
 
 /// The number of messages that the HTTP client must at least have sent during a drain.
 const MIN_SENT: usize = 5;
@@ -166,36 +166,4 @@ async fn clients_of_a_draining_gateway_get_answers_until_it_refuses_connections(
         let stored: Vec<_> = stored.iter().map(|message| &message["id"]).collect();
         assert!(acked.iter().all(|id| stored.contains(&id)), "{sets:?}: a message is lost");
     }
-}
-
-/// All chat nodes drain at the same time. Requests of the HTTP API are answered until the nodes have closed all sockets.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_reach_draining_nodes_when_no_other_node_is_left() {
-    let mut server = TestServer::start_split().await;
-    let mut sockets = Vec::new();
-    for n in 0..16 {
-        sockets.push(server.user(&format!("user{n}")).await.connect().await);
-    }
-    let sender = server.user("sender").await;
-    let posting = tokio::spawn(post_messages(sender.clone()));
-    for node in NODES {
-        server.system.processes[node].signal("TERM");
-    }
-    let closed = async {
-        for socket in &mut sockets {
-            assert_eq!(socket.closed().await.code, Some(1001));
-        }
-    };
-    with_timeout("the end of the sockets", closed).await;
-    assert!(!posting.is_finished(), "refused before the sockets were closed: {:?}", posting.await);
-    let (acked, refused) = with_timeout("the end of the posts", posting).await.expect("no failure");
-    assert_eq!(refused.map(|response| response.status), Some(503));
-    for node in NODES {
-        assert_eq!(server.system.wait_for_exit(node).await.code(), Some(0));
-    }
-    server.system.kill();
-    server.system.restart().await;
-    let stored = sender.read_history("lobby").await;
-    let stored: Vec<_> = stored.iter().map(|message| &message["id"]).collect();
-    assert!(acked.iter().all(|id| stored.contains(&id)), "a message is lost");
 }

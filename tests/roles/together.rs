@@ -59,64 +59,6 @@ async fn roles_in_one_process_serve_the_official_client_and_drain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_chat_closes_its_sockets_before_the_gateway_of_the_same_process_ends() {
-    let mut server = TestServer::start_sets(SYSTEMS[0]).await;
-    let (_, [_, mut bob]) = clients(&server).await;
-    let mut carol = server.connected_user("carol").await;
-    assert_eq!(server.system.stop_process(0).await.code(), Some(0));
-    // The close frame of the chat. The gateway would close the connection without one.
-    assert_eq!(carol.closed().await.code, Some(1001));
-    // The close packet of the chat. A poll that the gateway ends is a "transport error".
-    assert_eq!(bob.disconnected().await, "transport close");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_answered_while_the_chat_of_the_same_process_closes_its_sockets() {
-    let mut server = TestServer::start_sets(SYSTEMS[0]).await;
-    let (user, _clients) = clients(&server).await;
-    // The more sockets, the longer the step takes: 5 s for these.
-    let mut tabs = Vec::new();
-    for _ in 0..15 {
-        tabs.push(user.connect().await);
-    }
-    server.system.processes[0].signal("TERM");
-    server.system.wait_for_log("draining").await;
-    // Each request has a connection of its own, and needs accounts, chat or presence.
-    user.get("/user/me").await.expect(200);
-    user.get("/presence/online").await.expect(200);
-    user.post("/rooms/lobby/messages", &json!({"text": "during the drain"})).await.expect(201);
-    user.get("/socket.io/?EIO=4&transport=polling").await.expect_refusal(503);
-    assert_eq!(server.system.wait_for_exit(0).await.code(), Some(0));
-    server.system.restart().await;
-    let stored = user.read_history("lobby").await;
-    assert_eq!(stored.last().map(|message| &message["data"]["text"]), Some(&json!("during the drain")));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_of_any_role_that_panics_ends_the_process() {
-    let parts = ["roster", "rooms", "http server", "admin server", "log follower", "presence server"];
-    for part in parts {
-        let mut server = TestServer::start_sets(SYSTEMS[0]).await;
-        let (user, [mut alice, _]) = clients(&server).await;
-        if !server.system.inject_fault(0, part).await {
-            return;
-        }
-        // Every role has something to do until the fault is reached.
-        let until = Instant::now() + TIMEOUT;
-        while !server.system.has_panicked(0, part).await {
-            assert!(Instant::now() < until, "{part}: the fault was not reached");
-            let body = json!({"text": part});
-            let sent = Request::post("/rooms/lobby/messages", &body).cookie(user.token());
-            _ = sent.try_send(user.source, user.server).await;
-            let online = Request::get("/presence/online").cookie(user.token());
-            _ = online.try_send(user.source, user.server).await;
-        }
-        assert_eq!(server.system.wait_for_exit(0).await.code(), Some(1), "{part}: {}", server.system.log());
-        alice.disconnected().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readyz_names_the_role_whose_store_is_unavailable() {
     let mut server = TestServer::start_sets(SYSTEMS[0]).await;
     server.system.stores.as_mut().expect("stores").mongo.kill();

@@ -91,19 +91,6 @@ impl TestServer {
         Self { system: System::start_sets(sets).await, next_source: AtomicU16::new(1) }
     }
 
-    /// Starts a split system of another deployment on the stores of this system.
-    pub async fn start_beside(&self, deployment: &str) -> Self {
-        let stores = self.system.stores.as_ref().expect("a split system");
-        Self { system: System::start_beside(stores, deployment).await, next_source: AtomicU16::new(10_000) }
-    }
-
-    /// Starts a split system of another deployment on the stores and the presence service of this system.
-    pub async fn start_within(&self, deployment: &str) -> Self {
-        let stores = self.system.stores.as_ref().expect("a split system");
-        let system = System::start_within(stores, self.system.presence, deployment).await;
-        Self { system, next_source: AtomicU16::new(20_000) }
-    }
-
     /// A user that is not registered yet, at a source address of its own.
     pub fn unregistered_user(&self, name: &str) -> TestUser {
         TestUser::new(name, self.new_source(), self.system.address)

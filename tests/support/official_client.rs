@@ -84,13 +84,6 @@ impl OfficialClient {
         self.disconnected().await;
     }
 
-    /// Receives a volatile event whose last argument is `text`; the client stores that as its offset.
-    pub async fn receive_false_offset(&mut self, text: &str) {
-        self.command(json!({"do": "receive_false_offset", "text": text})).await;
-        let received = self.event("volatile").await;
-        assert_eq!(received, [json!(text)]);
-    }
-
     /// Waits until the client reports its disconnection; returns the reason.
     pub async fn disconnected(&mut self) -> String {
         self.next("disconnected").await.as_str().unwrap_or_default().to_owned()

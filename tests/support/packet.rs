@@ -103,28 +103,3 @@ fn array(json: &str) -> Result<Vec<Value>, String> {
 fn parse(json: &str) -> Result<Value, String> {
     serde_json::from_str(json).map_err(|error| error.to_string())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packets_of_a_conformant_server_are_decoded() {
-        let event = Packet::Event { name: "a".into(), args: vec![1.into()], ack: None };
-        assert_eq!(Packet::decode(r#"42["a",1]"#), Ok(event));
-        assert_eq!(Packet::decode("4317[]"), Ok(Packet::Ack { id: 17, args: vec![] }));
-        assert_eq!(Packet::decode("41"), Ok(Packet::Left));
-        assert_eq!(Packet::decode("2"), Ok(Packet::Ping));
-    }
-
-    #[test]
-    fn packets_that_no_conformant_server_sends_are_errors() {
-        let bad =
-            ["", "3", "4", "2probe", "42", "42[]", "42[1]", "42{}", "43[]", "40", "40[]", r#"40{"sid":1}"#];
-        let more =
-            [r#"40{"sid":"x","more":1}"#, r#"0{"sid":"x"}"#, "41{}", "45-[]", r#"42/x,["a"]"#, "5", "b"];
-        for text in bad.iter().chain(&more) {
-            assert!(Packet::decode(text).is_err(), "{text}");
-        }
-    }
-}

@@ -48,24 +48,6 @@ impl RawSocket {
         }
     }
 
-    /// Upgrades and sends `bytes` in the same TCP segment as the upgrade.
-    pub async fn open_with(from: Ipv4Addr, to: SocketAddr, token: &str, bytes: &[u8]) -> Self {
-        Self::send_upgrade(from, to, &[upgrade_request(to, token).as_bytes(), bytes].concat()).await
-    }
-
-    /// Upgrades with this request, which starts with the request line and ends with the empty line.
-    pub async fn open_with_request(from: Ipv4Addr, to: SocketAddr, request: &str) -> Self {
-        Self::send_upgrade(from, to, request.as_bytes()).await
-    }
-
-    async fn send_upgrade(from: Ipv4Addr, to: SocketAddr, bytes: &[u8]) -> Self {
-        let mut raw = Self { stream: dial(from, to, None).await, read: Vec::new() };
-        raw.write(bytes).await;
-        let head = raw.read_head().await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-        raw
-    }
-
     /// Writes bytes unchanged. Errors are ignored: after a close by the server its response can still be read.
     pub async fn write(&mut self, bytes: &[u8]) {
         let _ = with_timeout("the server to read", self.stream.write_all(bytes)).await;
@@ -106,17 +88,6 @@ impl RawSocket {
             }
         })
         .await
-    }
-
-    /// Reads to the end of the connection and returns the code of the close frame.
-    pub async fn close_code(&mut self) -> Option<u16> {
-        let mut code = None;
-        while let Some(frame) = self.frame().await {
-            if frame.first == 0x88 {
-                code = frame.payload.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
-            }
-        }
-        code
     }
 
     fn take_frame(&mut self) -> Option<Frame> {

@@ -45,9 +45,6 @@ const DRAIN_DELAY: &str = "--drain-delay";
 /// The flags of presence.
 const PRESENCE_FLAGS: [&str; 4] = ["--deployment", "--presence-lease", "--typing-expiry", "--presence-flush"];
 
-/// The flag with the address of another deployment's presence service, which replaces the deployment's own service.
-const SHARED_PRESENCE: &str = "--presence-url";
-
 /// The flags of the other roles; a chat node refuses them.
 const NOT_CHAT: [&[&str]; 3] = [&ACCOUNTS_FLAGS, &PRESENCE_FLAGS, &GATEWAY_FLAGS];
 
@@ -64,9 +61,7 @@ pub fn commands(
     let redis = ("--redis-url", stores.redis.url());
     let mongo = ("--mongo-uri", stores.mongo.uri());
     let secret = ("--secret-file", key);
-    let shared = arguments.iter().skip_while(|flag| **flag != SHARED_PRESENCE).nth(1);
-    let presence_url =
-        ("--presence-url", shared.map_or_else(|| format!("http://{presence}"), ToString::to_string));
+    let presence_url = ("--presence-url", format!("http://{presence}"));
     let role = |name: &str, address: SocketAddr, admin: usize, more: &[(&str, String)]| {
         let mut fixed =
             vec![("--listen", address.to_string()), ("--admin-listen", admins[admin].to_string())];
@@ -163,6 +158,6 @@ fn meant_for<'a>(role: &'a str, arguments: &'a [&str]) -> impl Iterator<Item = S
         "presence" => PRESENCE_FLAGS.contains(&flag),
         _ => SHARED.contains(&flag) || !NOT_CHAT.iter().any(|flags| flags.contains(&flag)),
     };
-    let pairs = arguments.chunks(2).filter(move |pair| pair[0] != SHARED_PRESENCE && has_flag(pair[0]));
+    let pairs = arguments.chunks(2).filter(move |pair| has_flag(pair[0]));
     pairs.flatten().map(ToString::to_string)
 }

@@ -83,19 +83,6 @@ impl System {
         .await
     }
 
-    /// Starts the roles of another deployment on existing stores.
-    pub async fn start_beside(stores: &Stores, deployment: &str) -> Self {
-        Self::start_on(None, None, |data, _| split::commands(data, stores, &["--deployment", deployment]))
-            .await
-    }
-
-    /// Starts the roles of another deployment on existing stores and an existing presence service.
-    pub async fn start_within(stores: &Stores, presence: SocketAddr, deployment: &str) -> Self {
-        let presence = format!("http://{presence}");
-        let arguments = ["--deployment", deployment, "--presence-url", &presence];
-        Self::start_on(None, None, |data, _| split::commands(data, stores, &arguments)).await
-    }
-
     /// Starts the processes of `plan`: the addresses of the gateway and of presence, and the arguments and admin address of each process.
     async fn start_on(
         mut stores: Option<Stores>,
@@ -122,15 +109,6 @@ impl System {
             stores = system.stores.take();
         }
         panic!("the ports were taken five times in a row");
-    }
-
-    /// Sets a flag of the first process; it takes effect at the next start.
-    pub fn set_flag(&mut self, flag: &str, value: &str) {
-        let arguments = &mut self.processes[0].arguments;
-        match arguments.iter().position(|argument| argument == flag) {
-            Some(at) => arguments[at + 1] = value.to_owned(),
-            None => arguments.extend([flag.to_owned(), value.to_owned()]),
-        }
     }
 
     /// Kills every process with SIGKILL: no process can write anything before it ends.

@@ -95,10 +95,3 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     }
     names
 }
-
-#[test]
-fn manifests_are_parsed_as_cargo_parses_them() {
-    let manifest = "[package]\nname = \"x\"\n[dependencies]\n# no\nchat.workspace = true\nb-c = { path = \"b\" }\n\
-                    [dev-dependencies]\nd = \"1\"\n[build-dependencies]\ne = \"1\"\n[workspace.dependencies]\nf = \"1\"\n";
-    assert_eq!(dependencies(manifest), ["chat", "b-c", "e"]);
-}

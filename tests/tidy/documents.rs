@@ -79,15 +79,3 @@ fn documents_and_manifests_name_only_metrics_that_exist() {
     assert!(found > 30, "only {found} names found: the search is broken");
     none("a metric that does not exist", unknown);
 }
-
-#[test]
-fn names_of_metrics_are_found_in_a_text() {
-    let text = "`godzilla_a_total{reason=\"x\"}`, *_b_total and socketio_c, not mygodzilla_d";
-    assert_eq!(metric_names(text), BTreeSet::from(["godzilla_a_total", "socketio_c"]));
-}
-
-#[test]
-fn a_table_escapes_its_cells() {
-    let rows = [["x|y".to_owned(), code("")]];
-    assert_eq!(table(["a", "b"], rows), "| a | b |\n|---|---|\n| x\\|y | - |\n");
-}

@@ -107,7 +107,7 @@ impl StreamPosition {
         self.moved.notify_waiters();
     }
 
-    /// Parses an offset that a client sent back. Offsets of earlier releases contain no history.
+    /// Parses an offset that a client sent back.
     pub(super) fn parse(&self, text: &str) -> ParsedOffset {
         let Some((ids, offset)) =
             text.rsplit_once('-').and_then(|(ids, number)| Some((ids, number.parse().ok()?)))
@@ -128,12 +128,9 @@ impl StreamPosition {
         let is_current = epoch == Some(&*current.epoch);
         match history {
             _ if !(is_current || epoch.is_none_or(is_id)) => ParsedOffset::Invalid,
-            "" if is_current => ParsedOffset::Current(offset),
-            "" if current.history.is_empty() && epoch.is_some() => ParsedOffset::ReplacedHistory,
-            "" => ParsedOffset::OtherEpoch,
             history if *history == *current.history && is_current => ParsedOffset::Current(offset),
-            history if *history == *current.history => ParsedOffset::OtherEpoch,
-            history if is_id(history) => ParsedOffset::ReplacedHistory,
+            history if *history == *current.history && is_id(history) => ParsedOffset::OtherEpoch,
+            history if history.is_empty() || is_id(history) => ParsedOffset::ReplacedHistory,
             _ => ParsedOffset::Invalid,
         }
     }
@@ -164,10 +161,10 @@ mod tests {
             (format!("{OTHER}{RESTORED}-7"), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
             (format!("nowhere{HISTORY}-0"), ParsedOffset::OtherEpoch, ParsedOffset::ReplacedHistory),
             (format!("nowhere{RESTORED}-0"), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
-            // Of earlier releases, and of a log of one process.
-            (format!("{EPOCH}-7"), ParsedOffset::Current(7), ParsedOffset::Current(7)),
-            (format!("{OTHER}-7"), ParsedOffset::OtherEpoch, ParsedOffset::ReplacedHistory),
-            ("nowhere-0".to_owned(), ParsedOffset::OtherEpoch, ParsedOffset::OtherEpoch),
+            // Of a log of one process.
+            (format!("{EPOCH}-7"), ParsedOffset::ReplacedHistory, ParsedOffset::Current(7)),
+            (format!("{OTHER}-7"), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
+            ("nowhere-0".to_owned(), ParsedOffset::ReplacedHistory, ParsedOffset::ReplacedHistory),
         ];
         for (text, in_cluster, in_one_process) in cases {
             assert_eq!(

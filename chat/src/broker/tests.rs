@@ -1,4 +1,4 @@
-//! Order and position of the broker, with a real [`Io`] that has no workers. Delivery to sockets is tested through clients.
+//! The queue and the log of one process. Delivery to sockets is tested through clients.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use proto::{
     RoomName, Timestamp, Username,
     event::{Body, Message, Settings},
 };
-use socketio::{Io, SocketId};
+use socketio::SocketId;
 use tokio::sync::mpsc;
 
-use super::{Broker, Entry, RoomEvent, conformance, fanout_actor};
+use super::{Broker, Entry, RoomEvent, conformance};
 use crate::{
     SqliteStore, Text,
     directory::{Committed, Directory, NewRoom, shorthand::Shorthand},
@@ -26,24 +26,6 @@ fn message(offset: u64) -> RoomEvent {
         timestamp: Timestamp(0),
     };
     RoomEvent::message(message, None, Some(offset))
-}
-
-fn position(broker: &Broker) -> String {
-    broker.format_offset(broker.reached())
-}
-
-#[actix_rt::test]
-async fn a_flush_waits_for_all_entries_before_it_and_the_position_advances() {
-    let dir = tempfile::tempdir().unwrap();
-    let history = SqliteStore::open(&dir.path().join("chat.sqlite3")).unwrap().journal();
-    let (broker, entries) = Broker::open(history.clone()).await.unwrap();
-    let epoch = history.epoch().await.unwrap();
-    assert_eq!(position(&broker), format!("{epoch}-0"));
-    (1..=1000).for_each(|offset| broker.append(message(offset)));
-    assert_eq!(position(&broker), format!("{epoch}-0"), "nothing was delivered yet");
-    fanout_actor::start(&broker, entries, Io::new());
-    broker.flush().await;
-    assert_eq!(position(&broker), format!("{epoch}-1000"));
 }
 
 #[actix_rt::test]
@@ -64,23 +46,6 @@ async fn a_full_queue_blocks_the_store_without_loss() {
     }
     writer.join().unwrap();
     assert!(received.into_iter().eq((1..=3000).map(Some)));
-}
-
-#[actix_rt::test]
-async fn a_restart_continues_the_position_in_the_same_epoch() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("chat.sqlite3");
-    let samples =
-        vec![crate::Sample { room: RoomName::lobby(), author: "alice".parse().unwrap(), text: "hi".into() }];
-    let before = {
-        let store = SqliteStore::open(&path).unwrap();
-        crate::seed(&store, samples).await.unwrap();
-        position(&Broker::open(store.journal()).await.unwrap().0)
-    };
-    let store = SqliteStore::open(&path).unwrap();
-    let (broker, _) = Broker::open(store.journal()).await.unwrap();
-    assert_eq!(position(&broker), before);
-    assert!(before.ends_with("-1"), "{before}");
 }
 
 /// The broker of one process, with the store that is its log.

@@ -114,27 +114,6 @@ mod tests {
     }
 
     #[test]
-    fn valid_events_are_parsed() {
-        for (name, args, expected) in [
-            ("message", json!([{"text": "hi"}]), r#"Post { text: "hi", room: "lobby", client_id: None }"#),
-            ("typing", json!([{"isTyping": true}]), r#"SetTyping { is_typing: true, room: "lobby" }"#),
-            ("leave", json!([{"room": "tea"}]), r#"Leave { room: "tea" }"#),
-            (
-                "join",
-                json!([{"room": "tea", "since": 3}]),
-                r#"Join { room: "tea", since: Some(3), offset: None, rev: None, oldest: None, types: None, enter: None }"#,
-            ),
-            (
-                "history",
-                json!([]),
-                r#"History { room: "lobby", before: None, after: None, limit: None, offset: None }"#,
-            ),
-        ] {
-            assert_eq!(format!("{:?}", read(name, args).unwrap()), expected);
-        }
-    }
-
-    #[test]
     fn malformed_events_are_bad_requests() {
         let bad = [
             ("message", json!([])),
@@ -160,12 +139,6 @@ mod tests {
         for (name, args) in bad {
             assert_eq!(code(name, args.clone()), Some(Code::BadRequest), "{name} {args}");
         }
-    }
-
-    #[test]
-    fn text_length_is_limited_in_bytes() {
-        assert_eq!(code("message", json!([{"text": "x".repeat(8192)}])), None);
-        assert_eq!(code("message", json!([{"text": "x".repeat(8193)}])), Some(Code::TooLarge));
     }
 
     #[test]

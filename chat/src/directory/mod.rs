@@ -2,12 +2,12 @@
 //! and by clients, which look up a user's rooms. Backends: [`sqlite`], [`mongo`]. Every backend passes `conformance.rs`.
 
 pub mod change;
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
+#[cfg(test)]
+mod conformance;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod request;
-#[cfg(any(test, feature = "conformance"))]
+#[cfg(test)]
 pub mod shorthand;
 pub mod sqlite;
 mod stored_settings;

@@ -2,10 +2,10 @@
 //! Backends: [`sqlite`], [`mongo`]. Every backend passes `conformance.rs`. [`Journal`] reads the messages of all rooms in one order: with
 //! SQLite from the same rows, in a cluster from another store.
 
-#[cfg(any(test, feature = "conformance"))]
-pub mod conformance;
-#[cfg(any(test, feature = "conformance"))]
-pub mod journal_conformance;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod journal_conformance;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod sqlite;

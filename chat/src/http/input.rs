@@ -12,12 +12,12 @@ use actix_web::{
     dev::Payload,
     error::PayloadError,
     http::{StatusCode, header},
-    web::{Bytes, Data, PathConfig, PayloadConfig, QueryConfig},
+    web::{Data, PathConfig, QueryConfig},
 };
 use futures_util::future::LocalBoxFuture;
 use proto::{Identity, Object, Refusal};
+use runtime::body::{self, ReadError};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
 use crate::{Chat, Error, commands};
 
@@ -60,21 +60,20 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = LocalBoxFuture<'static, Result<Self, actix_web::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let kind = request.content_type().to_ascii_lowercase();
-        let is_json =
-            kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"));
+        let is_json = request.content_type().eq_ignore_ascii_case("application/json");
         let limit = request.app_data::<Limit>().map_or(BODY, |limit| limit.0);
-        let body = Bytes::from_request(request, payload);
+        let body = body::read(payload.take(), limit, BODY_DEADLINE);
         Box::pin(async move {
             if !is_json {
                 return Err(other(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
             }
-            let late = |_| other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
-            let body = timeout(BODY_DEADLINE, body).await.map_err(late)?.map_err(|error| match error
-                .as_error::<PayloadError>(
-            ) {
-                Some(PayloadError::Overflow) => Error::TooLarge { what: "the body", limit },
-                _ => Error::BadRequest("the body could not be read".to_owned()),
+            let body = body.await.map_err(|error| match error {
+                ReadError::Timeout => other(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+                // Also the limit of the gateway.
+                ReadError::TooLarge | ReadError::Broken(PayloadError::Overflow) => {
+                    Error::TooLarge { what: "the body", limit }.into()
+                }
+                ReadError::Broken(_) => Error::BadRequest("the body could not be read".to_owned()).into(),
             })?;
             let text = std::str::from_utf8(&body)
                 .map_err(|_| Error::BadRequest("the body is not UTF-8".to_owned()))?;
@@ -87,13 +86,6 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 /// The body limit for texts of at most `text_limit` bytes.
 pub fn limit(text_limit: usize) -> Limit {
     Limit(BODY.max(ESCAPED * text_limit + ENVELOPE))
-}
-
-impl Limit {
-    /// The limit as an actix-web configuration.
-    pub fn config(self) -> PayloadConfig {
-        PayloadConfig::new(self.0)
-    }
 }
 
 /// Invalid names in a path are answered with 404, like names that do not exist.

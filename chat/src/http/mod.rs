@@ -53,11 +53,9 @@ impl Chat {
 
     /// The path of a command's route.
     fn path_of<C: Command>(&self) -> Resource {
-        let limit = input::limit(self.config().text_limit);
         resource(route::<C>().1)
             .app_data(Data::new(self.clone()))
-            .app_data(limit)
-            .app_data(limit.config())
+            .app_data(input::limit(self.config().text_limit))
             .app_data(input::path())
             .app_data(input::query())
     }

@@ -144,35 +144,6 @@ fn events_per_second_and_bytes_are_bounded_by_the_changes() {
 }
 
 #[test]
-fn a_change_after_a_pause_is_sent_at_once_and_with_the_list() {
-    let mut client = Client::new();
-    client.replace(users(0..200));
-    client.pass(Duration::from_secs(10));
-    assert_eq!((client.diffs.len(), client.lists.len()), (1, 1));
-    client.change(&[], &users(0..1));
-    client.pass(Duration::ZERO);
-    assert_eq!((client.diffs.len(), client.lists.len()), (2, 2));
-    client.change(&[], &users(1..2));
-    client.pass(SPACING);
-    assert_eq!((client.diffs.len(), client.lists.len()), (3, 2), "a second list is not paid for yet");
-}
-
-#[test]
-fn a_user_that_leaves_and_rejoins_between_two_updates_is_not_sent() {
-    let mut client = Client::new();
-    client.replace(users(0..2));
-    client.pass(SPACING);
-    for _ in 0..10 {
-        client.change(&[], &users(0..1));
-        client.change(&users(0..1), &[]);
-        client.change(&users(2..3), &[]);
-        client.change(&[], &users(2..3));
-    }
-    client.pass(Duration::from_secs(10));
-    assert_eq!(client.diffs.len(), 1, "only the first update");
-}
-
-#[test]
 fn above_200_users_diffs_are_bounded_and_the_list_returns_below() {
     let mut client = Client::new();
     client.replace(users(0..5000));

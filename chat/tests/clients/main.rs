@@ -1,10 +1,9 @@
-//! Behaviour of the chat toward unusual clients: malformed and typed payloads, limits between users, privacy, cleanup and drain. With
-//! a real store, real sockets and real presence.
+//! Behaviour of the chat toward unusual clients: malformed and typed payloads, privacy, cleanup and drain. With a real store, real
+//! sockets and real presence.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-mod additions;
 mod cleanup;
 mod drain;
 mod malformed;

@@ -46,7 +46,7 @@ pub struct TestChat {
 #[derive(Clone)]
 pub struct Login {
     pub user: String,
-    pub token: Option<Token>,
+    pub token: Token,
 }
 
 /// One connected client.
@@ -159,7 +159,7 @@ impl TestChat {
     /// Logs a user in.
     pub async fn login(&self, user: &str) -> Login {
         let token = self.sessions.open(&user.parse().unwrap(), &[]).await.unwrap();
-        Login { user: user.to_owned(), token: Some(token) }
+        Login { user: user.to_owned(), token }
     }
 
     /// Logs a user in and connects a client.
@@ -180,10 +180,8 @@ impl TestChat {
     pub async fn open_websocket(&self, login: &Login) -> Client {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", self.address);
         let mut request = url.into_client_request().unwrap();
-        if let Some(token) = &login.token {
-            request.headers_mut().insert("test-user", login.user.parse().unwrap());
-            request.headers_mut().insert("test-session", token.id().as_str().parse().unwrap());
-        }
+        request.headers_mut().insert("test-user", login.user.parse().unwrap());
+        request.headers_mut().insert("test-session", login.token.id().as_str().parse().unwrap());
         let (ws, _) = tokio_tungstenite::connect_async(request).await.unwrap();
         let mut client = Client { ws, acks: 0, buffered: VecDeque::new() };
         client.receive_until("0{").await;

@@ -1,6 +1,7 @@
 //! The load generator: thousands of Socket.IO clients in one process, with every delivery counted. Runs one
 //! scenario, prints its report, and exits non-zero if a check fails.
 
+mod connects;
 mod delivery;
 mod lobby;
 mod loud;
@@ -26,6 +27,8 @@ struct Cli {
 /// The scenario.
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// The same clients connect to this server and to a peer: how many connects per second has each?
+    Connects(connects::Args),
     /// Many clients connect, wait and receive messages in the lobby: how long do connects take, what does an idle client cost, and is
     /// every message delivered exactly once and in order?
     Lobby(lobby::Args),
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         tokio::task::LocalSet::new().block_on(&runtime, async {
             match scenario {
+                Scenario::Connects(args) => connects::run(args).await,
                 Scenario::Lobby(args) => lobby::run(args).await,
                 Scenario::Loud(args) => loud::run(args).await,
             }

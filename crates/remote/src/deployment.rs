@@ -8,7 +8,7 @@ use deadpool_redis::redis::Client;
 /// The name of a deployment: empty, or up to [`Deployment::MAX`] letters, digits and dashes. The empty name is the default. With it
 /// the names of keys, channels and collections have no prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Deployment(Option<Arc<str>>);
+pub struct Deployment(Arc<str>);
 
 /// The name contains a character that is not allowed, is too long or is reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,17 +17,9 @@ pub struct Deployment(Option<Arc<str>>);
 )]
 pub struct NotADeployment;
 
-/// MongoDB refuses writes to collections whose name starts with this and a dot.
-const RESERVED: &str = "system";
-
 impl Deployment {
     /// The maximum length, in bytes. Collection names of MongoDB are limited too.
     pub const MAX: usize = 32;
-
-    /// The name; empty for the default.
-    pub fn name(&self) -> &str {
-        self.0.as_deref().unwrap_or_default()
-    }
 
     /// The name of a Redis key of this deployment.
     pub fn key(&self, key: &str) -> String {
@@ -39,17 +31,10 @@ impl Deployment {
         self.prefixed(name, '.')
     }
 
-    /// The name of a Redis channel of this deployment in database `db`. Redis does not separate channels by database, so the
-    /// name of a channel outside database 0 contains the number of the database.
-    pub fn channel(&self, name: &str, db: i64) -> String {
-        let channel = self.key(name);
-        if db == 0 { channel } else { format!("{channel}@{db}") }
-    }
-
     fn prefixed(&self, name: &str, separator: char) -> String {
-        match &self.0 {
-            Some(deployment) => format!("{deployment}{separator}{name}"),
-            None => name.to_owned(),
+        match &*self.0 {
+            "" => name.to_owned(),
+            deployment => format!("{deployment}{separator}{name}"),
         }
     }
 }
@@ -59,10 +44,10 @@ impl FromStr for Deployment {
 
     fn from_str(name: &str) -> Result<Self, NotADeployment> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if name.len() > Self::MAX || !name.bytes().all(is_allowed) || name == RESERVED {
+        if name.len() > Self::MAX || !name.bytes().all(is_allowed) || name == "system" {
             return Err(NotADeployment);
         }
-        Ok(Self((!name.is_empty()).then(|| name.into())))
+        Ok(Self(name.into()))
     }
 }
 
@@ -86,11 +71,13 @@ impl Location {
         self.deployment.key(key)
     }
 
-    /// The name of a channel of the deployment in the database of the address.
+    /// The name of a channel of the deployment. Redis does not separate channels by database, so the name of a channel outside database 0
+    /// contains the number of the database.
     pub fn channel(&self, name: &str) -> String {
         let client = Client::open(&*self.url);
         let db = client.map_or(0, |client| client.get_connection_info().redis_settings().db());
-        self.deployment.channel(name, db)
+        let channel = self.key(name);
+        if db == 0 { channel } else { format!("{channel}@{db}") }
     }
 }
 
@@ -110,17 +97,16 @@ mod tests {
         let blue: Deployment = "blue-2".parse().unwrap();
         assert_eq!(blue.key("session:x"), "blue-2:session:x");
         assert_eq!(blue.collection("users"), "blue-2.users");
-        assert_eq!(blue.channel("closed", 0), "blue-2:closed");
-        assert_eq!(blue.channel("closed", 3), "blue-2:closed@3");
+        assert_eq!(Location::new("redis://host", &blue).channel("closed"), "blue-2:closed");
+        assert_eq!(Location::new("redis://host/3", &blue).channel("closed"), "blue-2:closed@3");
     }
 
     #[test]
     fn the_default_deployment_changes_no_name() {
         let default: Deployment = "".parse().unwrap();
         assert_eq!(default, Deployment::default());
-        let names = [default.key("a"), default.collection("a"), default.channel("a", 0)];
-        assert_eq!(names, ["a", "a", "a"]);
-        assert_eq!(default.channel("a", 1), "a@1");
+        assert_eq!([default.key("a"), default.collection("a")], ["a", "a"]);
+        assert_eq!(Location::from("redis://host/1").channel("a"), "a@1");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod mongo;
 use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::{
-    Pool,
+    Pool, PoolBuilder,
     redis::{AsyncCommands, Client, RedisError, aio::ConnectionLike},
 };
 use tokio::{
@@ -31,9 +31,6 @@ const OUTAGE: u32 = 4;
 
 /// The maximum time that a request waits for a free connection.
 const MAX_WAIT: Duration = Duration::from_secs(3);
-
-/// The key that [`Redis::check`] writes.
-const CHECKED: &str = "checked";
 
 /// A pool of connections to one Redis. Cheap to clone; clones share the pool.
 #[derive(Clone)]
@@ -119,11 +116,7 @@ impl Redis {
         check_redis_url(&url)?;
         let client = Client::open(&*url).map_err(|_| NotAnAddress)?;
         let builder = deadpool_redis::Config::from_url(url).builder().map_err(|_| NotAnAddress)?;
-        let builder = builder.max_size(connections);
-        let builder = match on_connect {
-            Some(hook) => builder.post_create(hook),
-            None => builder,
-        };
+        let builder = on_connect.into_iter().fold(builder.max_size(connections), PoolBuilder::post_create);
         let pool = builder.build().map_err(|_| NotAnAddress)?;
         let (permits, unanswered) = (Arc::new(Semaphore::new(connections)), watch::Sender::new(0));
         Ok(Self { pool, client, deployment, permits, unanswered })
@@ -144,7 +137,7 @@ impl Redis {
     /// # Errors
     /// When no response arrives in time, or Redis refuses the write.
     pub async fn check(&self) -> Result<(), Unanswered> {
-        let key = self.key(CHECKED);
+        let key = self.key("checked");
         self.ask(async |mut redis| redis.set(&key, 1).await).await
     }
 

@@ -37,14 +37,8 @@ const CONNECTIONS: u32 = 64;
 /// The database when the address names none.
 const DATABASE: &str = "godzilla";
 
-/// The collection with the id of the store.
-const ID: &str = "store";
-
-/// The collection to which [`Store::check`] writes.
-const CHECKED: &str = "checked";
-
 /// The error code of a write that would create a second document with the key of a unique index.
-pub const DUPLICATE_KEY: i32 = 11_000;
+const DUPLICATE_KEY: i32 = 11_000;
 
 /// A failed call to MongoDB.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +108,7 @@ impl Store {
     /// When MongoDB does not answer.
     pub async fn id(&self) -> Result<String, Unanswered> {
         let new = doc! { "$setOnInsert": { "id": &ObjectId::new().to_hex()[8..] } };
-        let ids = self.collection::<Document>(ID);
+        let ids = self.collection::<Document>("store");
         let found = ids.find_one_and_update(doc! { "_id": 1 }, new).upsert(true);
         let found = answered(found.return_document(ReturnDocument::After)).await?;
         Ok(found.and_then(|found| found.get_str("id").ok().map(str::to_owned)).unwrap_or_default())
@@ -126,7 +120,7 @@ impl Store {
     /// When MongoDB does not answer, or does not confirm the write.
     pub async fn check(&self) -> Result<(), Unanswered> {
         let (checked, now) =
-            (self.collection::<Document>(CHECKED), doc! { "$set": { "at": DateTime::now() } });
+            (self.collection::<Document>("checked"), doc! { "$set": { "at": DateTime::now() } });
         answered(checked.update_one(doc! { "_id": 1 }, now).upsert(true)).await.map(drop)
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     error::Error,
     limits,
     role::{
-        definition::{Context, Definition, Requirements, RoleConfig},
-        harness::Role,
+        definition::{Definition, Requirements, RoleConfig},
+        harness::{Process, Running},
     },
 };
 
@@ -47,15 +47,9 @@ pub struct Config {
     // Messages and rooms.
     #[command(flatten)]
     pub mongo: shared::Mongo,
-    // Sessions, the stream of events, and the table of nodes.
+    // Sessions, the stream of events, the table of nodes, and the key of signed identities.
     #[command(flatten)]
-    pub redis: shared::Redis,
-    // Prefix of the keys and collections.
-    #[command(flatten)]
-    pub deployment: shared::Deployment,
-    // Key of signed identities.
-    #[command(flatten)]
-    pub secret: shared::Secret,
+    pub cluster: shared::Cluster,
     // Limits of a connection.
     #[command(flatten)]
     pub sockets: Sockets,
@@ -86,7 +80,7 @@ impl RoleConfig for Config {
     }
 
     fn requirements(&self) -> Requirements<'_> {
-        Requirements { secret: Some(&self.secret), redis: Some(&self.redis), mongo: Some(&self.mongo) }
+        Requirements { cluster: Some(&self.cluster), mongo: Some(&self.mongo) }
     }
 
     fn set_neighbour(&mut self, role: &str, url: &str) {
@@ -95,8 +89,8 @@ impl RoleConfig for Config {
         }
     }
 
-    async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
-        Ok(Box::new(super::Chat::open(*self, context).await?))
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        Ok(Box::new(super::start(*self, process).await?))
     }
 }
 

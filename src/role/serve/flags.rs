@@ -10,8 +10,8 @@ use crate::{
     error::Error,
     limits,
     role::{
-        definition::{Context, Definition, RoleConfig},
-        harness::Role,
+        definition::{Definition, RoleConfig},
+        harness::{Process, Running},
     },
 };
 
@@ -102,7 +102,7 @@ impl RoleConfig for Config {
         limits::fit(&mut self.sockets.queued_bytes);
     }
 
-    async fn open(self: Box<Self>, context: Context) -> Result<Box<dyn Role>, Error> {
-        Ok(Box::new(super::Serve::open(*self, context).await?))
+    async fn start(self: Box<Self>, process: Process) -> Result<Box<dyn Running>, Error> {
+        Ok(Box::new(super::start(*self, process).await?))
     }
 }

@@ -233,15 +233,6 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_the_last_delivered_messages_or_the_floors() {
-        let mut dedup = Dedup::default();
-        dedup.add(&tea(), 5);
-        assert_eq!(dedup.heads(), [(tea(), 5)]);
-        dedup.record(&tea(), 7);
-        assert_eq!(dedup.heads(), [(tea(), 7)]);
-    }
-
-    #[test]
     fn rooms_are_bounded() {
         let mut dedup = Dedup::default();
         for n in 0..=ROOMS {

@@ -1,41 +1,30 @@
-//! Tests of [`MongoDirectory`] on a real MongoDB: the conformance suite, concurrent changes, lost answers.
+//! Tests of [`MongoDirectory`] on a real MongoDB: the conformance suite, concurrent changes, indexes.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use futures_util::future::join_all;
-use mongodb::{Client, Database, bson::doc, options::ClientOptions};
+use mongodb::bson::doc;
 use proto::{
     RoomName, Username,
     event::{Settings, SettingsPatch},
 };
+use remote::{Deployment, mongo::Store};
 use testkit::Mongo;
 
 use super::MongoDirectory;
 use crate::{
     Error,
     changes::Changes,
-    config::STORE_DEADLINE,
     directory::{ChangeKind, Committed, Directory, NewRoom, Role, conformance, shorthand::Shorthand},
 };
 
 const LIMIT: usize = 100;
 
-async fn client(mongo: &Mongo) -> Client {
-    let mut options = ClientOptions::parse(mongo.uri()).await.unwrap();
-    options.server_selection_timeout = Some(Duration::from_secs(2));
-    options.connect_timeout = Some(Duration::from_secs(2));
-    options.heartbeat_freq = Some(Duration::from_secs(1));
-    Client::with_options(options).unwrap()
-}
-
-async fn database(mongo: &Mongo) -> Database {
-    client(mongo).await.default_database().unwrap()
+async fn store(mongo: &Mongo) -> Store {
+    Store::new(&mongo.uri(), &Deployment::default()).await.unwrap()
 }
 
 fn room(name: &str) -> RoomName {
@@ -66,23 +55,14 @@ fn count_commits(commits: &Arc<AtomicU32>) -> Committed {
     })
 }
 
-/// Waits until `condition` is true.
-async fn wait_until(condition: impl AsyncFn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !condition().await {
-        assert!(Instant::now() < until, "the condition did not become true within 30 s");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[actix_rt::test]
 async fn passes_the_conformance_suite() {
     let mongo = Mongo::start().await;
-    let client = client(&mongo).await;
-    let number = AtomicU32::new(0);
+    let (store, number) = (store(&mongo).await, AtomicU32::new(0));
     let fresh = || {
-        let name = format!("suite{}", number.fetch_add(1, Ordering::Relaxed));
-        (Arc::new(MongoDirectory::new(&client.database(&name))) as Arc<dyn Directory>, ())
+        let deployment = format!("suite{}", number.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+        let store = Store { deployment, ..store.clone() };
+        (Arc::new(MongoDirectory::new(store)) as Arc<dyn Directory>, ())
     };
     conformance::run(fresh).await;
 }
@@ -90,7 +70,7 @@ async fn passes_the_conformance_suite() {
 #[actix_rt::test]
 async fn concurrent_changes_of_two_nodes_are_each_committed_once() {
     let mongo = Mongo::start().await;
-    let nodes = [MongoDirectory::new(&database(&mongo).await), MongoDirectory::new(&database(&mongo).await)];
+    let nodes = [MongoDirectory::new(store(&mongo).await), MongoDirectory::new(store(&mongo).await)];
     nodes[0].prepare().await.unwrap();
     nodes[0].prepare().await.unwrap();
     let (tea, commits) = (room("tea"), Arc::new(AtomicU32::new(0)));
@@ -120,46 +100,12 @@ async fn concurrent_changes_of_two_nodes_are_each_committed_once() {
     assert_eq!(members, [("user0", Role::Owner)]);
 }
 
-#[actix_rt::test]
-async fn frozen_mongodb_fails_within_the_deadline() {
-    let mongo = Mongo::start().await;
-    let directory = MongoDirectory::new(&database(&mongo).await);
-    let tea = room("tea");
-    directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
-    mongo.pause();
-    let (started, alice) = (Instant::now(), user("alice"));
-    let patch = set_private(true);
-    let (find, rooms, create, add, remove, private, archive) = tokio::join!(
-        directory.find(&tea),
-        directory.rooms_of(&alice),
-        directory.create(new("milk", "bob"), LIMIT, no_callback()),
-        directory.add(&tea, &alice, LIMIT, no_callback()),
-        directory.remove(&tea, &alice, &alice, no_callback()),
-        directory.change_settings(&tea, &alice, &patch, no_callback()),
-        directory.archive(&tea, &alice, no_callback()),
-    );
-    let took = started.elapsed();
-    assert!(took < STORE_DEADLINE, "{took:?}");
-    let errors = [
-        find.unwrap_err(),
-        rooms.unwrap_err(),
-        create.unwrap_err(),
-        add.unwrap_err(),
-        remove.unwrap_err(),
-        private.unwrap_err(),
-        archive.unwrap_err(),
-    ];
-    assert!(errors.iter().all(|error| matches!(error, Error::Store(_))), "{errors:?}");
-    mongo.resume();
-    wait_until(async || directory.find(&tea).await.is_ok_and(|found| found.is_some())).await;
-}
-
 /// Every change is in the room's document, with its version, for all nodes.
 #[actix_rt::test]
 async fn every_change_is_stored_for_all_nodes() {
     let mongo = Mongo::start().await;
-    let database = database(&mongo).await;
-    let (here, there) = (MongoDirectory::new(&database), MongoDirectory::new(&database));
+    let store = store(&mongo).await;
+    let (here, there) = (MongoDirectory::new(&store), MongoDirectory::new(&store));
     let tea = room("tea");
     here.create(new("tea", "Alice"), LIMIT, no_callback()).await.unwrap();
     there.add_by(&tea, &user("Bob"), &user("alice"), LIMIT, no_callback()).await.unwrap();
@@ -190,15 +136,15 @@ async fn every_change_is_stored_for_all_nodes() {
 #[actix_rt::test]
 async fn rooms_and_recent_changes_are_found_by_indexes() {
     let mongo = Mongo::start().await;
-    let database = database(&mongo).await;
-    let directory = MongoDirectory::new(&database);
+    let store = store(&mongo).await;
+    let directory = MongoDirectory::new(&store);
     directory.prepare().await.unwrap();
     directory.create(new("tea", "alice"), LIMIT, no_callback()).await.unwrap();
     for find in [
         doc! { "find": "rooms", "filter": super::rooms_with(&user("alice")) },
         doc! { "find": "rooms", "filter": super::changes::recent_filter(), "sort": { "changed": -1 } },
     ] {
-        let plan = database.run_command(doc! { "explain": find }).await.unwrap().to_string();
+        let plan = store.database.run_command(doc! { "explain": find }).await.unwrap().to_string();
         assert!(plan.contains("IXSCAN") && !plan.contains("COLLSCAN"), "{plan}");
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of [`MongoHistory`] on a real MongoDB: the conformance suite, concurrent writers, crashes.
+//! Tests of [`MongoHistory`] on a real MongoDB: the conformance suite, concurrent writers, outages.
 
 use std::{
     collections::BTreeMap,
@@ -10,12 +10,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use mongodb::{
-    Client, Database,
-    bson::doc,
-    options::{ClientOptions, ReadConcern},
-};
 use proto::{RoomName, Timestamp};
+use remote::{Deployment, mongo::Store};
 use testkit::Mongo;
 
 use super::{MongoHistory, document::NewMessage};
@@ -27,17 +23,8 @@ use crate::{
     text::Text,
 };
 
-/// A client as the binary creates it, with short timeouts.
-async fn client(mongo: &Mongo) -> Client {
-    let mut options = ClientOptions::parse(mongo.uri()).await.unwrap();
-    options.server_selection_timeout = Some(Duration::from_secs(2));
-    options.connect_timeout = Some(Duration::from_secs(2));
-    options.heartbeat_freq = Some(Duration::from_secs(1));
-    Client::with_options(options).unwrap()
-}
-
-async fn database(mongo: &Mongo) -> Database {
-    client(mongo).await.default_database().unwrap()
+async fn store(mongo: &Mongo) -> Store {
+    Store::new(&mongo.uri(), &Deployment::default()).await.unwrap()
 }
 
 fn room() -> RoomName {
@@ -97,11 +84,11 @@ async fn retry_until_ok<T, E: std::fmt::Debug>(mut what: impl AsyncFnMut() -> Re
 #[actix_rt::test]
 async fn passes_the_history_conformance_suite() {
     let mongo = Mongo::start().await;
-    let client = client(&mongo).await;
-    let number = AtomicU32::new(0);
+    let (store, number) = (store(&mongo).await, AtomicU32::new(0));
     let fresh = || {
-        let name = format!("suite{}", number.fetch_add(1, Ordering::Relaxed));
-        (Arc::new(MongoHistory::new(&client.database(&name))) as Arc<dyn History>, ())
+        let deployment = format!("suite{}", number.fetch_add(1, Ordering::Relaxed)).parse().unwrap();
+        let store = Store { deployment, ..store.clone() };
+        (Arc::new(MongoHistory::new(store)) as Arc<dyn History>, ())
     };
     conformance::run(fresh).await;
 }
@@ -110,7 +97,7 @@ async fn passes_the_history_conformance_suite() {
 async fn two_writers_produce_one_order_without_gaps() {
     let mongo = Mongo::start().await;
     let write = async |name: &'static str| {
-        let history = MongoHistory::new(&database(&mongo).await);
+        let history = MongoHistory::new(store(&mongo).await);
         let (mut n, mut stored) = (0, BTreeMap::new());
         while n < 200 {
             let texts: Vec<String> = (n..200.min(n + 1 + n % 7)).map(|n| format!("{name} {n:03}")).collect();
@@ -125,7 +112,7 @@ async fn two_writers_produce_one_order_without_gaps() {
         stored
     };
     let read = async {
-        let (history, mut read) = (MongoHistory::new(&database(&mongo).await), 0);
+        let (history, mut read) = (MongoHistory::new(store(&mongo).await), 0);
         while read < 400 {
             let slice = history.since(&room(), 0, 500).await.unwrap();
             read = slice.messages.len() as u64;
@@ -133,7 +120,7 @@ async fn two_writers_produce_one_order_without_gaps() {
         }
     };
     let (alice, bob, ()) = tokio::join!(write("alice"), write("bob"), read);
-    let stored = all(&MongoHistory::new(&database(&mongo).await)).await;
+    let stored = all(&MongoHistory::new(store(&mongo).await)).await;
     assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=400), "no gaps and no duplicates: {stored:?}");
     for (name, acknowledged) in [("alice", alice), ("bob", bob)] {
         let theirs: BTreeMap<u64, String> =
@@ -143,59 +130,10 @@ async fn two_writers_produce_one_order_without_gaps() {
     }
 }
 
-/// MongoDB writes a long batch in parts. After the first part another writer inserts a message with a number and `client_id` of the
-/// remaining part.
-#[actix_rt::test]
-async fn batch_continues_after_a_conflicting_message() {
-    const LONG: u64 = 2000;
-    let mongo = Mongo::start().await;
-    let (one, other) =
-        (MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await));
-    one.prepare().await.unwrap();
-    let mut head = 0;
-    let long = loop {
-        assert!(head < 20 * LONG, "the other writer was never in time");
-        let texts: Vec<String> = (1..=LONG).map(|n| format!("text {}", head + n)).collect();
-        let long = append(&one, head, texts.iter().map(|text| draft("alice", text, Some(text))).collect());
-        let short = async {
-            let first = doc! { "room": "tea", "seq": i64::try_from(head + 1).unwrap() };
-            let begun = || other.messages.find_one(first.clone()).read_concern(ReadConcern::local());
-            while begun().await.unwrap().is_none() {}
-            let at = RoomHead { seq: head + LONG - 100, timestamp: Timestamp(5000) };
-            let text = format!("text {}", head + LONG - 50);
-            other.insert(&[NewMessage::of(&draft("Alice", &text, Some(&text)), &room(), at)]).await.unwrap()
-        };
-        let (long, short) = tokio::join!(long, short);
-        if short == 1 {
-            break long.unwrap();
-        }
-        head += LONG;
-    };
-    assert_eq!(long.head, RoomHead { seq: head + LONG, timestamp: Timestamp(5000) });
-    for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
-        let seq = head + if (LONG - 100..LONG - 50).contains(&n) { n + 1 } else { n };
-        match outcome {
-            Outcome::Stored { seq: acknowledged, .. } => {
-                assert_eq!((*acknowledged, n == LONG - 50), (seq, false))
-            }
-            Outcome::Duplicate { seq: first, .. } => {
-                assert_eq!((*first, n), (head + LONG - 100, LONG - 50));
-            }
-            refused => panic!("{n}: {refused:?}"),
-        }
-    }
-    let stored = all(&one).await;
-    assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=head + LONG), "no gaps");
-    for (n, outcome) in (1..=LONG).zip(&long.outcomes) {
-        let at = usize::try_from(conformance::seq(outcome)).unwrap();
-        assert_eq!(stored[at - 1], (at as u64, format!("text {}", head + n)), "at the acknowledged number");
-    }
-}
-
 #[actix_rt::test]
 async fn fifty_concurrent_resends_store_one_message() {
     let mongo = Mongo::start().await;
-    let nodes = [MongoHistory::new(&database(&mongo).await), MongoHistory::new(&database(&mongo).await)];
+    let nodes = [MongoHistory::new(store(&mongo).await), MongoHistory::new(store(&mongo).await)];
     let sends = (0..50).map(|n| {
         let author = if n % 3 == 0 { "ALICE" } else { "alice" };
         append_at_head(&nodes[n % 2], vec![draft(author, "hi", Some("{\"$gt\":\"\"}"))])
@@ -211,7 +149,7 @@ async fn fifty_concurrent_resends_store_one_message() {
 #[actix_rt::test]
 async fn retried_write_is_recognized() {
     let mongo = Mongo::start().await;
-    let history = MongoHistory::new(&database(&mongo).await);
+    let history = MongoHistory::new(store(&mongo).await);
     history.prepare().await.unwrap();
     let new = |text: &str, seq| {
         NewMessage::of(&draft("alice", text, None), &room(), RoomHead { seq, timestamp: Timestamp(1) })
@@ -230,7 +168,7 @@ async fn retried_write_is_recognized() {
 #[actix_rt::test]
 async fn mongodb_refuses_a_second_message_with_a_client_id() {
     let mongo = Mongo::start().await;
-    let history = MongoHistory::new(&database(&mongo).await);
+    let history = MongoHistory::new(store(&mongo).await);
     history.prepare().await.unwrap();
     let new = |author: &str, client_id, seq| {
         NewMessage::of(&draft(author, "hi", client_id), &room(), RoomHead { seq, timestamp: Timestamp(1) })
@@ -243,56 +181,9 @@ async fn mongodb_refuses_a_second_message_with_a_client_id() {
 }
 
 #[actix_rt::test]
-async fn acknowledged_messages_survive_a_crash() {
-    let mut mongo = Mongo::start().await;
-    let history = MongoHistory::new(&database(&mongo).await);
-    history.prepare().await.unwrap();
-    let writer = {
-        let history = history.clone();
-        actix_rt::spawn(async move {
-            let mut acknowledged = vec![];
-            for n in 0.. {
-                let texts = [format!("{n} a"), format!("{n} b"), format!("{n} c")];
-                let drafts = texts.iter().map(|text| draft("alice", text, Some(text))).collect();
-                match append_at_head(&history, drafts).await {
-                    Ok(appended) => {
-                        for (text, outcome) in texts.into_iter().zip(&appended.outcomes) {
-                            acknowledged.push((conformance::seq(outcome), text));
-                        }
-                    }
-                    Err(Error::Store(_)) => break,
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-            acknowledged
-        })
-    };
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    mongo.kill();
-    let acknowledged = writer.await.unwrap();
-    assert!(acknowledged.len() > 30, "only {} were written before the crash", acknowledged.len());
-    mongo.restart().await;
-    retry_until_ok(async || history.head(&room()).await).await;
-    let stored = all(&history).await;
-    assert!(stored.iter().map(|(seq, _)| *seq).eq(1..=stored.len() as u64), "no gaps");
-    assert_eq!(
-        stored[..acknowledged.len()],
-        acknowledged,
-        "all acknowledged messages, at their acknowledged numbers"
-    );
-    assert!(stored.len() <= acknowledged.len() + 3, "only one batch was not acknowledged");
-    // The client resends the batch that was not answered. It is stored once, whether or not the first attempt was stored.
-    let n = acknowledged.len() / 3;
-    let resent = format!("{n} a");
-    append_at_head(&history, vec![draft("alice", &resent, Some(&resent))]).await.unwrap();
-    let now = all(&history).await;
-    assert_eq!(now.iter().filter(|(_, text)| *text == resent).count(), 1);
-}
-
-#[actix_rt::test]
 async fn frozen_or_dead_mongodb_fails_within_the_deadline() {
     let mut mongo = Mongo::start().await;
-    let store = MongoStore::new(&database(&mongo).await);
+    let store = MongoStore::new(store(&mongo).await);
     store.prepare().await.unwrap();
     let history = store.history();
     let commits = Arc::new(AtomicU32::new(0));

@@ -29,18 +29,6 @@ async fn a_post_with_an_unknown_outcome_is_refused_and_the_next_post_gets_the_ne
 }
 
 #[actix_rt::test]
-async fn a_failing_store_refuses_posts_with_a_retry_delay() {
-    let mut fixture = TestRooms::with(Fault::Fails).await;
-    for _ in 0..3 {
-        let refused = fixture.ask("lobby", post("alice", "x")).await.unwrap_err();
-        assert!(refused.refused().retry_after.is_some());
-    }
-    fixture.clear_fault();
-    assert_eq!(fixture.ask("lobby", post("alice", "y")).await.unwrap().seq, 1);
-    assert_eq!(fixture.messages().await.len(), 1);
-}
-
-#[actix_rt::test]
 async fn a_full_queue_refuses_posts_and_accepted_posts_are_stored() {
     let mut fixture = TestRooms::with(Fault::Waits).await;
     let lobby = fixture.room("lobby").await;

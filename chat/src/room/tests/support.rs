@@ -160,40 +160,15 @@ impl TestRooms {
         ask(&found, question).ok().expect("the room accepts the question").answer().await
     }
 
-    /// Removes and returns the published entries.
-    pub async fn drain_entries(&mut self) -> Vec<Entry> {
-        self.parts.broker.flush().await;
-        std::iter::from_fn(|| self.entries.try_recv().ok()).collect()
-    }
-
     /// Removes the published entries and returns the number and text of their messages.
     pub async fn messages(&mut self) -> Vec<(u64, String)> {
+        self.parts.broker.flush().await;
         let message = |entry| match entry {
             Entry::Event(RoomEvent { kind: RoomEventKind::Message { message, .. }, .. }) => {
                 Some((message.seq, message.data.text))
             }
             _ => None,
         };
-        self.drain_entries().await.into_iter().filter_map(message).collect()
-    }
-
-    /// Removes the published entries and returns a short text for each.
-    pub async fn summaries(&mut self) -> Vec<String> {
-        let summary = |entry| match entry {
-            Entry::Event(RoomEvent { kind: RoomEventKind::Message { message, .. }, .. }) => {
-                format!("{} posted {}", message.from, message.data.text)
-            }
-            Entry::Event(RoomEvent { kind: RoomEventKind::Change(change), .. }) => match &change.what {
-                ChangeKind::Joined(user) => format!("{user} joined {}", change.room),
-                ChangeKind::Left(user) => format!("{user} left {}", change.room),
-                ChangeKind::Archived => {
-                    let members: Vec<_> = change.members.iter().map(Username::as_str).collect();
-                    format!("{} archived for {}", change.room, members.join(", "))
-                }
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        };
-        self.drain_entries().await.into_iter().map(summary).collect()
+        std::iter::from_fn(|| self.entries.try_recv().ok()).filter_map(message).collect()
     }
 }

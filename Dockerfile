@@ -4,15 +4,13 @@ ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
-# Function names are kept for backtraces. The line tables are removed: they are most of the binary.
-ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 COPY . .
 # One layer: dependencies come from the lock file, and build results stay in the builder's caches between builds.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,id=godzilla-registry \
     --mount=type=cache,target=/src/target,id=godzilla-target \
-    cargo build --release --locked --package godzilla --bin godzilla \
+    cargo build --profile dist --locked --package godzilla --bin godzilla \
     && mkdir -p /image/usr/local/bin /image/data \
-    && cp target/release/godzilla /image/usr/local/bin/godzilla
+    && cp target/dist/godzilla /image/usr/local/bin/godzilla
 
 # Contains glibc and libgcc. Contains no shell and no package manager.
 FROM ${RUN_IMAGE}

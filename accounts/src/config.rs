@@ -103,27 +103,22 @@ mod tests {
     }
 
     #[test]
-    fn a_cost_outside_of_4_to_14_is_refused() {
-        for good in ["4", "14"] {
-            assert!(parse(&["--bcrypt-cost", good]).is_ok(), "{good}");
-        }
-        for bad in ["3", "15", "-1", "twelve", ""] {
-            assert!(parse(&["--bcrypt-cost", bad]).is_err(), "{bad}");
-        }
-        assert!(parse(&["--password-queue", "0"]).is_err());
-        for (threads, is_accepted) in
-            [("0", true), ("256", true), ("257", false), ("10000", false), ("-1", false)]
+    fn values_out_of_bounds_are_refused() {
+        for good in ["--bcrypt-cost=4", "--bcrypt-cost=14", "--password-threads=0", "--password-threads=256"]
         {
-            let parsed = parse(&[&format!("--password-threads={threads}")]);
-            assert_eq!(parsed.is_ok(), is_accepted, "{threads}");
-            assert!(
-                parsed.err().is_none_or(|error| error.to_string().contains("from 0 to 256")),
-                "{threads}"
-            );
+            assert!(parse(&[good]).is_ok(), "{good}");
         }
-        for bad in ["soon", "0s"] {
-            assert!(parse(&["--login-body-deadline", bad]).is_err(), "{bad}");
+        for bad in [
+            "--bcrypt-cost=3",
+            "--bcrypt-cost=15",
+            "--bcrypt-cost=twelve",
+            "--password-queue=0",
+            "--password-threads=-1",
+            "--password-threads=257",
+            "--login-body-deadline=0s",
+            "--login-body-limit=0",
+        ] {
+            assert!(parse(&[bad]).is_err(), "{bad}");
         }
-        assert!(parse(&["--login-body-limit", "0"]).is_err());
     }
 }

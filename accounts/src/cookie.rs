@@ -43,25 +43,3 @@ fn shaped(value: String, seconds: i64, secure: bool) -> Cookie<'static> {
         .secure(secure)
         .finish()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cookie_has_the_attributes_of_the_contract() {
-        let text = "a".repeat(64);
-        let token: Token = text.parse().unwrap();
-        let plain = session_cookie(&token, false).to_string();
-        assert_eq!(plain, format!("auth_token={text}; HttpOnly; SameSite=Lax; Path=/; Max-Age=86400"));
-        let secure = session_cookie(&token, true).to_string();
-        assert_eq!(
-            secure,
-            format!("auth_token={text}; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=86400")
-        );
-        assert_eq!(
-            removal_cookie(false).to_string(),
-            "auth_token=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0"
-        );
-    }
-}

@@ -120,21 +120,6 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_hash_verifies_its_password_only() {
-        let hasher = Hasher::new(1, 4, 4);
-        let longest = format!("{}b", "a".repeat(70));
-        let hash = hasher.hash(password(&longest)).await.unwrap();
-        assert!(hash.starts_with("$2b$04$"), "{hash}");
-        let matched = Checked::Match { renewed: None };
-        assert_eq!(hasher.verify(password(&longest), hash.clone()).await.unwrap(), matched);
-        for wrong in ["a".repeat(70), "a".repeat(71), longest.to_uppercase()] {
-            let checked = hasher.verify(password(&wrong), hash.clone()).await.unwrap();
-            assert_eq!(checked, Checked::Mismatch, "{wrong}");
-        }
-        assert!(matches!(hasher.verify(password("x"), "no hash".to_owned()).await, Err(Error::Internal(_))));
-    }
-
-    #[actix_rt::test]
     async fn hashes_of_the_original_application_verify_and_are_renewed() {
         let hasher = Hasher::new(1, 4, 4);
         let parts = bcrypt::non_truncating_hash_with_result("correct horse", 5).unwrap();

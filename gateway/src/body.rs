@@ -129,6 +129,3 @@ fn is_json(headers: &HeaderMap) -> bool {
     let essence = first.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
-
-#[cfg(test)]
-mod tests;

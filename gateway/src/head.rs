@@ -31,6 +31,3 @@ pub(crate) fn check(head: &RequestHead) -> Result<(), Error> {
     let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if head.headers.len() > MAX_LINES || size > MAX_HEADER_BYTES { Err(Error::HeadTooLarge) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests;

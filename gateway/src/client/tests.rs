@@ -40,54 +40,41 @@ fn only_a_trusted_peer_may_name_other_clients() {
 #[test]
 fn the_client_headers_of_common_products_are_parsed() {
     const CLIENT: &str = "198.51.100.7";
-    let products: [(&str, Sent); 14] = [
-        ("nginx", &[("x-forwarded-for", CLIENT), ("x-real-ip", CLIENT)]),
+    let products: [(&str, Sent); 9] = [
         ("nginx, appending", &[("x-forwarded-for", "1.1.1.1, 198.51.100.7")]),
         ("nginx with X-Real-IP alone", &[("x-real-ip", CLIENT)]),
-        (
-            "nginx behind a trusted balancer",
-            &[("x-forwarded-for", "198.51.100.7, 10.0.0.2"), ("x-real-ip", "10.0.0.2")],
-        ),
+        ("nginx and balancer", &[("x-forwarded-for", "198.51.100.7, 10.0.0.2"), ("x-real-ip", "10.0.0.2")]),
         ("HAProxy, a line of its own", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", CLIENT)]),
-        ("HAProxy, option forwarded", &[("forwarded", "proto=https;for=198.51.100.7")]),
-        ("Caddy", &[("x-forwarded-for", CLIENT), ("x-forwarded-proto", "https"), ("x-forwarded-host", "a")]),
         ("AWS ALB with client ports", &[("x-forwarded-for", "198.51.100.7:40500")]),
         (
             "AWS API Gateway",
             &[("forwarded", "by=10.0.0.9;for=198.51.100.7;host=a;proto=https"), ("x-forwarded-for", CLIENT)],
         ),
-        ("Google, trusted balancer", &[("x-forwarded-for", "9.9.9.9,198.51.100.7,10.0.0.4")]),
         ("a forged chain", &[("x-forwarded-for", "1.1.1.1, 10.0.0.9, 198.51.100.7, 10.0.0.2")]),
-        ("a mapped address", &[("x-forwarded-for", "::ffff:198.51.100.7")]),
         ("an obfuscated name and an address", &[("forwarded", "for=_SEVKISEK"), ("x-forwarded-for", CLIENT)]),
         ("a quoted node", &[("forwarded", "for=\"198.51.100.7:1\", for=\"[fd00::1]:2\"")]),
     ];
     for (product, sent) in products {
         assert_eq!(locate(sent), (CLIENT.to_owned(), None), "{product}");
     }
-    let six = [("forwarded", "For=\"[2001:db8:cafe::17]:4711\"")];
-    assert_eq!(locate(&six), ("2001:db8:cafe::17".to_owned(), None));
     assert_eq!(locate(&[("x-forwarded-for", "10.1.1.1, 10.0.0.2")]), ("10.1.1.1".to_owned(), None));
 }
 
 #[test]
 fn in_doubt_the_certain_address_counts() {
     use Doubt::{Contradiction, Nameless};
-    let table: [(Sent, &str, Doubt); 12] = [
+    let table: [(Sent, &str, Doubt); 9] = [
         (&[], "10.0.0.1", Nameless),
         (&[("x-forwarded-proto", "https")], "10.0.0.1", Nameless),
-        (&[("x-forwarded-for", "unknown")], "10.0.0.1", Nameless),
         (&[("x-forwarded-for", "1.1.1.1, junk")], "10.0.0.1", Nameless),
         (&[("x-forwarded-for", "1.1.1.1, junk, 10.0.0.2")], "10.0.0.2", Nameless),
         (&[("forwarded", "for=_hidden;proto=https")], "10.0.0.1", Nameless),
-        (&[("x-real-ip", "-")], "10.0.0.1", Nameless),
         // A client opens a quoted string and the proxy appends to it.
         (&[("forwarded", "for=9.9.9.9;x=\", for=192.0.2.7")], "10.0.0.1", Nameless),
         // nginx on a Unix socket, and a header that the proxy forwards from the client.
         (&[("x-forwarded-for", "unix:"), ("x-real-ip", "9.9.9.9")], "10.0.0.1", Contradiction),
         (&[("x-forwarded-for", "10.0.0.2"), ("forwarded", "for=9.9.9.9")], "10.0.0.1", Contradiction),
         (&[("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "198.51.100.7")], "10.0.0.1", Contradiction),
-        (&[("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=2.2.2.2")], "10.0.0.1", Contradiction),
     ];
     for (sent, address, doubt) in table {
         assert_eq!(locate(sent), (address.to_owned(), Some(doubt)), "{sent:?}");
@@ -101,27 +88,14 @@ fn an_address_may_have_a_port_brackets_quotes_and_a_zone() {
         ("192.0.2.7:49152", "192.0.2.7"),
         ("\"192.0.2.7:49152\"", "192.0.2.7"),
         ("192.0.2.7:_hidden", "192.0.2.7"),
-        ("2001:db8::7", "2001:db8::7"),
         ("[2001:DB8::7]:49152", "2001:db8::7"),
-        ("fe80::7%eth0", "fe80::7"),
         ("[fe80::7%25eth0]:1", "fe80::7"),
         ("[::ffff:192.0.2.7]:1", "192.0.2.7"),
     ];
     for (text, want) in same {
         assert_eq!(parse_address(text), Some(want.parse().unwrap()), "{text}");
     }
-    for text in [
-        "",
-        "unknown",
-        "_hidden",
-        "-",
-        "localhost",
-        "192.0.2.7:",
-        "192.0.2.7:x",
-        "192.0.2",
-        "[2001:db8::7",
-        "2001:db8::7]",
-    ] {
+    for text in ["", "_hidden", "localhost", "192.0.2.7:", "192.0.2.7:x", "[2001:db8::7", "2001:db8::7]"] {
         assert_eq!(parse_address(text), None, "{text}");
     }
 }
@@ -146,22 +120,14 @@ fn forwarded_is_parsed_as_in_rfc_7239() {
 }
 
 #[test]
-fn ipv6_clients_are_counted_by_64_bit_prefix() {
-    let counted = |peer: &str| of(peer, &[]).counted().unwrap();
-    assert_eq!(counted("[2001:db8:1:2:3::4]:1"), counted("[2001:db8:1:2:ffff::9]:2"));
-    assert_ne!(counted("[2001:db8:1:2::1]:1"), counted("[2001:db8:1:3::1]:1"));
-}
-
-#[test]
 fn the_scheme_is_certain_when_all_headers_agree() {
     let scheme = |peer: &str, sent: &[(&str, &str)]| {
         let client = of(peer, sent);
         (client.https, client.is_secure)
     };
-    let table: [(Sent, (Option<bool>, bool)); 10] = [
+    let table: [(Sent, (Option<bool>, bool)); 9] = [
         (&[], (None, false)),
         (&[("x-forwarded-proto", "HTTPS, https")], (Some(true), true)),
-        (&[("x-forwarded-proto", "wss")], (Some(true), true)),
         (&[("x-forwarded-proto", "http")], (Some(false), false)),
         (&[("x-forwarded-proto", "tls")], (None, false)),
         // The client side is first.
@@ -175,49 +141,4 @@ fn the_scheme_is_certain_when_all_headers_agree() {
         assert_eq!(scheme("10.0.0.1:1", sent), want, "{sent:?}");
         assert_eq!(scheme("203.0.113.9:1", sent), (Some(false), false), "{sent:?}: not trusted");
     }
-}
-
-#[test]
-fn all_forwarded_hosts_are_returned() {
-    let sent = headers(&[
-        ("x-forwarded-host", "chat.example, inner"),
-        ("forwarded", "host=\"chat.example:8443\""),
-        ("x-forwarded-port", "443, x"),
-    ]);
-    assert_eq!(hosts(&sent), ["chat.example", "inner", "chat.example:8443"]);
-    assert_eq!(ports(&sent), [443]);
-}
-
-#[test]
-fn forwarding_headers_are_replaced_behind_a_trusted_proxy_and_removed_otherwise() {
-    let names = [
-        "x-authenticated-user",
-        "x_authenticated_user",
-        "x-authenticated_user",
-        "X-Authenticated-Session",
-        "x-real-ip",
-        "x_real_ip",
-        "x-authenticated-anything",
-        "remote_user",
-        "x-forwarded-user",
-        "x-forwarded-for",
-        "x_forwarded_for",
-        "x-forwarded-host",
-        "forwarded",
-        "x-forwarded-proto",
-        "cookie",
-        "x-request-id",
-    ];
-    let left = |client: Client| {
-        let sent: Vec<_> = names.iter().flat_map(|name| [(*name, "eve"), (*name, "mallory")]).collect();
-        let mut map = headers(&sent);
-        replace(&mut map, client);
-        let mut left: Vec<_> = map.keys().map(|name| name.as_str().to_owned()).collect();
-        left.sort_unstable();
-        (left, map.get_all(FORWARDED_FOR).map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>())
-    };
-    assert_eq!(left(of("203.0.113.9:1", &[])), (vec!["cookie".into(), "x-request-id".into()], vec![]));
-    let proxied = of("10.0.0.1:1", &[("x-forwarded-for", "198.51.100.7:1")]);
-    let want = ["cookie", "x-forwarded-for", "x-forwarded-proto", "x-request-id"].map(str::to_owned).to_vec();
-    assert_eq!(left(proxied), (want, vec!["198.51.100.7".to_owned()]));
 }

@@ -29,7 +29,7 @@ fn check_request(
 
 fn check_direct(pairs: &[(&'static str, &'static str)], need: Need) -> Result<Source, Error> {
     let own = own(Some(false), false, &[("host", "chat.example:8080")]);
-    let listed = ["https://app.example".parse().unwrap(), "http://localhost:5173".parse().unwrap()];
+    let listed = ["https://app.example".parse().unwrap()];
     check_request(&own, Allowed { listed: &listed, opaque: false }, &headers(pairs), need)
 }
 
@@ -41,20 +41,14 @@ fn is_own_behind_proxy(https: Option<bool>, sent: &[(&'static str, &'static str)
 #[test]
 fn equivalent_spellings_of_an_origin_are_equal() {
     let same = |a: &str, b: &str| a.parse::<Origin>().unwrap() == b.parse::<Origin>().unwrap();
-    assert!(same("http://Example.org", "HTTP://example.org:80"));
-    assert!(same("https://example.org", "https://example.org:443"));
-    assert!(same("http://[::1]:80", "http://[::1]"));
-    // Other spellings that native clients and programs send.
-    assert!(same("ws://example.org", "http://example.org:80"));
-    assert!(same("wss://example.org", "https://example.org"));
-    assert!(same("https://example.org/", "https://example.org"));
-    assert!(same("https://example.org.", "https://example.org"));
+    assert!(same("ws://Example.org", "HTTP://example.org:80"));
+    assert!(same("wss://example.org", "https://example.org:443"));
+    assert!(same("https://example.org./", "https://example.org"));
     assert!(same("https://münchen.example", "https://xn--mnchen-3ya.example"));
     assert!(same("http://[2001:DB8:0::1]", "http://[2001:db8::1]:80"));
     assert!(same("http://[FE80::1%25en-0.1]", "http://[fe80::1%eth0]:80"));
     assert!(same("Capacitor://Localhost", "capacitor://localhost"));
     assert!(!same("capacitor://localhost", "ionic://localhost"));
-    assert!(!same("app://one", "app://two"));
     assert!(!same("http://example.org", "https://example.org"));
     assert!(!same("http://example.org", "http://example.org:8080"));
     assert!(!same("http://example.org", "http://www.example.org"));
@@ -64,15 +58,10 @@ fn equivalent_spellings_of_an_origin_are_equal() {
 fn origins_with_custom_schemes_can_be_allowed() {
     let apps = [
         "capacitor://localhost",
-        "ionic://localhost",
-        "tauri://localhost",
         "http://tauri.localhost",
-        "app://obsidian.md",
         "app://.",
         "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
-        "moz-extension://0a1b2c3d-0000-4000-8000-000000000000",
         "safari-web-extension://0A1B2C3D-0000-4000-8000-000000000000",
-        "vscode-webview://1q2w3e",
     ];
     let own = own(Some(false), false, &[("host", "chat.example")]);
     for app in apps {
@@ -107,26 +96,16 @@ fn invalid_origins_are_refused_with_a_remedy() {
         ("", scheme),
         ("*", "no wildcard"),
         ("example.org", scheme),
-        ("http://", form),
         ("https://*.example.org", "no wildcard"),
         ("http://a/b", "no path"),
-        ("http://a?b", "no path"),
-        ("http://a#b", "no path"),
         ("http://user@a", form),
         ("http://:", form),
-        ("http://a:x", form),
         ("http://a:65536", form),
         ("http://a:+80", form),
-        ("http://a:80:1", form),
-        ("ftp://a", form),
         ("data://a", form),
         ("1app://a", form),
-        ("app://", form),
-        ("app://a b", form),
         ("http://a,b", form),
         ("http://a%eth0", form),
-        ("http://[::1", form),
-        ("http://::1", form),
         ("http://999.1.1.1", form),
     ];
     for (bad, why) in bad {
@@ -137,35 +116,24 @@ fn invalid_origins_are_refused_with_a_remedy() {
 #[test]
 fn behind_a_proxy_unknown_schemes_and_ports_are_not_compared() {
     let bare = [("host", "chat.example")];
-    for origin in
-        ["https://chat.example", "http://chat.example", "wss://chat.example", "https://chat.example:8443"]
-    {
+    for origin in ["https://chat.example", "ws://chat.example", "https://chat.example:8443"] {
         assert!(is_own_behind_proxy(None, &bare, origin), "{origin}");
     }
     for origin in ["https://evil.example", "https://sub.chat.example", "capacitor://chat.example"] {
         assert!(!is_own_behind_proxy(None, &bare, origin), "{origin}");
     }
-    assert!(
-        is_own_behind_proxy(Some(true), &bare, "https://chat.example:8443")
-            && !is_own_behind_proxy(Some(true), &bare, "http://chat.example")
-    );
+    assert!(!is_own_behind_proxy(Some(true), &bare, "http://chat.example"));
     let port = [("host", "chat.example:8443")];
-    assert!(
-        is_own_behind_proxy(None, &port, "https://chat.example:8443")
-            && !is_own_behind_proxy(None, &port, "https://chat.example")
-    );
+    assert!(is_own_behind_proxy(None, &port, "https://chat.example:8443"));
+    assert!(!is_own_behind_proxy(None, &port, "https://chat.example"));
     let mapped = [("host", "chat.example:80"), ("x-forwarded-port", "443")];
-    assert!(
-        is_own_behind_proxy(None, &mapped, "https://chat.example")
-            && !is_own_behind_proxy(None, &mapped, "https://chat.example:8443")
-    );
+    assert!(is_own_behind_proxy(None, &mapped, "https://chat.example"));
+    assert!(!is_own_behind_proxy(None, &mapped, "https://chat.example:8443"));
+    // Without a proxy both are compared.
     let usual = own(Some(false), false, &bare);
     assert!(usual.matches(&"ws://chat.example/".parse().unwrap()));
-    assert!(
-        !usual.matches(&"http://chat.example:8080".parse().unwrap()),
-        "without a proxy the port is compared"
-    );
-    assert!(!usual.matches(&"https://chat.example".parse().unwrap()), "and so is the scheme");
+    assert!(!usual.matches(&"http://chat.example:8080".parse().unwrap()));
+    assert!(!usual.matches(&"https://chat.example".parse().unwrap()));
 }
 
 #[test]
@@ -186,52 +154,39 @@ fn a_forwarded_host_of_a_trusted_proxy_precedes_the_host_header() {
 }
 
 #[test]
-fn programs_and_own_pages_pass() {
-    for need in [Need::Named, Need::NotForeign] {
-        assert_eq!(check_direct(&[], need), Ok(Source::Own), "programs send no such headers");
-        assert_eq!(check_direct(&[("origin", "http://chat.example:8080")], need), Ok(Source::Own));
-        let page = [("origin", "http://chat.example:8080"), ("sec-fetch-site", "same-origin")];
-        assert_eq!(check_direct(&page, need), Ok(Source::Own));
-        assert_eq!(
-            check_direct(&[("sec-fetch-mode", "cors")], need),
-            Ok(Source::Own),
-            "fetch in Node sends only this"
-        );
+fn programs_own_pages_and_listed_origins_pass() {
+    type Row = (&'static [(&'static str, &'static str)], Source);
+    let table: [Row; 5] = [
+        // Programs send no such headers, and fetch in Node only the second one.
+        (&[], Source::Own),
+        (&[("sec-fetch-mode", "cors")], Source::Own),
+        (&[("origin", "http://chat.example:8080")], Source::Own),
+        (&[("origin", "http://chat.example:8080"), ("sec-fetch-site", "same-origin")], Source::Own),
+        (&[("origin", "https://app.example"), ("sec-fetch-site", "cross-site")], Source::Listed),
+    ];
+    for (sent, source) in table {
+        for need in [Need::Named, Need::NotForeign] {
+            assert_eq!(check_direct(sent, need), Ok(source), "{sent:?}");
+        }
     }
-    assert_eq!(
-        check_direct(&[("sec-fetch-site", "same-origin")], Need::NotForeign),
-        Ok(Source::Own),
-        "a poll of an own page"
-    );
-}
-
-#[test]
-fn listed_origins_pass() {
-    let page = [("origin", "https://app.example"), ("sec-fetch-site", "cross-site")];
-    assert_eq!(check_direct(&page, Need::Named), Ok(Source::Listed));
-    assert_eq!(check_direct(&[("origin", "http://localhost:5173")], Need::NotForeign), Ok(Source::Listed));
+    // Browsers send the origin with requests that change state, but not with the poll of an own page.
+    let nameless = [("sec-fetch-site", "same-origin")];
+    assert_eq!(check_direct(&nameless, Need::NotForeign), Ok(Source::Own));
+    assert_eq!(check_direct(&nameless, Need::Named), Err(Error::Origin));
 }
 
 #[test]
 fn pages_of_other_origins_are_refused() {
-    let foreign: [&[(&str, &str)]; 19] = [
+    let foreign: [&[(&str, &str)]; 11] = [
         &[("origin", "http://evil.example")],
-        &[("origin", "null")],
-        &[("origin", "")],
-        &[("origin", "file://")],
         &[("origin", "http://chat.example")],
-        &[("origin", "http://chat.example:8081")],
         &[("origin", "https://chat.example:8080")],
         &[("origin", "http://sub.chat.example:8080")],
         &[("origin", "http://chat.example.evil.example:8080")],
         &[("origin", "http://chat.example:8080@evil.example")],
-        &[("origin", "http://chat.example:8080/x")],
-        &[("origin", "http://app.example")],
         &[("origin", "https://app.example:8443")],
-        &[("origin", "http://localhost:5174")],
         &[("origin", "http://chat.example:8080"), ("origin", "http://chat.example:8080")],
         &[("origin", "http://chat.example:8080 http://evil.example")],
-        &[("sec-fetch-site", "cross-site")],
         &[("sec-fetch-site", "same-site")],
         &[("origin", "http://chat.example:8080"), ("sec-fetch-site", "cross-site")],
     ];
@@ -240,15 +195,7 @@ fn pages_of_other_origins_are_refused() {
             assert_eq!(check_direct(request, need), Err(Error::Origin), "{request:?}");
         }
     }
-    assert_eq!(
-        check_direct(&[("sec-fetch-site", "same-origin")], Need::Named),
-        Err(Error::Origin),
-        "browsers send the origin with requests that change state"
-    );
-}
-
-#[test]
-fn with_two_host_headers_no_origin_is_own() {
+    // With two Host headers no origin is own.
     let twice = own(Some(false), false, &[("host", "chat.example"), ("host", "chat.example")]);
     let no_origins = Allowed { listed: &[], opaque: false };
     let sent = headers(&[("origin", "http://chat.example")]);

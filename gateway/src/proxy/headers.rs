@@ -109,6 +109,3 @@ fn copy(sent: &OwnHeaders, name: &HeaderName, headers: &mut HeaderMap) {
         HeaderValue::from_bytes(value.as_bytes()).map(|value| headers.append(name, value)).ok();
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -72,7 +72,7 @@ struct Shared {
     in_flight: Arc<InFlight>,
     /// The index of the node for the next anonymous request.
     next_node: AtomicUsize,
-    /// When each service last failed.
+    /// When a connection to each service last failed.
     failures: Mutex<HashMap<Backend, Instant>>,
 }
 

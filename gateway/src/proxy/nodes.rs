@@ -1,5 +1,5 @@
-//! Selects the chat nodes of a request, and tries them one after the other. A node that has failed is tried last for a few
-//! seconds.
+//! Selects the chat nodes of a request, and tries them one after the other. A node that cannot be reached is tried last for
+//! a few seconds.
 
 use std::{
     collections::HashMap,
@@ -13,13 +13,13 @@ use hyper::{Response, StatusCode, body::Incoming};
 use proto::Identity;
 use tokio::time::timeout;
 
-use super::{Shared, Upstreams, Worker, request::Outgoing};
+use super::{Shared, Upstreams, Worker, request::Outgoing, upstream::Failure};
 use crate::error::Error;
 
 /// The maximum number of nodes that are tried for one request.
 const MAX_ATTEMPTS: usize = 3;
 
-/// How long a node is tried last after a failure.
+/// How long a node is tried last after a failed connection.
 const FAILURE_AGE: Duration = Duration::from_secs(5);
 
 /// The timeout of an attempt that another node can repeat.
@@ -68,37 +68,36 @@ impl Worker {
 
     /// The first response of a candidate to `attempt`, which receives the candidate and its timeout, and that candidate. A
     /// request that can be repeated is sent to the next candidate after every failure, others only when the candidate cannot
-    /// have received them.
+    /// have received them. A slow response to one client does not change the order of the nodes for others.
     pub(super) async fn first_response(
         &self,
         outgoing: &Outgoing,
         candidates: Vec<Backend>,
         within: Duration,
-        attempt: impl AsyncFn(&Backend, Duration) -> Result<Response<Incoming>, Error>,
+        attempt: impl AsyncFn(&Backend, Duration) -> Result<Response<Incoming>, Failure>,
     ) -> Result<(Response<Incoming>, Backend), Error> {
         let mut candidates = candidates.into_iter().peekable();
-        let mut failure = Error::Unavailable;
+        let mut last_error = Error::Unavailable;
         while let Some(backend) = candidates.next() {
             let is_last = candidates.peek().is_none() || !outgoing.is_repeatable();
             let within = if is_last { within } else { within.min(RETRY_TIMEOUT) };
-            let is_final = match attempt(&backend, within).await {
+            let failure = match attempt(&backend, within).await {
                 // A node that accepts no new sessions responds with 421 (RFC 9110 §15.5.20).
                 Ok(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => {
-                    failure = Error::Unavailable;
-                    false
+                    Failure::from(Error::Unavailable)
                 }
                 Ok(response) => return Ok((response, backend)),
-                Err(error) => {
-                    failure = error;
-                    is_last && error != Error::Unavailable
-                }
+                Err(failure) => failure,
             };
-            self.shared.record_failure(backend);
-            if is_final {
+            if failure.is_disconnected {
+                self.shared.record_failure(backend);
+            }
+            last_error = failure.error;
+            if is_last && last_error != Error::Unavailable {
                 break;
             }
         }
-        Err(failure)
+        Err(last_error)
     }
 }
 

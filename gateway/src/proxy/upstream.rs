@@ -1,7 +1,7 @@
 //! HTTP/1.1 connections to the services, based on hyper's client. It follows no redirects and decompresses nothing. A
 //! connection is closed instead of reused after any error or a cancelled request.
 
-use std::time::Duration;
+use std::{error::Error as StdError, io, iter::successors, time::Duration};
 
 use bytes::Bytes;
 use cluster::Backend;
@@ -24,8 +24,18 @@ pub(super) struct Upstream {
     handshakes: Client<HttpConnector, Full<Bytes>>,
 }
 
-/// The connect timeout. Several unreachable services can be tried within 5 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Why a service gave no usable response.
+pub(super) struct Failure {
+    /// The refusal for the client.
+    pub error: Error,
+    /// Whether the service could not be connected to, or broke the connection before its response. Other requests would
+    /// probably fail in the same way. A response that is late or invalid concerns one request only.
+    pub is_disconnected: bool,
+}
+
+/// The connect timeout. Several unreachable services can be tried within 5 s. It is shorter than the timeout of every
+/// attempt, so that an unreachable service is not taken for a slow one.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_400);
 
 /// The maximum size of a response head, in bytes, and of the read-ahead of a body.
 const MAX_HEAD: usize = 16 * 1024;
@@ -70,13 +80,13 @@ impl Upstream {
         outgoing: &Outgoing,
         backend: &Backend,
         within: Duration,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Incoming>, Failure> {
         let mut may_retry = outgoing.is_repeatable();
         loop {
             let sent = timeout(within, self.requests.request(outgoing.to(backend)?)).await;
             match sent.map_err(|_| late(backend))? {
                 Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    return Err(Error::InvalidResponse);
+                    return Err(Error::InvalidResponse.into());
                 }
                 Ok(response) => return Ok(response),
                 // The service probably closed the connection before it read the request.
@@ -92,7 +102,7 @@ impl Upstream {
         outgoing: &Outgoing,
         backend: &Backend,
         within: Duration,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<Response<Incoming>, Failure> {
         let sent = timeout(within, self.handshakes.request(outgoing.to(backend)?)).await;
         sent.map_err(|_| late(backend))?.map_err(|error| failure(backend, &error))
     }
@@ -115,24 +125,36 @@ fn client() -> legacy::Builder {
     client
 }
 
-fn is_incomplete(error: &legacy::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return true;
-        }
-        cause = error.source();
+impl From<Error> for Failure {
+    /// A failure of one request.
+    fn from(error: Error) -> Self {
+        Self { error, is_disconnected: false }
     }
-    false
 }
 
-fn failure(backend: &Backend, error: &legacy::Error) -> Error {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+fn causes(error: &legacy::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    successors(error.source(), |&error| error.source())
+}
+
+/// Whether the connection was closed before the end of the response head.
+fn is_incomplete(error: &legacy::Error) -> bool {
+    causes(error)
+        .any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message))
+}
+
+/// Whether there was no connection, or it was closed or reset before the end of the response head.
+fn is_disconnected(error: &legacy::Error) -> bool {
+    error.is_connect() || is_incomplete(error) || causes(error).any(|cause| cause.is::<io::Error>())
+}
+
+fn failure(backend: &Backend, error: &legacy::Error) -> Failure {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
     tracing::warn!(%backend, %error, cause, "no response from a service");
-    if error.is_connect() { Error::Unavailable } else { Error::InvalidResponse }
+    let refusal = if error.is_connect() { Error::Unavailable } else { Error::InvalidResponse };
+    Failure { error: refusal, is_disconnected: is_disconnected(error) }
 }
 
-fn late(backend: &Backend) -> Error {
+fn late(backend: &Backend) -> Failure {
     tracing::warn!(%backend, "no response from a service in time");
-    Error::UpstreamTimeout
+    Error::UpstreamTimeout.into()
 }

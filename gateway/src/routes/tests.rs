@@ -59,21 +59,14 @@ fn both_documents_have_the_version_of_the_program() {
 fn unlisted_paths_are_not_found() {
     let unlisted = [
         "/user",
-        "/user/",
         "/user/me/",
-        "/user/me/x",
         "/User/me",
         "/socket.io",
         "/socket.io/x",
-        "/socket.io/x/",
         "/rooms/",
-        "/rooms/a/",
-        "/rooms/a/members",
         "/rooms/a/members/",
         "/rooms/a/b",
         "/metrics",
-        "/readyz",
-        "/livez",
     ];
     for path in unlisted {
         assert_eq!(find_path("GET", path), Err(Error::NotFound), "{path}");

@@ -1,6 +1,6 @@
 //! Draining: requests finish, then WebSockets close, and no new socket opens.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -28,11 +28,8 @@ async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
     // sockets would close within two.
     for new in [open, server.handshake("EIO=4&transport=websocket"), probe] {
         let response = server.send(new).await.read_to_end().await;
-        assert_eq!(
-            (status(&response), header(&response, "connection").as_deref()),
-            (503, Some("close")),
-            "{response}"
-        );
+        let got = (status(&response), header(&response, "connection"));
+        assert_eq!(got, (503, Some("close".to_owned())), "{response}");
     }
     socket.write("still").await;
     assert_eq!(node.read(5).await, "still");
@@ -40,11 +37,9 @@ async fn requests_finish_before_websockets_close_and_no_websocket_opens() {
     other.write(OK_RESPONSE).await;
     let response = poll.read_to_end().await;
     assert!(status(&response) == 200 && response.ends_with("fine"), "{response}");
-    let started = Instant::now();
-    drained.await.unwrap();
+    timeout(TIMEOUT / 2, drained).await.expect("ends with the last request").unwrap();
     assert_eq!(socket.read_to_end().await, "");
     assert_eq!(node.read_to_end().await, "");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
 /// A poll that begins during the drain is limited at its node and closes its connection. The drain does not wait for it. The limit of a

@@ -3,11 +3,21 @@
 use cluster::{Node, Nodes};
 use futures_util::future::join_all;
 
-use crate::support::{OK_RESPONSE, Service, TIMEOUT, TestServer, header, identity, open, status};
+use crate::support::{
+    OK_RESPONSE, Peer, SWITCHING_PROTOCOLS, Service, TestServer, header, identity, open, status,
+};
 
 /// The head of a poll with this query.
 fn poll(server: &TestServer, query: &str) -> String {
     server.head(&format!("GET /socket.io/?EIO=4&transport=polling{query}"), "Connection: close\r\n")
+}
+
+/// Responds to the next request to `node`, on a new connection.
+async fn respond(node: &Service, response: &str) -> Peer {
+    let mut peer = node.accept().await;
+    peer.read_head().await;
+    peer.write(response).await;
+    peer
 }
 
 /// The response to a poll with this query from `node`.
@@ -28,9 +38,7 @@ async fn answered_by(server: &TestServer, node: &Service, query: &str) -> String
 async fn requests_of_a_session_go_to_the_node_in_its_id() {
     let server = TestServer::start(&[]).await;
     let id = "0a".repeat(16);
-    for _ in 0..3 {
-        assert!(answered_by(&server, &server.two, &format!("&sid={id}.due")).await.ends_with("fine"));
-    }
+    assert!(answered_by(&server, &server.two, &format!("&sid={id}.due")).await.ends_with("fine"));
     assert!(answered_by(&server, &server.one, &format!("&sid={id}.one&t=abc")).await.ends_with("fine"));
     assert!(answered_by(&server, &server.one, &format!("&t=1&sid={id}%2Eone")).await.ends_with("fine"));
     server.one.assert_no_connection();
@@ -41,17 +49,7 @@ async fn requests_of_a_session_go_to_the_node_in_its_id() {
 async fn a_session_on_an_unlisted_node_is_unknown() {
     let server = TestServer::start(&[]).await;
     let unknown = r#"{"code":1,"message":"Session ID unknown"}"#;
-    let sids = [
-        "abc.three",
-        "abc",
-        "abc.",
-        ".one",
-        "__proto__",
-        "constructor",
-        "%00.one",
-        "abc.one.one",
-        "abc.o%20ne",
-    ];
+    let sids = ["abc.three", "abc", ".one", "__proto__", "abc.one.one"];
     let responses = sids.map(async |sid| {
         let polled = server.send(poll(&server, &format!("&sid={sid}"))).await.read_to_end().await;
         let upgrade = server.handshake(&format!("EIO=4&transport=websocket&sid={sid}"));
@@ -72,128 +70,99 @@ async fn a_session_on_an_unlisted_node_is_unknown() {
 #[actix_web::test]
 async fn new_sessions_go_to_the_preferred_node_and_skip_unreachable_nodes() {
     let server = TestServer::start(&[]).await;
-    for _ in 0..3 {
-        assert!(answered_by(&server, &server.one, "").await.ends_with("fine"));
-    }
+    assert!(answered_by(&server, &server.one, "").await.ends_with("fine"));
     let gone = Service::start().await.stop();
     let table = [open("a", &gone.backend), open("due", &server.two.backend)];
     server.nodes.send_replace(Nodes::new(table));
-    for _ in 0..4 {
-        assert!(answered_by(&server, &server.two, "").await.ends_with("fine"));
-    }
-    for _ in 0..2 {
-        let mut client = server.send(server.handshake("EIO=4&transport=websocket")).await;
-        let mut node = server.two.accept().await;
-        node.read_head().await;
-        node.write(crate::support::SWITCHING_PROTOCOLS).await;
-        assert_eq!(status(&client.read_head().await), 101);
-    }
+    assert!(answered_by(&server, &server.two, "").await.ends_with("fine"));
+    let mut client = server.send(server.handshake("EIO=4&transport=websocket")).await;
+    let _node = respond(&server.two, SWITCHING_PROTOCOLS).await;
+    assert_eq!(status(&client.read_head().await), 101);
     server.one.assert_no_connection();
-}
-
-#[actix_web::test]
-async fn a_draining_node_keeps_its_sessions_and_receives_no_new_ones() {
-    let server = TestServer::start(&[]).await;
-    let closed = ("one".to_owned(), Node { backend: server.one.backend.clone(), is_open: false });
-    server.nodes.send_replace(Nodes::new([closed.clone(), open("due", &server.two.backend)]));
-    for _ in 0..2 {
-        assert!(answered_by(&server, &server.one, "&sid=abc.one").await.ends_with("fine"));
-        assert!(answered_by(&server, &server.two, "").await.ends_with("fine"));
-    }
-    assert!(server.proxy.has_nodes());
-    server.nodes.send_replace(Nodes::new([closed]));
-    assert!(!server.proxy.has_nodes());
-    assert_eq!(status(&server.send(poll(&server, "")).await.read_to_end().await), 503);
-    assert!(answered_by(&server, &server.one, "&sid=abc.one").await.ends_with("fine"));
 }
 
 /// A node that drains answers requests of sessions that other nodes opened, but opens none.
 #[actix_web::test]
-async fn draining_nodes_get_requests_without_a_new_session_when_no_open_node_works() {
+async fn a_draining_node_keeps_its_sessions_and_receives_no_new_ones() {
     let server = TestServer::start(&[]).await;
     let gone = Service::start().await.stop();
     let closed = ("one".to_owned(), Node { backend: server.one.backend.clone(), is_open: false });
+    server.nodes.send_replace(Nodes::new([closed.clone(), open("due", &server.two.backend)]));
+    assert!(server.proxy.has_nodes());
+    assert!(answered_by(&server, &server.one, "&sid=abc.one").await.ends_with("fine"));
+    assert!(answered_by(&server, &server.two, "").await.ends_with("fine"));
+    server.nodes.send_replace(Nodes::new([closed.clone()]));
+    assert!(!server.proxy.has_nodes());
     server.nodes.send_replace(Nodes::new([closed, open("due", &gone.backend)]));
-    let post = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
-    let post = format!("{}{{}}", server.head("POST /rooms", post));
-    for request in [server.head("GET /rooms", "Connection: close\r\n"), post] {
-        let mut client = server.send(request).await;
-        let mut node = server.one.accept().await;
-        node.read_head().await;
-        node.write(OK_RESPONSE).await;
-        assert_eq!(status(&client.read_head().await), 200);
-    }
     for opening in [poll(&server, ""), server.handshake("EIO=4&transport=websocket")] {
         assert_eq!(status(&server.send(opening).await.read_to_end().await), 503);
     }
     server.one.assert_no_connection();
+    let post = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
+    let post = format!("{}{{}}", server.head("POST /rooms", post));
+    for request in [server.head("GET /rooms", "Connection: close\r\n"), post] {
+        let mut client = server.send(request).await;
+        let _node = respond(&server.one, OK_RESPONSE).await;
+        assert_eq!(status(&client.read_head().await), 200);
+    }
 }
 
 #[actix_web::test]
 async fn a_node_that_responds_421_is_skipped() {
+    let server = TestServer::start(&[]).await;
     let refusal = "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    for alone in [false, true] {
+    for opening in [poll(&server, ""), server.handshake("EIO=4&transport=websocket")] {
+        let mut client = server.send(&opening).await;
+        let _refusing = respond(&server.one, refusal).await;
+        let _next = respond(&server.two, OK_RESPONSE).await;
+        assert_eq!(status(&client.read_head().await), 200);
+    }
+    server.nodes.send_replace(Nodes::new([open("one", &server.one.backend)]));
+    let mut client = server.send(poll(&server, "")).await;
+    let _refusing = respond(&server.one, refusal).await;
+    assert_eq!(status(&client.read_head().await), 503);
+}
+
+/// A slow response to one client is no failure of the node. A broken connection is one for all clients.
+#[actix_web::test]
+async fn a_node_is_tried_last_after_a_broken_connection_but_not_after_a_slow_response() {
+    for reset in [false, true] {
         let server = TestServer::start(&[]).await;
-        if alone {
-            server.nodes.send_replace(Nodes::new([open("one", &server.one.backend)]));
+        let mut client = server.send(server.head("GET /rooms", "Connection: close\r\n")).await;
+        let mut slow = server.one.accept().await;
+        slow.read_head().await;
+        let _next = respond(&server.two, OK_RESPONSE).await;
+        assert_eq!(status(&client.read_head().await), 200, "from the next node");
+        let handshake = server.handshake("EIO=4&transport=websocket");
+        let mut client = server.send(&handshake).await;
+        let mut broken = server.one.accept().await;
+        broken.read_head().await;
+        if reset {
+            broken.stream.set_zero_linger().unwrap();
         }
-        for (turn, request) in
-            [poll(&server, ""), server.handshake("EIO=4&transport=websocket")].into_iter().enumerate()
-        {
-            let mut client = server.send(request).await;
-            // After its first refusal the node is tried last.
-            if alone || turn == 0 {
-                let mut ends = server.one.accept().await;
-                ends.read_head().await;
-                ends.write(refusal).await;
-            }
-            if !alone {
-                let mut next = server.two.accept().await;
-                next.read_head().await;
-                next.write(OK_RESPONSE).await;
-            }
-            assert_eq!(status(&client.read_head().await), if alone { 503 } else { 200 });
-        }
+        drop(broken);
+        let _next = respond(&server.two, OK_RESPONSE).await;
+        assert_eq!(status(&client.read_head().await), 200, "from the next node");
+        let mut client = server.send(&handshake).await;
+        let _first = respond(&server.two, OK_RESPONSE).await;
+        assert_eq!(status(&client.read_head().await), 200);
+        server.one.assert_no_connection();
     }
 }
 
 #[actix_web::test]
-async fn a_node_that_does_not_respond_is_skipped() {
+async fn an_interrupted_post_or_poll_is_not_retried() {
     let server = TestServer::start(&[]).await;
-    // The kernel accepts the connection, and alice's preferred node never reads it. The next node responds, and is tried
-    // first from then on.
-    for first in [true, false] {
-        for request in [
-            poll(&server, ""),
-            server.head("GET /rooms", "Connection: close\r\n"),
-            server.handshake("EIO=4&transport=websocket"),
-        ] {
-            let mut client = server.send(request).await;
-            let hung = if first { Some(server.one.accept().await) } else { None };
-            let mut peer = server.two.accept().await;
-            peer.read_head().await;
-            peer.write(OK_RESPONSE).await;
-            assert_eq!(status(&client.read_head().await), 200);
-            drop(hung);
-            if first {
-                break;
-            }
-        }
+    let post = "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n";
+    let post = format!("{}{{}}", server.head("POST /rooms", post));
+    for request in [post, poll(&server, "&sid=abc.one")] {
+        let mut client = server.send(request).await;
+        let mut node = server.one.accept().await;
+        node.read_head().await;
+        drop(node);
+        assert_eq!(status(&client.read_head().await), 502);
     }
     server.one.assert_no_connection();
-}
-
-#[actix_web::test]
-async fn a_post_without_a_response_is_not_retried() {
-    let server = TestServer::start(&[]).await;
-    let post = server
-        .head("POST /rooms", "Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n");
-    let mut client = server.send(format!("{post}{{}}")).await;
-    let mut peer = server.one.accept().await;
-    peer.read_head().await;
-    assert_eq!(peer.read(2).await, "{}");
-    drop(peer);
-    assert_eq!(status(&client.read_head().await), 502);
     server.two.assert_no_connection();
 }
 
@@ -204,14 +173,12 @@ async fn an_unlisted_node_is_looked_up_before_its_session_is_unknown() {
     let mut client = server.send(poll(&server, "&sid=abc.three")).await;
     server.refresh.notified().await;
     server.nodes.send_replace(Nodes::new([open("three", &three.backend)]));
-    let mut peer = three.accept().await;
-    peer.read_head().await;
-    peer.write(OK_RESPONSE).await;
+    let _node = respond(&three, OK_RESPONSE).await;
     assert!(client.read_to_end().await.ends_with("fine"));
 }
 
 #[actix_web::test]
-async fn without_a_reachable_node_the_response_is_503_in_time() {
+async fn without_a_reachable_node_the_response_is_503() {
     let server = TestServer::start(&[]).await;
     let (one, two) = (Service::start().await.stop(), Service::start().await.stop());
     let gone = [open("one", &one.backend), open("due", &two.backend)];
@@ -222,14 +189,10 @@ async fn without_a_reachable_node_the_response_is_503_in_time() {
             server.handshake("EIO=4&transport=websocket"),
             server.head("GET /rooms", "Connection: close\r\n"),
         ] {
-            let started = std::time::Instant::now();
             let response = server.send(request).await.read_to_end().await;
             assert_eq!(status(&response), 503, "{response}");
-            assert!(
-                response.ends_with(r#"{"status":"error","code":503,"message":"Service Unavailable"}"#),
-                "{response}"
-            );
-            assert!(started.elapsed() < TIMEOUT / 2);
+            let body = r#"{"status":"error","code":503,"message":"Service Unavailable"}"#;
+            assert!(response.ends_with(body), "{response}");
         }
     }
 }
@@ -241,51 +204,29 @@ async fn an_anonymous_handshake_of_a_listed_page_has_no_identity() {
     let _client = server.send(head).await;
     // Anonymous requests go to all nodes in turn, ordered by name.
     let head = server.two.accept().await.read_head().await;
-    assert_eq!(
-        (identity(&head), header(&head, "origin").as_deref()),
-        (None, Some("https://app.example.org"))
-    );
+    assert_eq!(identity(&head), None);
+    assert_eq!(header(&head, "origin").as_deref(), Some("https://app.example.org"));
 }
 
 /// A killed node closes its connections: before the head of a response, or within it.
 #[actix_web::test]
 async fn an_interrupted_get_is_retried_on_the_next_node() {
-    for part in ["", "HTTP/1.1 200 OK\r\nContent-Le"] {
-        for reset in [false, true] {
-            let mut server = TestServer::start(&[]).await;
-            let mut client =
-                server.send(server.head("GET /rooms/lobby/messages", "Connection: close\r\n")).await;
-            let mut killed = server.one.accept().await;
-            killed.read_head().await;
-            killed.write(part).await;
-            if reset {
-                // A process that is killed with unread bytes resets its connections.
-                killed.stream.set_zero_linger().unwrap();
-            }
-            let one = std::mem::replace(&mut server.one, Service::start().await).stop();
-            drop(killed);
-            let mut next = server.two.accept().await;
-            let head = next.read_head().await;
-            assert!(head.starts_with("GET /rooms/lobby/messages "), "{head}");
-            next.write(OK_RESPONSE).await;
-            let response = client.read_to_end().await;
-            assert!(
-                status(&response) == 200 && response.ends_with("fine"),
-                "{part:?}, reset {reset}: {response}"
-            );
-            drop(one);
+    let part = "HTTP/1.1 200 OK\r\nContent-Le";
+    for (part, reset) in [("", false), ("", true), (part, false), (part, true)] {
+        let mut server = TestServer::start(&[]).await;
+        let request = server.head("GET /rooms/lobby/messages", "Connection: close\r\n");
+        let mut client = server.send(request).await;
+        let mut killed = server.one.accept().await;
+        killed.read_head().await;
+        killed.write(part).await;
+        if reset {
+            // A process that is killed with unread bytes resets its connections.
+            killed.stream.set_zero_linger().unwrap();
         }
+        let _one = std::mem::replace(&mut server.one, Service::start().await).stop();
+        drop(killed);
+        let _next = respond(&server.two, OK_RESPONSE).await;
+        let response = client.read_to_end().await;
+        assert!(response.ends_with("fine"), "{part:?}, reset {reset}: {response}");
     }
-}
-
-#[actix_web::test]
-async fn an_interrupted_poll_is_not_retried() {
-    let server = TestServer::start(&[]).await;
-    let mut client = server.send(poll(&server, "&sid=abc.one")).await;
-    let mut node = server.one.accept().await;
-    node.read_head().await;
-    drop(node);
-    assert_eq!(status(&client.read_head().await), 502);
-    server.one.assert_no_connection();
-    server.two.assert_no_connection();
 }

@@ -10,7 +10,7 @@ from expected import FILES, PORTS, ROLES, SETTINGS, STARTED, USABLE, offence, sa
 # Lines of the Dockerfile on which the manifests, compose.yaml and the scripts rely.
 DOCKERFILE = [
     "ARG RUN_IMAGE=gcr.io/distroless/cc-debian12:nonroot",
-    "cargo build --release --locked --package godzilla --bin godzilla",
+    "cargo build --profile dist --locked --package godzilla --bin godzilla",
     "COPY --from=build /image/usr/local/bin/godzilla /usr/local/bin/godzilla",
     "COPY --from=build --chown=65532:65532 --chmod=700 /image/data /data",
     "USER 65532:65532",

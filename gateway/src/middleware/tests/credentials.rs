@@ -39,25 +39,16 @@ async fn cookies_of_other_applications_are_ignored() {
     let good = &fixture.token;
     let (dead, sso) = ("f".repeat(64), "550e8400-e29b-41d4-a716-446655440000");
     let requests = [
-        vec![cookie(format!("auth_token={good}; auth_token=deleted"))],
-        vec![cookie(format!("auth_token={sso}; auth_token={good}"))],
-        vec![cookie(format!("auth_token=null; auth_token={good}; auth_token=undefined"))],
-        vec![cookie(format!("auth_token={good}; auth_token={dead}"))],
+        vec![cookie(format!("auth_token={sso}; auth_token={good}; auth_token=deleted"))],
         vec![cookie(format!("auth_token={dead}")), cookie(format!("auth_token={good}; auth_token={sso}"))],
-        vec![cookie(format!("auth_token={good}")), bearer(sso)],
-        vec![bearer(&dead), bearer(good)],
-        vec![cookie(format!("nick=Jos\u{e9}; auth_token={good}"))],
-        vec![cookie(format!("auth_token={good}; \u{1f98e}=\u{1f98e}"))],
-        vec![cookie("nick=Jos\u{e9}".into()), cookie(format!("auth_token={good}"))],
+        vec![cookie(format!("auth_token={good}; auth_token={good}; AUTH_TOKEN={dead}"))],
         vec![cookie(format!("a=\"x, y\"; $Version=1; nothing; =x; auth_token=\"{good}\""))],
-        vec![cookie(format!("auth_token={good}; auth_token={good}"))],
-        vec![cookie(format!("AUTH_TOKEN={dead}; auth_token={good}"))],
-        vec![cookie("nick=Jos\u{e9}".into()), bearer(good)],
+        vec![cookie(format!("nick=Jos\u{e9}; auth_token={good}; \u{1f98e}=\u{1f98e}"))],
+        vec![cookie("nick=Jos\u{e9}".into()), cookie(format!("auth_token={good}"))],
+        vec![bearer(&dead), bearer(good)],
         vec![cookie("auth_token=a.b.c".into()), bearer(good)],
-        vec![cookie(format!("auth_token={dead}")), bearer(good)],
         vec![cookie(format!("auth_token={dead}; auth_token={good}")), bearer(good)],
         vec![cookie(format!("auth_token={good}")), bearer("eyJ.eyJ.signature")],
-        vec![cookie(format!("auth_token={good}")), ("authorization", "Basic dTpw".into())],
         vec![("authorization", "Basic dTpw".into()), ("authorization", format!("bEARER   {good} "))],
     ];
     for headers in &requests {
@@ -78,17 +69,11 @@ async fn invalid_credentials_get_401_and_are_anonymous_on_the_socket_route() {
     let requests = [
         vec![cookie(format!("auth_token={}", closed.reveal()))],
         vec![bearer(closed.reveal())],
-        vec![cookie(format!("auth_token={dead}"))],
-        vec![cookie("auth_token=*".into())],
         vec![cookie(format!("auth_token=session:{good}"))],
         vec![cookie(format!("auth_token={good}.x"))],
         vec![cookie(format!("auth_token={}", good.parse::<Token>().unwrap().id()))],
-        vec![cookie(format!("auth_token={good}; auth_token={other}"))],
         vec![cookie(format!("auth_token={good}; auth_token={other}; auth_token=deleted"))],
         vec![cookie(format!("auth_token=deleted; auth_token={dead}"))],
-        vec![cookie("auth_token=deleted; auth_token=null".into())],
-        vec![cookie(format!("auth_token={dead}; auth_token={}", closed.reveal()))],
-        vec![cookie(format!("auth_token={good}")), bearer(&dead), bearer(closed.reveal())],
         vec![cookie(format!("auth_token={good}")), cookie(format!("nick=Jos\u{e9}; auth_token={other}"))],
         vec![cookie(format!("auth_token={good}")), bearer(&other)],
         vec![cookie(format!("auth_token={good}")), bearer(&dead)],
@@ -103,7 +88,7 @@ async fn invalid_credentials_get_401_and_are_anonymous_on_the_socket_route() {
 }
 
 #[actix_web::test]
-async fn requests_without_credentials_get_401() {
+async fn requests_without_credentials_get_401_and_may_continue_a_session() {
     let fixture = fixture(&[]).await;
     let requests = [
         vec![],
@@ -115,6 +100,8 @@ async fn requests_without_credentials_get_401() {
         for path in ["/user/me", "/socket.io/", "/rooms", "/presence/online"] {
             assert_eq!(outcome(&fixture, path, headers).await, Outcome::Refused(401), "{path} {headers:?}");
         }
+        let path = "/socket.io/?EIO=4&transport=polling&sid=abc";
+        assert_eq!(outcome(&fixture, path, headers).await, Outcome::Anonymous, "{headers:?}");
     }
 }
 
@@ -127,16 +114,4 @@ async fn several_open_sessions_get_401_with_an_explanation() {
     let message = received.body["message"].as_str().unwrap();
     assert!(received.status == 401 && message.contains("several session tokens"), "{message}");
     assert_eq!(received.headers.get("www-authenticate").unwrap(), "Bearer");
-}
-
-#[actix_web::test]
-async fn a_closed_session_gets_401() {
-    let fixture = fixture(&[]).await;
-    let token: Token = fixture.token.parse().unwrap();
-    fixture.gateway.sessions.close(&token.id()).await.unwrap();
-    assert_refused(
-        &send(&fixture.gateway, get("/user/me").insert_header(fixture.cookie())).await,
-        401,
-        "Unauthorized",
-    );
 }
